@@ -1,0 +1,99 @@
+"""The lean runtime: a bundle and DICOM files -> 25 rows a study. No torch, no ultralytics.
+
+    from pathlib import Path
+    from rsna_lumbar.runtime import Scorer, find_studies, submission_rows
+
+    inventory = find_studies(Path("archive"))
+    with Scorer(Path("bundle")) as scorer:
+        for study in scorer.score(inventory):
+            for row_id, normal_mild, moderate, severe in submission_rows(study):
+                ...
+
+Names are loaded when they are first used, so that importing this package costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rsna_lumbar.runtime.bundle import Bundle, read_bundle
+    from rsna_lumbar.runtime.discovery import Inventory, Series, Study, find_studies
+    from rsna_lumbar.runtime.errors import (
+        BackendError,
+        BundleError,
+        DataError,
+        LumbarError,
+        UsageError,
+    )
+    from rsna_lumbar.runtime.grading import Calibration, probabilities, set_peaks
+    from rsna_lumbar.runtime.labels import GROUPS, Group
+    from rsna_lumbar.runtime.outputs import submission_rows
+    from rsna_lumbar.runtime.preprocess import Preprocessing, square_slice
+    from rsna_lumbar.runtime.reasons import Reason, Skip
+    from rsna_lumbar.runtime.scoring import GroupScore, Scorer, StudyScore
+
+_MODULE_OF = {
+    "BackendError": "errors",
+    "Bundle": "bundle",
+    "BundleError": "errors",
+    "Calibration": "grading",
+    "DataError": "errors",
+    "GROUPS": "labels",
+    "Group": "labels",
+    "GroupScore": "scoring",
+    "Inventory": "discovery",
+    "LumbarError": "errors",
+    "Preprocessing": "preprocess",
+    "Reason": "reasons",
+    "Scorer": "scoring",
+    "Series": "discovery",
+    "Skip": "reasons",
+    "Study": "discovery",
+    "StudyScore": "scoring",
+    "UsageError": "errors",
+    "find_studies": "discovery",
+    "probabilities": "grading",
+    "read_bundle": "bundle",
+    "set_peaks": "grading",
+    "square_slice": "preprocess",
+    "submission_rows": "outputs",
+}
+
+__all__ = [
+    "GROUPS",
+    "BackendError",
+    "Bundle",
+    "BundleError",
+    "Calibration",
+    "DataError",
+    "Group",
+    "GroupScore",
+    "Inventory",
+    "LumbarError",
+    "Preprocessing",
+    "Reason",
+    "Scorer",
+    "Series",
+    "Skip",
+    "Study",
+    "StudyScore",
+    "UsageError",
+    "find_studies",
+    "probabilities",
+    "read_bundle",
+    "set_peaks",
+    "square_slice",
+    "submission_rows",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

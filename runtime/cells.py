@@ -1,0 +1,26 @@
+"""The anchor grids of YOLOv8: which pixel a cell of the score graph stands for.
+
+The class branch scores three grids, P3, P4 and P5, of S / 8, S / 16 and S / 32 cells a side. The
+graph numbers their cells one grid after the other, each row by row.
+"""
+
+from __future__ import annotations
+
+STRIDES_PX = (8, 16, 32)
+LARGEST_STRIDE = STRIDES_PX[-1]
+
+
+def cell_count(size_px: int) -> int:
+    """Cells of a slice of size_px a side, a multiple of 32: 3,024 at 384 px."""
+    return sum((size_px // stride) ** 2 for stride in STRIDES_PX)
+
+
+def cell_centre(cell: int, size_px: int) -> tuple[float, float]:
+    """(x, y) of a cell's centre in the square slice; pixels, centres at whole numbers."""
+    for stride in STRIDES_PX:
+        side = size_px // stride
+        if cell < side * side:
+            row, column = divmod(cell, side)
+            return (column + 0.5) * stride - 0.5, (row + 0.5) * stride - 0.5
+        cell -= side * side
+    raise ValueError(f"cell lies outside the grids of a slice of {size_px} px")

@@ -1,0 +1,80 @@
+"""What the four commands share: ``--version``, ``--debug``, one-line errors and exit codes."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from typing import Any, TypeVar
+
+import click
+
+from rsna_lumbar.runtime.errors import LumbarError
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+DISTRIBUTION = "rsna-lumbar"
+INTERRUPTED = 130  # 128 + SIGINT, as shells count it
+
+
+def _print_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
+        click.echo(f"{context.find_root().info_name} {metadata.version(DISTRIBUTION)}")
+        context.exit()
+
+
+def common_options(function: Decorated) -> Decorated:
+    """Add ``--version`` and ``--debug`` to a command or group."""
+    version = click.option(
+        "--version",
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=_print_version,
+        help="Print the version and exit.",
+    )
+    return version(debug_option(function))
+
+
+def debug_option(function: Decorated) -> Decorated:
+    """Add ``--debug``, which :func:`entry_point` looks for itself."""
+    return click.option(
+        "--debug", is_flag=True, expose_value=False, help="Show the traceback of an error."
+    )(function)
+
+
+def entry_point(command: click.Command, name: str) -> Callable[..., None]:
+    """Make the function of a console script.
+
+    It ends the process: with the command's own return value where that is an int, else 0; with
+    one line on standard error and 1 or 2 where something failed; with 130 where interrupted.
+    """
+
+    def main(arguments: Sequence[str] | None = None) -> None:
+        words = list(sys.argv[1:] if arguments is None else arguments)
+        try:
+            result = command.main(words, prog_name=name, standalone_mode=False)
+        except click.ClickException as error:
+            error.show()
+            sys.exit(error.exit_code)
+        except (KeyboardInterrupt, click.Abort):
+            click.echo("Interrupted.", err=True)
+            sys.exit(INTERRUPTED)
+        except Exception as error:
+            if "--debug" in words:
+                traceback.print_exc()
+            click.echo(_line(error), err=True)
+            sys.exit(error.exit_code if isinstance(error, LumbarError) else 1)
+        sys.exit(result if isinstance(result, int) else 0)
+
+    return main
+
+
+def _line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    if isinstance(error, LumbarError):
+        return f"Error: {text}"
+    if isinstance(error, OSError):
+        return f"Error: {error.filename or 'system'}: {error.strerror or text}"
+    return f"Error: unexpected {type(error).__name__}: {text} (--debug shows where)"

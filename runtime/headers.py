@@ -1,0 +1,229 @@
+"""DICOM header -> the facts that finding, naming and ordering of series need.
+
+Attributes are named by their DICOM keyword (PS3.6). Values are taken as they are found: ids need
+not be valid UIDs, and anything may be missing.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import stat
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from pydicom import config
+from pydicom.dataset import Dataset, FileDataset
+from pydicom.errors import InvalidDicomError
+from pydicom.uid import (
+    EnhancedMRColorImageStorage,
+    EnhancedMRImageStorage,
+    LegacyConvertedEnhancedMRImageStorage,
+    MRImageStorage,
+)
+
+from rsna_lumbar.runtime.reasons import Reason, SkipFile
+
+MR_CLASSES = frozenset(
+    {
+        MRImageStorage,
+        EnhancedMRImageStorage,
+        EnhancedMRColorImageStorage,
+        LegacyConvertedEnhancedMRImageStorage,
+    }
+)
+FRAME_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+HEADER_TAGS = (
+    "ImageType",
+    "SOPClassUID",
+    "Modality",
+    "SeriesDescription",
+    "RepetitionTime",
+    "EffectiveEchoTime",
+    "EchoTime",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "ImageOrientationPatient",
+    *FRAME_GROUPS,
+)
+
+Vector = tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What tells a series' kind and to which study it belongs. Times in milliseconds."""
+
+    study_uid: str
+    series_uid: str
+    description: str
+    image_type: tuple[str, ...]
+    orientation: Vector | None  # row and column direction cosines, patient axes (LPS)
+    echo_time_ms: float | None
+    repetition_time_ms: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """Where a frame lies in the patient. Millimetres, patient axes (LPS: +x left, +z head)."""
+
+    orientation: Vector
+    centre_mm: Vector
+
+
+@contextmanager
+def _quiet_pydicom() -> Iterator[None]:
+    """Odd values are expected, and pydicom's messages about them can quote the header."""
+    logger = logging.getLogger("pydicom")
+    disabled, logger.disabled = logger.disabled, True
+    try:
+        with warnings.catch_warnings(), config.disable_value_validation():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.disabled = disabled
+
+
+@contextmanager
+def open_dicom(path: Path, *, tags: tuple[str, ...] | None = None) -> Iterator[FileDataset]:
+    """Read a regular DICOM file, wholly or only the given tags of its header.
+
+    Raises:
+        SkipFile: not a DICOM file, not a regular file, or not readable as one.
+    """
+    with _quiet_pydicom():
+        try:
+            with _open_regular(path) as stream:
+                dataset = pydicom.dcmread(
+                    stream,
+                    stop_before_pixels=tags is not None,
+                    specific_tags=list(tags) if tags else None,
+                )
+        except InvalidDicomError:
+            raise SkipFile(Reason.NOT_DICOM) from None
+        except OSError as error:
+            raise SkipFile(Reason.UNREADABLE, error.strerror or "") from error
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, EOFError) as error:
+            raise SkipFile(Reason.UNREADABLE, type(error).__name__) from error
+        if not dataset:
+            raise SkipFile(Reason.NOT_DICOM if path.stat().st_size == 0 else Reason.UNREADABLE)
+        yield dataset
+
+
+def read_header(path: Path) -> Header:
+    """Read the facts of one MR image.
+
+    Raises:
+        SkipFile: no DICOM file, no MR image, or not readable.
+    """
+    with open_dicom(path, tags=HEADER_TAGS) as dataset:
+        require_mr_image(dataset)
+        return Header(
+            study_uid=_text(dataset, "StudyInstanceUID"),
+            series_uid=_text(dataset, "SeriesInstanceUID"),
+            description=_text(dataset, "SeriesDescription"),
+            image_type=tuple(_text(dataset, "ImageType").upper().split("\\")),
+            orientation=_vector(dataset, "ImageOrientationPatient", 6),
+            echo_time_ms=_number(dataset, "EchoTime") or _number(dataset, "EffectiveEchoTime"),
+            repetition_time_ms=_number(dataset, "RepetitionTime"),
+        )
+
+
+def require_mr_image(dataset: Dataset) -> None:
+    """Raise SkipFile unless Modality or SOPClassUID says MR image."""
+    sop_class = _text(dataset, "SOPClassUID")
+    if sop_class not in MR_CLASSES and not (
+        not sop_class and _text(dataset, "Modality").upper() == "MR"
+    ):
+        raise SkipFile(Reason.NOT_MR_IMAGE)
+
+
+def frame_geometry(dataset: Dataset, frame: int) -> Geometry | None:
+    """Orientation and centre of a frame; None where the header does not say.
+
+    centre = position + (columns - 1) / 2 * dx * row direction + (rows - 1) / 2 * dy * column
+    direction (PS3.3 C.7.6.2.1.1; dy is the first value of PixelSpacing).
+    """
+    orientation = _vector(dataset, "ImageOrientationPatient", 6, frame)
+    position = _vector(dataset, "ImagePositionPatient", 3, frame)
+    spacing = _vector(dataset, "PixelSpacing", 2, frame) or (1.0, 1.0)
+    if orientation is None or position is None:
+        return None
+    across = (int(dataset.Columns) - 1) / 2 * spacing[1]
+    down = (int(dataset.Rows) - 1) / 2 * spacing[0]
+    centre = np.asarray(position)
+    centre = centre + across * np.asarray(orientation[:3]) + down * np.asarray(orientation[3:])
+    return Geometry(orientation, tuple(centre.tolist()))
+
+
+def instance_number(dataset: Dataset) -> int | None:
+    """InstanceNumber where it is there and a number."""
+    number = _number(dataset, "InstanceNumber")
+    return None if number is None else int(number)
+
+
+def shows_high_values_dark(dataset: Dataset) -> bool:
+    """Whether larger stored values mean darker: MONOCHROME1 or a negative RescaleSlope, not both.
+
+    Raises:
+        SkipFile: the photometric interpretation is no grey scale.
+    """
+    photometric = _text(dataset, "PhotometricInterpretation")
+    if photometric not in ("MONOCHROME1", "MONOCHROME2"):
+        raise SkipFile(Reason.NOT_GREY, photometric)
+    slope = _number(dataset, "RescaleSlope")
+    return (photometric == "MONOCHROME1") != (slope is not None and slope < 0)
+
+
+def _open_regular(path: Path):  # type: ignore[no-untyped-def]
+    """Open without waiting for a FIFO's writer, and refuse what is no regular file."""
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise SkipFile(Reason.NOT_DICOM, "not a regular file")
+    return os.fdopen(descriptor, "rb")
+
+
+def _value(dataset: Dataset, keyword: str, frame: int = 0) -> object:
+    """A value from the dataset itself, else from its functional groups (enhanced MR)."""
+    value = dataset.get(keyword)
+    if value is not None:
+        return value
+    for sequence, index in zip(FRAME_GROUPS, (0, frame), strict=True):
+        items = dataset.get(sequence)
+        if items is None or len(items) <= index:
+            continue
+        for element in items[index]:
+            if element.VR == "SQ" and element.value and keyword in element.value[0]:
+                return element.value[0].get(keyword)
+    return None
+
+
+def _text(dataset: Dataset, keyword: str) -> str:
+    value = dataset.get(keyword)
+    if value is None:
+        return ""
+    parts = value if not isinstance(value, str) and hasattr(value, "__iter__") else [value]
+    return "\\".join(str(part).strip() for part in parts)
+
+
+def _number(dataset: Dataset, keyword: str) -> float | None:
+    try:
+        number = float(_value(dataset, keyword))  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _vector(dataset: Dataset, keyword: str, length: int, frame: int = 0) -> Vector | None:
+    try:
+        vector = tuple(float(part) for part in _value(dataset, keyword, frame))  # type: ignore[attr-defined]
+    except (TypeError, ValueError):
+        return None
+    return vector if len(vector) == length and all(map(math.isfinite, vector)) else None

@@ -1,0 +1,139 @@
+"""Stored pixels -> square uint8 slice: the only preprocessing in the project.
+
+Training writes its images with it, the runtime feeds the detectors with it, and the PyTorch
+baseline is given the same squares. Its parameters live in the bundle.
+
+The window is taken per slice from the slice's own percentiles, so an affine rescale changes
+nothing but, where its slope is negative, the direction of grey: window(a x + b) = window(x) for
+a > 0, and 255 - window(x) for a < 0. MONOCHROME1 turns it once more. Hence stored integers go
+straight through a table of at most 65,536 entries and no float image is ever made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+PixelArray = NDArray[Any]  # integers of 8 or 16 bits, (rows, columns)
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """Parameters of the one preprocessing; 0 and 100 percent make it a min-max window."""
+
+    low_percentile: float = 0.5
+    high_percentile: float = 99.5
+    pad_value: int = 114  # the grey of ultralytics' own borders
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.low_percentile < self.high_percentile <= 100:
+            raise ValueError("percentiles must satisfy 0 <= low < high <= 100")
+        if not 0 <= self.pad_value <= 255:
+            raise ValueError("pad_value must lie in 0..255")
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where an image of (rows, columns) lies inside its square of size_px, in whole pixels."""
+
+    rows: int
+    columns: int
+    size_px: int
+
+    @property
+    def height(self) -> int:
+        return self._scaled(self.rows)
+
+    @property
+    def width(self) -> int:
+        return self._scaled(self.columns)
+
+    @property
+    def top(self) -> int:
+        return (self.size_px - self.height) // 2
+
+    @property
+    def left(self) -> int:
+        return (self.size_px - self.width) // 2
+
+    def _scaled(self, extent: int) -> int:
+        longest = max(self.rows, self.columns)
+        return max(1, (2 * extent * self.size_px + longest) // (2 * longest))
+
+    def to_square(self, x: float, y: float) -> tuple[float, float]:
+        """(x, y) of the image -> (x, y) of the square; pixels, centres at whole numbers."""
+        return (
+            (x + 0.5) * self.width / self.columns - 0.5 + self.left,
+            (y + 0.5) * self.height / self.rows - 0.5 + self.top,
+        )
+
+    def to_image(self, x: float, y: float) -> tuple[float, float]:
+        """The inverse of :meth:`to_square`."""
+        return (
+            (x - self.left + 0.5) * self.columns / self.width - 0.5,
+            (y - self.top + 0.5) * self.rows / self.height - 0.5,
+        )
+
+
+def window(pixels: PixelArray, parameters: Preprocessing, *, inverted: bool) -> NDArray[np.uint8]:
+    """Map stored integers to 0..255 between two percentiles of the slice.
+
+    Args:
+        pixels: (rows, columns), integers of 8 or 16 bits, signed or not; not empty.
+        parameters: the two percentiles.
+        inverted: 255 stands for the lowest value (MONOCHROME1, or a negative rescale slope).
+
+    Returns:
+        (rows, columns) uint8. A percentile is the smallest value that at least this share of the
+        pixels does not exceed. A constant slice becomes 0 (255 where inverted).
+    """
+    lowest = int(pixels.min())
+    offsets = np.subtract(pixels, lowest, dtype=np.int64)
+    counts = np.bincount(offsets.ravel())
+    below = np.cumsum(counts)
+    low, high = (
+        int(np.searchsorted(below, max(1, int(np.ceil(below[-1] * percentile / 100)))))
+        for percentile in (parameters.low_percentile, parameters.high_percentile)
+    )
+    values = np.arange(len(counts), dtype=np.int64)
+    span = max(1, high - low)
+    table = (np.clip(values - low, 0, high - low) * 510 + span) // (2 * span)  # rounds half up
+    grey = table.astype(np.uint8)
+    return (255 - grey if inverted else grey)[offsets]
+
+
+def to_square(image: NDArray[np.uint8], size_px: int, pad_value: int) -> NDArray[np.uint8]:
+    """Fit an image into a square, keeping its aspect, centred, the rest filled with pad_value.
+
+    Args:
+        image: (rows, columns) uint8.
+        size_px: side of the square.
+        pad_value: grey of the borders.
+
+    Returns:
+        (size_px, size_px) uint8. Bilinear with antialiasing, in Pillow's fixed-point arithmetic,
+        so the same on every machine.
+    """
+    from PIL import Image
+
+    place = Placement(image.shape[0], image.shape[1], size_px)
+    if image.shape != (place.height, place.width):
+        picture = Image.fromarray(image).resize(
+            (place.width, place.height), Image.Resampling.BILINEAR
+        )
+        image = np.asarray(picture)
+    if place.height == place.width == size_px:
+        return np.ascontiguousarray(image)
+    square = np.full((size_px, size_px), pad_value, np.uint8)
+    square[place.top : place.top + place.height, place.left : place.left + place.width] = image
+    return square
+
+
+def square_slice(
+    pixels: PixelArray, size_px: int, parameters: Preprocessing, *, inverted: bool
+) -> NDArray[np.uint8]:
+    """Stored pixels (rows, columns) -> what a detector sees, (size_px, size_px) uint8."""
+    return to_square(window(pixels, parameters, inverted=inverted), size_px, parameters.pad_value)

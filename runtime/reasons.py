@@ -1,0 +1,53 @@
+"""Why something was not scored as it should have been: one code each, all of them reported."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Reason codes, as they stand in the run manifest and the evidence file."""
+
+    # files
+    NOT_DICOM = "not_dicom"
+    NOT_MR_IMAGE = "not_mr_image"
+    UNREADABLE = "unreadable"
+    NO_PIXELS = "no_pixels"
+    NOT_GREY = "not_grey"
+    TOO_LARGE = "too_large"
+    UNKNOWN_TRANSFER_SYNTAX = "unknown_transfer_syntax"
+    BAD_PIXELS = "bad_pixels"
+    # series
+    KIND_NOT_NEEDED = "kind_not_needed"
+    SERIES_NOT_FOUND = "series_not_found"
+    # studies and their sets
+    SERIES_MISSING = "series_missing"
+    NO_READABLE_SLICE = "no_readable_slice"
+    NO_SERIES_TO_SCORE = "no_series_to_score"
+
+
+# Files of a folder that a run is not about: counted and listed, but no fault of the run.
+HARMLESS = frozenset({Reason.NOT_DICOM, Reason.NOT_MR_IMAGE, Reason.KIND_NOT_NEEDED})
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """Something that was left out or filled in: ``what`` is a relative path or an id."""
+
+    reason: Reason
+    what: str
+    detail: str = ""
+
+    @property
+    def harmless(self) -> bool:
+        return self.reason in HARMLESS
+
+
+class SkipFile(Exception):
+    """Raised where a file turns out not to be usable; caught where the file was opened."""
+
+    def __init__(self, reason: Reason, detail: str = "") -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail

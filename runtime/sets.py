@@ -1,0 +1,201 @@
+"""Series -> sets of square slices, decoded ahead by worker processes, in a fixed order.
+
+A **set** is the slices of one study that one group reads. Its slices are ordered series by
+series, and inside a series by where they lie in the patient, never by their numbering: sagittal
+slices from the patient's right to the left, axial slices from head to feet. Slices without a
+position come last, by instance number and file name.
+"""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rsna_lumbar.runtime.decode import Slice, read_slices
+from rsna_lumbar.runtime.discovery import find_studies, natural_key, relative
+from rsna_lumbar.runtime.errors import DataError
+from rsna_lumbar.runtime.headers import Geometry
+from rsna_lumbar.runtime.labels import Group
+from rsna_lumbar.runtime.preprocess import Preprocessing
+from rsna_lumbar.runtime.reasons import Skip, SkipFile
+from rsna_lumbar.runtime.series_kind import plane_of
+
+# Below this many files a pool costs more to start than it saves.
+FILES_WORTH_A_POOL = 300
+# Decoded files waiting in front of the model, for each worker.
+AHEAD = 16
+
+
+@dataclass(frozen=True, slots=True)
+class SetRequest:
+    """What to decode: the files of one set, series by series."""
+
+    study_id: str
+    group: Group
+    size_px: int
+    series: tuple[tuple[Path, ...], ...]
+    chunk: int = 0  # batches are filled from sets of one chunk only
+
+    @property
+    def file_count(self) -> int:
+        return sum(map(len, self.series))
+
+
+@dataclass(frozen=True, slots=True)
+class SliceSet:
+    """A decoded set, in order, and the files of it that could not be used."""
+
+    request: SetRequest
+    slices: tuple[Slice, ...]
+    skips: tuple[Skip, ...]
+
+    @property
+    def images(self) -> NDArray[np.uint8]:
+        """(n, S, S) uint8."""
+        return np.stack([one.image for one in self.slices])
+
+
+Decoded = list[Slice] | SkipFile
+Pending = Callable[[], Decoded]
+Submit = Callable[[Path, int], Pending]
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def default_workers(file_count: int) -> int:
+    """Decoding processes for a job: none for a small one, else one for every second core."""
+    return 0 if file_count < FILES_WORTH_A_POOL else max(1, usable_cores() // 2)
+
+
+def decode_sets(
+    requests: Iterable[SetRequest],
+    preprocessing: Preprocessing,
+    *,
+    data: Path,
+    workers: int,
+) -> Iterator[SliceSet]:
+    """Decode sets in the order of the requests.
+
+    Args:
+        requests: consumed a little ahead of what is yielded.
+        preprocessing: of the bundle.
+        data: the folder that skipped files are named relative to.
+        workers: decoding processes; 0 decodes in this process, when a set is asked for.
+    """
+    waiting: deque[tuple[SetRequest, list[list[Pending]]]] = deque()
+    files_waiting = 0
+    with _decoder(workers, preprocessing) as submit:
+        for request in requests:
+            pending = [[submit(f, request.size_px) for f in files] for files in request.series]
+            waiting.append((request, pending))
+            files_waiting += request.file_count
+            while waiting and files_waiting > workers * AHEAD:
+                request, pending = waiting.popleft()
+                files_waiting -= request.file_count
+                yield _gather(request, pending, data)
+        for request, pending in waiting:
+            yield _gather(request, pending, data)
+
+
+def read_sets(
+    data: Path, group: Group, *, size_px: int, preprocessing: Preprocessing, limit: int
+) -> list[NDArray[np.uint8]]:
+    """Sets of one group below a folder, for verification, calibration and benchmarks.
+
+    Args:
+        data: any folder that can be scored.
+        group: whose series to read.
+        size_px: side of the squares.
+        preprocessing: as the detectors expect it.
+        limit: stop once this many slices were read; the last set is cut to it.
+
+    Returns:
+        Arrays (n, size_px, size_px) uint8, n > 0, in the order of studies.
+
+    Raises:
+        DataError: the folder holds nothing to score.
+    """
+    inventory = find_studies(data)
+    requests = (
+        SetRequest(study.study_id, group, size_px, tuple(s.files for s in study.of(group)))
+        for study in inventory.studies
+    )
+    sets: list[NDArray[np.uint8]] = []
+    for decoded in decode_sets(requests, preprocessing, data=data, workers=0):
+        room = limit - sum(map(len, sets))
+        if room <= 0:
+            break
+        if decoded.slices:
+            sets.append(decoded.images[:room])
+    return sets
+
+
+@contextmanager
+def _decoder(workers: int, preprocessing: Preprocessing) -> Iterator[Submit]:
+    """Give a function that starts decoding a file; what it returns waits for the result."""
+    if workers == 0:
+        yield lambda file, size_px: partial(_decode, file, size_px, preprocessing)
+        return
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))
+    try:
+        yield lambda file, size_px: pool.submit(_decode, file, size_px, preprocessing).result
+    except BrokenProcessPool as error:
+        raise DataError(
+            "a decoding process died (out of memory, or a decoder crashed on a damaged file); "
+            "--workers 0 decodes in one process and dies at that file"
+        ) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _decode(file: Path, size_px: int, preprocessing: Preprocessing) -> Decoded:
+    try:
+        return read_slices(file, size_px, preprocessing)
+    except SkipFile as skip:
+        return skip
+
+
+def _gather(request: SetRequest, pending: list[list[Pending]], data: Path) -> SliceSet:
+    slices: list[Slice] = []
+    skips: list[Skip] = []
+    for files, results in zip(request.series, pending, strict=True):
+        of_series: list[Slice] = []
+        for file, wait in zip(files, results, strict=True):
+            decoded = wait()
+            if isinstance(decoded, SkipFile):
+                skips.append(Skip(decoded.reason, relative(file, data), decoded.detail))
+            else:
+                of_series.extend(decoded)
+        slices.extend(sorted(of_series, key=_place_in_series))
+    return SliceSet(request, tuple(slices), tuple(skips))
+
+
+def _place_in_series(one: Slice) -> tuple[object, ...]:
+    """Sort key: along the patient, then by instance number, then by name."""
+    number = math.inf if one.instance_number is None else one.instance_number
+    along = math.inf if one.geometry is None else _along_mm(one.geometry)
+    return along, number, natural_key(one.file.name), one.frame
+
+
+def _along_mm(geometry: Geometry) -> float:
+    """Millimetres from the patient's right for sagittal slices, from the head for axial ones."""
+    right_to_left, front_to_back, feet_to_head = geometry.centre_mm
+    plane = plane_of(geometry.orientation)
+    return {"sagittal": right_to_left, "coronal": front_to_back, "axial": -feet_to_head}[plane]
