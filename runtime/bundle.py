@@ -101,7 +101,7 @@ def read_bundle(folder: Path) -> Bundle:
     except ValueError as error:
         raise BundleError(f"{path} is damaged (not JSON); {REBUILD}") from error
     version = fields.get("format_version") if isinstance(fields, dict) else None
-    if version not in READABLE_VERSIONS:
+    if type(version) is not int or version not in READABLE_VERSIONS:
         raise BundleError(
             f"{path} has format version {version!r}, this program reads "
             f"{', '.join(map(str, READABLE_VERSIONS))}; {REBUILD}"

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 
 COMPLETE, INCOMPLETE = 0, 3
 SHOWN_SKIPS = 20
+_VERB = {
+    "series_missing": "filled from the prior",
+    "no_readable_slice": "filled from the prior",
+    "no_series_to_score": "no rows",
+    "series_not_found": "missing",
+}
 DEMO_OUTPUT = Path("submission.csv")
 
 
@@ -177,7 +183,8 @@ def _skip_lines(record: RunRecord) -> list[str]:
     faults = [skip for skip in record.skips if not skip.harmless]
     harmless = [skip for skip in record.skips if skip.harmless]
     lines = [
-        f"skipped: {skip.what}: {skip.reason}{f' ({skip.detail})' if skip.detail else ''}"
+        f"{_VERB.get(skip.reason, 'skipped')}: {skip.what}: {skip.reason}"
+        f"{f' ({skip.detail})' if skip.detail else ''}"
         for skip in (*faults, *harmless)[:SHOWN_SKIPS]
     ]
     more = len(record.skips) - len(lines)

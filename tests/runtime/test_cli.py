@@ -1,0 +1,221 @@
+"""``rsna-run`` as it is typed: files, exit codes, one line for each fault."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from rsna_lumbar.runtime.cli import main
+from rsna_lumbar.runtime.headers import open_dicom
+
+Capture = pytest.CaptureFixture[str]
+
+
+def run(*words: object) -> int:
+    with pytest.raises(SystemExit) as caught:
+        main([str(word) for word in words])
+    assert isinstance(caught.value.code, int)
+    return caught.value.code
+
+
+@pytest.fixture
+def root(toy_root: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(toy_root, tmp_path / "root"))
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_a_clean_run(root: Path, toy_bundle: Path, tmp_path: Path, capsys: Capture) -> None:
+    output, evidence = tmp_path / "out.csv", tmp_path / "evidence.jsonl"
+    code = run(root, "--bundle", toy_bundle, "--output", output, "--evidence", evidence)
+    captured = capsys.readouterr()
+    assert code == 0
+    assert captured.out == ""
+    assert "3 of 3 studies scored (36 slices, 75 rows) -> " in captured.err
+    rows = rows_of(output)
+    assert list(rows[0]) == ["row_id", "normal_mild", "moderate", "severe"]
+    assert [row["row_id"] for row in rows] == sorted(row["row_id"] for row in rows)
+    manifest = json.loads((tmp_path / "out.run.json").read_text())
+    assert manifest["notice"].startswith("Research use only")
+    assert manifest["counts"]["rows"] == len(rows) == 75
+    assert manifest["skipped"] == manifest["filled_from_prior"] == []
+    assert len(manifest["series"]) == 9
+    lines = [json.loads(line) for line in evidence.read_text().splitlines()]
+    assert len(lines) == 9
+    for line in lines:
+        for location in line["locations"]:
+            for place in location["from"]:
+                assert (root / place["file"]).is_file()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "evidence.jsonl", "out.csv", "out.run.json", "root",
+    ]  # fmt: skip
+
+
+def test_the_same_run_gives_the_same_bytes(root: Path, toy_bundle: Path, tmp_path: Path) -> None:
+    def outputs(name: str, workers: int) -> tuple[bytes, bytes]:
+        output, evidence = tmp_path / f"{name}.csv", tmp_path / f"{name}.jsonl"
+        words = ("--output", output, "--evidence", evidence, "--workers", workers)
+        assert run(root, "--bundle", toy_bundle, *words) == 0
+        return output.read_bytes(), evidence.read_bytes()
+
+    assert outputs("a", 0) == outputs("b", 0) == outputs("c", 2)
+
+
+def spoil(path: Path, kind: str) -> None:
+    content = path.read_bytes()
+    if kind == "not_dicom":
+        path.write_text("this is no DICOM file")
+    elif kind == "bad_pixels":
+        path.write_bytes(content[:-500])
+    elif kind == "no_pixels":
+        with open_dicom(path) as dataset:
+            del dataset.PixelData
+            dataset.save_as(path)
+    elif kind == "unknown_transfer_syntax":
+        path.write_bytes(content.replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.9.9\0"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [("not_dicom", 0), ("bad_pixels", 3), ("no_pixels", 3), ("unknown_transfer_syntax", 3)],
+)
+def test_a_bad_file_is_named_and_everything_else_scored(
+    root: Path, toy_bundle: Path, tmp_path: Path, capsys: Capture, kind: str, code: int
+) -> None:
+    """Files that are no DICOM at all are counted and listed, but are no fault of the run."""
+    clean, output = tmp_path / "clean.csv", tmp_path / "out.csv"
+    assert run(root, "--bundle", toy_bundle, "--output", clean) == 0
+    spoil(root / "test_images" / "12" / "22" / "2.dcm", kind)
+    capsys.readouterr()
+    assert run(root, "--bundle", toy_bundle, "--output", output) == code
+    lines = [line for line in capsys.readouterr().err.splitlines() if "2.dcm" in line]
+    assert len(lines) == 1
+    assert lines[0].startswith(f"skipped: test_images/12/22/2.dcm: {kind}")
+    manifest = json.loads((tmp_path / "out.run.json").read_text())
+    assert [(s["reason"], s["what"]) for s in manifest["skipped"]] == [
+        (kind, "test_images/12/22/2.dcm")
+    ]
+    before, after = rows_of(clean), rows_of(output)
+    assert len(after) == 75
+    others = [(a, b) for a, b in zip(before, after, strict=True) if "12_" not in a["row_id"][:3]]
+    assert len(others) == 50
+    assert all(a == b for a, b in others)
+
+
+def test_a_missing_series_is_filled_and_said(
+    root: Path, toy_bundle: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    shutil.rmtree(root / "test_images" / "12" / "11")
+    output = tmp_path / "out.csv"
+    assert run(root, "--bundle", toy_bundle, "--output", output) == 3
+    assert "filled from the prior: 12: series_missing (Sagittal T2/STIR)" in capsys.readouterr().err
+    manifest = json.loads((tmp_path / "out.run.json").read_text())
+    assert manifest["filled_from_prior"] == [
+        {"study_id": "12", "group": "spinal", "reason": "series_missing"}
+    ]
+    assert len(rows_of(output)) == 75
+
+
+def test_strict_writes_nothing(root: Path, toy_bundle: Path, tmp_path: Path) -> None:
+    shutil.rmtree(root / "test_images" / "12" / "11")
+    output = tmp_path / "out.csv"
+    output.write_text("old")
+    assert run(root, "--bundle", toy_bundle, "--output", output, "--strict") == 1
+    assert output.read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "root"]
+
+
+def test_a_study_without_any_kind_gets_no_rows(
+    root: Path, toy_bundle: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    for path in (root / "test_images" / "7").rglob("*.dcm"):
+        path.write_text("broken")
+    output = tmp_path / "out.csv"
+    assert run(root, "--bundle", toy_bundle, "--output", output) == 3
+    assert "no rows: 7: no_series_to_score" in capsys.readouterr().err
+    assert len(rows_of(output)) == 50
+
+
+def failing_words(case: str, root: Path, bundle: Path, tmp_path: Path) -> tuple[object, ...]:
+    output = tmp_path / "out.csv"
+    if case == "corrupt bundle":
+        (bundle / "bundle.json").write_text("{")
+    if case == "other model":
+        model = next(bundle.glob("spinal-*"))
+        model.write_bytes(model.read_bytes() + b"x")
+    if case == "no data":
+        root = tmp_path / "absent"
+    if case == "no output folder":
+        output = tmp_path / "absent" / "out.csv"
+    words: tuple[object, ...] = (root, "--bundle", bundle, "--output", output)
+    if case == "no gpu":
+        words += ("--device", "cuda:42")
+    if case == "no bundle":
+        words = (root, "--output", output)
+    if case == "demo and data":
+        words += ("--demo",)
+    if case == "bad option":
+        words += ("--batch-size", "0")
+    return words
+
+
+@pytest.mark.parametrize(
+    ("case", "code", "message"),
+    [
+        ("corrupt bundle", 1, "bundle.json is damaged (not JSON); rebuild it with rsna-export"),
+        ("other model", 1, "is not the file that bundle.json names"),
+        ("no data", 1, "is no folder"),
+        ("no output folder", 2, "make it first"),
+        ("no gpu", 2, "cuda:42 is not there"),
+        ("no bundle", 2, "--bundle is missing"),
+        ("demo and data", 2, "--demo brings its own"),
+        ("bad option", 2, "--batch-size"),
+    ],
+)
+def test_failures_are_one_line_and_leave_nothing(
+    root: Path,
+    toy_bundle: Path,
+    tmp_path: Path,
+    capsys: Capture,
+    case: str,
+    code: int,
+    message: str,
+) -> None:
+    bundle = Path(shutil.copytree(toy_bundle, tmp_path / "bundle"))
+    before = sorted(path.name for path in tmp_path.iterdir())
+    assert run(*failing_words(case, root, bundle, tmp_path)) == code
+    errors = [line for line in capsys.readouterr().err.splitlines() if "Error" in line]
+    assert len(errors) == 1
+    assert message in errors[0]
+    assert "Traceback" not in errors[0]
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_debug_shows_the_traceback(tmp_path: Path, capsys: Capture) -> None:
+    words = (tmp_path, "--bundle", tmp_path, "--output", tmp_path / "out.csv")
+    assert run(*words) == 1
+    assert "Traceback" not in capsys.readouterr().err
+    assert run(*words, "--debug") == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_real_files_end_to_end(
+    real_mr: Path, toy_bundle: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    """Three studies: two axial, one sagittal with two series; what is missing is said."""
+    output = tmp_path / "out.csv"
+    assert run(real_mr, "--bundle", toy_bundle, "--output", output) == 3
+    manifest = json.loads((tmp_path / "out.run.json").read_text())
+    assert manifest["counts"]["slices_scored"] == 9 + 2 * 63 + 14
+    assert manifest["counts"]["studies_scored"] == 3
+    assert len(rows_of(output)) == 75
+    decisions = {(s["read_by"], s["files"]) for s in manifest["series"]}
+    assert decisions == {("subarticular", 9), ("subarticular", 14), ("spinal", 63)}
+    assert manifest["counts"]["skipped"] == {"not_dicom": 5, "series_missing": 6}

@@ -1,0 +1,156 @@
+"""Finding studies in the challenge's layout, in one study, and in any tree."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from toys import AXIAL, T2, slice_pixels, write_slice, write_study
+
+from rsna_lumbar.runtime.discovery import Inventory, find_studies, natural_key
+from rsna_lumbar.runtime.errors import DataError
+from rsna_lumbar.runtime.labels import FORAMINAL, GROUPS, SPINAL
+from rsna_lumbar.runtime.reasons import Reason
+
+TABLE = "study_id,series_id,series_description\n"
+
+
+def shape(inventory: Inventory) -> dict[str, list[tuple[str, str | None, int]]]:
+    return {
+        study.study_id: [
+            (one.series_id, one.group.name if one.group else None, len(one.files))
+            for one in study.series
+        ]
+        for study in inventory.studies
+    }
+
+
+EXPECTED = [("11", "spinal", 3), ("22", "foraminal", 4), ("33", "subarticular", 5)]
+
+
+def test_natural_order() -> None:
+    assert sorted(["10.dcm", "9.dcm", "b", "a10", "a9"], key=natural_key) == [
+        "9.dcm", "10.dcm", "a9", "a10", "b",
+    ]  # fmt: skip
+
+
+def test_root_without_tables(toy_root: Path) -> None:
+    inventory = find_studies(toy_root)
+    # as text, "100_" < "12_" < "7_"
+    assert shape(inventory) == {"100": EXPECTED, "12": EXPECTED, "7": EXPECTED}
+    assert list(shape(inventory)) == ["100", "12", "7"]
+    assert {one.group_from for study in inventory.studies for one in study.series} == {"header"}
+
+
+def test_rows_of_one_id_that_begins_another(tmp_path: Path) -> None:
+    for name in ("1", "12", "2"):
+        write_study(tmp_path / "test_images", name, counts=(1, 1, 1))
+    rows = [study.study_id for study in find_studies(tmp_path).studies]
+    assert rows == sorted(rows, key=lambda name: f"{name}_left")
+
+
+def test_files_come_in_natural_order(toy_root: Path, tmp_path: Path) -> None:
+    images = tmp_path / "train_images" / "5" / "6"
+    for number in (100, 9, 20):
+        write_slice(images / f"{number}.dcm", slice_pixels(number))
+    (study,) = find_studies(tmp_path).studies
+    assert [path.name for path in study.series[0].files] == ["9.dcm", "20.dcm", "100.dcm"]
+
+
+def test_folder_of_images_and_one_study(toy_root: Path) -> None:
+    assert len(find_studies(toy_root / "test_images").studies) == 3
+    assert shape(find_studies(toy_root / "test_images" / "12")) == {"12": EXPECTED}
+
+
+def test_a_table_decides_the_kind_and_adds_what_is_missing(toy_root: Path, tmp_path: Path) -> None:
+    table = tmp_path / "series.csv"
+    table.write_text(TABLE.replace("\n", "\r\n") + "12,11,Sagittal T1\r\n999,1,Axial T2\r\n")
+    inventory = find_studies(toy_root, table)
+    by_id = {study.study_id: study for study in inventory.studies}
+    assert by_id["12"].of(FORAMINAL)[0].series_id == "11"
+    assert by_id["12"].series[0].group_from == "table"
+    assert by_id["12"].series[1].group_from == "header"
+    assert by_id["999"].listed
+    assert not by_id["7"].listed
+    assert [(s.reason, s.what) for s in inventory.skips] == [(Reason.SERIES_NOT_FOUND, "999/1")]
+
+
+def test_the_table_beside_the_images_is_used(toy_root: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(toy_root, tmp_path / "root"))
+    (root / "test_series_descriptions.csv").write_text(TABLE + "7,11,Axial T2\n")
+    by_id = {study.study_id: study for study in find_studies(root).studies}
+    assert not by_id["7"].of(SPINAL)
+    one = find_studies(root / "test_images" / "12")
+    assert [study.study_id for study in one.studies] == ["12"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("study_id,series_id\n1,2\n", "lacks the column series_description"),
+        (TABLE + "1,2,Coronal T2\n", "line 2: kind 'Coronal T2'"),
+        (TABLE + "../1,2,Axial T2\n", "no folder name"),
+        ("", "cannot be read"),
+    ],
+)
+def test_a_bad_table_is_refused(toy_root: Path, tmp_path: Path, text: str, message: str) -> None:
+    table = tmp_path / "series.csv"
+    table.write_text(text)
+    with pytest.raises(DataError, match=message):
+        find_studies(toy_root, table)
+
+
+def test_any_tree_is_told_by_its_headers(toy_root: Path, tmp_path: Path) -> None:
+    """The same files under other names, all in one folder."""
+    for index, path in enumerate(sorted(toy_root.rglob("*.dcm"), reverse=True)):
+        shutil.copy(path, tmp_path / f"IM{index}")
+    (tmp_path / "notes.txt").write_text("no DICOM")
+    inventory = find_studies(tmp_path)
+    assert {study: [row[1:] for row in rows] for study, rows in shape(inventory).items()} == {
+        f"1.2.{study}": [row[1:] for row in EXPECTED] for study in ("12", "7", "100")
+    }
+    assert [(skip.reason, skip.what) for skip in inventory.skips] == [
+        (Reason.NOT_DICOM, "notes.txt")
+    ]
+
+
+def test_links_to_folders_are_followed_once(toy_root: Path, tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    shutil.copytree(toy_root / "test_images" / "12", tree / "a")
+    (tree / "again").symlink_to(tree / "a", target_is_directory=True)
+    (tree / "a" / "loop").symlink_to(tree, target_is_directory=True)
+    (study,) = find_studies(tree).studies
+    assert [len(one.files) for one in study.series] == [3, 4, 5]
+
+
+def test_a_series_for_nobody_is_kept_in_the_inventory(tmp_path: Path) -> None:
+    write_slice(
+        tmp_path / "a.dcm",
+        slice_pixels(0),
+        ImageOrientationPatient=AXIAL,
+        **{**T2, "EchoTime": 10},
+    )
+    (study,) = find_studies(tmp_path).studies
+    assert [one.group for one in study.series] == [None]
+    assert not any(study.of(group) for group in GROUPS)
+
+
+def test_an_unreadable_series_without_table_is_named(tmp_path: Path) -> None:
+    images = tmp_path / "test_images"
+    write_study(images, "1", counts=(1, 1, 1))
+    (images / "1" / "44").mkdir()
+    (images / "1" / "44" / "1.dcm").write_text("broken")
+    assert [s.what for s in find_studies(tmp_path).skips] == ["test_images/1/44/1.dcm"]
+
+
+@pytest.mark.parametrize("make", [lambda p: None, lambda p: (p / "x").write_text("x")])
+def test_nothing_to_score_is_an_error(tmp_path: Path, make: object) -> None:
+    make(tmp_path)  # type: ignore[operator]
+    with pytest.raises(DataError, match="holds no MR image"):
+        find_studies(tmp_path)
+
+
+def test_no_folder_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is no folder"):
+        find_studies(tmp_path / "absent")

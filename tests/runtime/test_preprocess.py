@@ -1,0 +1,98 @@
+"""The one preprocessing, against the plain definition of its algebra in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from rsna_lumbar.runtime.preprocess import (
+    Placement,
+    Preprocessing,
+    square_slice,
+    to_square,
+    window,
+)
+
+PIXELS = hnp.arrays(
+    st.sampled_from([np.uint16, np.int16, np.uint8, np.dtype(">u2")]),
+    st.tuples(st.integers(1, 12), st.integers(1, 12)),
+)
+
+
+def plain_window(pixels: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Between two order statistics, in exact float64, rounded half up."""
+    ordered = np.sort(pixels.astype(np.float64), axis=None)
+    bottom = ordered[max(1, int(np.ceil(len(ordered) * low / 100))) - 1]
+    top = ordered[max(1, int(np.ceil(len(ordered) * high / 100))) - 1]
+    if bottom == top:
+        return np.where(pixels > top, 255, 0) * 0
+    unit = (np.clip(pixels.astype(np.float64), bottom, top) - bottom) / (top - bottom)
+    return np.floor(unit * 255 + 0.5).astype(np.uint8)
+
+
+@given(PIXELS, st.floats(0, 49), st.floats(51, 100))
+def test_window_is_the_plain_definition(pixels: np.ndarray, low: float, high: float) -> None:
+    got = window(pixels, Preprocessing(low, high), inverted=False)
+    assert got.dtype == np.uint8
+    np.testing.assert_array_equal(got, plain_window(pixels, low, high))
+
+
+@given(PIXELS)
+def test_inverted_is_255_minus(pixels: np.ndarray) -> None:
+    upright = window(pixels, Preprocessing(), inverted=False)
+    np.testing.assert_array_equal(window(pixels, Preprocessing(), inverted=True), 255 - upright)
+
+
+@pytest.mark.parametrize(("slope", "intercept"), [(1, -1024), (3, 7)])
+def test_a_rescale_changes_nothing(slope: int, intercept: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 4096, (31, 17)).astype(np.int16)
+    rescaled = (pixels * slope + intercept).astype(np.int16)
+    expected = window(pixels, Preprocessing(), inverted=False)
+    np.testing.assert_array_equal(window(rescaled, Preprocessing(), inverted=False), expected)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size_px", "expected"),
+    [((100, 100), 64, (64, 64, 0, 0)), ((200, 100), 64, (64, 32, 0, 16)),
+     ((5, 1000), 64, (1, 64, 31, 0)), ((30, 40), 64, (48, 64, 8, 0))],
+)  # fmt: skip
+def test_placement_keeps_the_aspect_and_centres(
+    shape: tuple[int, int], size_px: int, expected: tuple[int, int, int, int]
+) -> None:
+    place = Placement(*shape, size_px)
+    assert (place.height, place.width, place.top, place.left) == expected
+    square = to_square(np.full(shape, 200, np.uint8), size_px, 114)
+    assert square.shape == (size_px, size_px)
+    assert (square == 200).sum() == place.height * place.width
+    assert (square == 114).sum() == size_px**2 - place.height * place.width
+
+
+@given(st.integers(1, 700), st.integers(1, 700), st.floats(0, 699), st.floats(0, 699))
+def test_placement_round_trip(rows: int, columns: int, x: float, y: float) -> None:
+    place = Placement(rows, columns, 384)
+    assert place.to_image(*place.to_square(x, y)) == pytest.approx((x, y), abs=1e-6)
+
+
+def test_a_bright_spot_lands_where_placement_says() -> None:
+    image = np.zeros((96, 48), np.uint8)
+    image[70:74, 20:24] = 255
+    square = to_square(image, 192, 0)
+    row, column = np.argwhere(square == square.max()).mean(axis=0)
+    assert Placement(96, 48, 192).to_square(21.5, 71.5) == pytest.approx((column, row), abs=0.5)
+
+
+def test_an_image_of_the_right_size_passes_unchanged() -> None:
+    pixels = np.arange(256, dtype=np.uint16).reshape(16, 16)
+    expected = window(pixels, Preprocessing(), inverted=False)
+    np.testing.assert_array_equal(
+        square_slice(pixels, 16, Preprocessing(), inverted=False), expected
+    )
+
+
+@pytest.mark.parametrize(("low", "high"), [(50, 50), (-1, 99), (1, 101)])
+def test_percentiles_are_checked(low: float, high: float) -> None:
+    with pytest.raises(ValueError, match="percentiles"):
+        Preprocessing(low, high)

@@ -1,0 +1,221 @@
+"""The pipeline against the pixels themselves, worked out in numpy without it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from toys import SIZE_PX, offsets, slopes, write_toy_bundle
+
+from rsna_lumbar.runtime.backends import load_backend
+from rsna_lumbar.runtime.bundle import read_bundle, read_model
+from rsna_lumbar.runtime.decode import read_slices
+from rsna_lumbar.runtime.discovery import find_studies
+from rsna_lumbar.runtime.errors import BundleError, UsageError
+from rsna_lumbar.runtime.grading import Calibration, probabilities, set_peaks
+from rsna_lumbar.runtime.labels import GROUPS, SPINAL, Group
+from rsna_lumbar.runtime.outputs import submission_lines, submission_rows
+from rsna_lumbar.runtime.preprocess import Preprocessing
+from rsna_lumbar.runtime.reasons import Reason
+from rsna_lumbar.runtime.scoring import Scorer, StudyScore
+
+# float32 logits of about 5 and a sigmoid that ONNX Runtime computes to 1e-7.
+ROUNDING = 1e-6
+
+
+def score(
+    bundle: Path, data: Path, *, batch_size: int | None = None, workers: int = 0
+) -> list[StudyScore]:
+    with Scorer(bundle, device="cpu", batch_size=batch_size) as scorer:
+        return list(scorer.score(find_studies(data), workers=workers))
+
+
+def by_hand(images: np.ndarray, group: Group) -> np.ndarray:
+    """Peaks (C,) of the toy network: its logits rise with the brightest pixel of all slices."""
+    logits = images.max() / 255 * slopes(group).astype(np.float64) + offsets(group)
+    return 1 / (1 + np.exp(-logits))
+
+
+def images_of(series: Path) -> np.ndarray:
+    return np.stack(
+        [read_slices(path, SIZE_PX, Preprocessing())[0].image for path in series.iterdir()]
+    )
+
+
+def test_probabilities_are_those_of_the_pixels(toy_bundle: Path, toy_root: Path) -> None:
+    studies = score(toy_bundle, toy_root)
+    assert [study.study_id for study in studies] == ["100", "12", "7"]
+    for study in studies:
+        for group_score, series in zip(study.groups, ("11", "22", "33"), strict=True):
+            folder = toy_root / "test_images" / study.study_id / series
+            expected = by_hand(images_of(folder), group_score.group)
+            assert group_score.slice_count == len(list(folder.iterdir()))
+            assert group_score.filled is None
+            np.testing.assert_allclose(group_score.peak, expected, atol=ROUNDING)
+            np.testing.assert_allclose(
+                group_score.probability, probabilities(expected, Calibration()), atol=ROUNDING
+            )
+
+
+def test_places_point_at_the_brightest_pixel(toy_bundle: Path, toy_root: Path) -> None:
+    """The cell of a peak is the first, so one of P3: its centre is within 4 px of the spot."""
+    for study in score(toy_bundle, toy_root):
+        for group_score in study.groups:
+            place = group_score.places[0]
+            pixels = pydicom.dcmread(place.file).pixel_array
+            rows, columns = np.nonzero(pixels > 1400)
+            scale = SIZE_PX / max(pixels.shape)
+            off = max(abs(place.x - columns.mean()), abs(place.y - rows.mean()))
+            assert off * scale <= 4 + 2 * scale
+
+
+def test_rows_are_25_normalised_and_in_order(toy_bundle: Path, toy_root: Path) -> None:
+    rows = [row for study in score(toy_bundle, toy_root) for row in submission_rows(study)]
+    names = [name for name, *_ in rows]
+    assert len(names) == 75
+    assert names == sorted(names)
+    np.testing.assert_allclose([sum(grades) for _, *grades in rows], 1, atol=1e-12)
+
+
+def as_text(studies: list[StudyScore]) -> str:
+    return "".join(map(submission_lines, studies))
+
+
+def test_workers_and_file_order_change_no_byte(
+    toy_bundle: Path, toy_root: Path, tmp_path: Path
+) -> None:
+    expected = as_text(score(toy_bundle, toy_root))
+    assert as_text(score(toy_bundle, toy_root, workers=1)) == expected
+    assert as_text(score(toy_bundle, toy_root, workers=2)) == expected
+    files = sorted(toy_root.rglob("*.dcm"), reverse=True)  # copied, so created, in reverse
+    for path in files:
+        target = tmp_path / path.relative_to(toy_root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    assert as_text(score(toy_bundle, tmp_path)) == expected
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 7, 64])
+def test_another_batch_size_changes_only_rounding(
+    toy_bundle: Path, toy_root: Path, batch_size: int
+) -> None:
+    """Batches of 1 and 2 are smaller than every set, so their parts are combined on the host."""
+    expected = score(toy_bundle, toy_root, batch_size=16)
+    for study, other in zip(
+        expected, score(toy_bundle, toy_root, batch_size=batch_size), strict=True
+    ):
+        for one, two in zip(study.groups, other.groups, strict=True):
+            np.testing.assert_allclose(one.probability, two.probability, rtol=0, atol=1e-6)
+            assert one.places == two.places
+
+
+def test_calibration_reaches_the_graph(toy_root: Path, tmp_path: Path) -> None:
+    calibration = Calibration(0.5, (0.0, 0.3, -0.2), 0.4)
+    write_toy_bundle(tmp_path / "bundle", calibration)
+    for study in score(tmp_path / "bundle", toy_root):
+        for one in study.groups:
+            assert one.peak is not None
+            assert (one.peak < calibration.floor).any()
+            expected = probabilities(one.peak, calibration)
+            np.testing.assert_allclose(one.probability, expected, atol=ROUNDING)
+
+
+def test_an_ensemble_of_equals_is_the_single_detector(
+    toy_bundle: Path, toy_root: Path, tmp_path: Path
+) -> None:
+    write_toy_bundle(tmp_path / "two", detectors=2)
+    alone, together = score(toy_bundle, toy_root), score(tmp_path / "two", toy_root)
+    for one, two in zip(alone, together, strict=True):
+        for a, b in zip(one.groups, two.groups, strict=True):
+            np.testing.assert_array_equal(a.peak, b.peak)
+            np.testing.assert_allclose(a.probability, b.probability, atol=ROUNDING)
+
+
+def test_a_missing_series_gets_the_prior(toy_bundle: Path, toy_root: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(toy_root, tmp_path / "root"))
+    shutil.rmtree(root / "test_images" / "12" / "11")
+    for path in (root / "test_images" / "7" / "22").iterdir():
+        path.write_text("broken")
+    table = "study_id,series_id,series_description\n7,22,Sagittal T1\n"
+    (root / "test_series_descriptions.csv").write_text(table)
+    by_id = {study.study_id: study for study in score(toy_bundle, root)}
+    spinal, _, _ = by_id["12"].groups
+    _, foraminal, _ = by_id["7"].groups
+    assert spinal.filled is Reason.SERIES_MISSING
+    assert foraminal.filled is Reason.NO_READABLE_SLICE
+    np.testing.assert_allclose(spinal.probability, [[0.6, 0.25, 0.15]] * 5)
+    assert [skip.reason for skip in by_id["12"].skips] == [Reason.SERIES_MISSING]
+    reasons = [skip.reason for skip in by_id["7"].skips]
+    assert reasons == [*[Reason.NOT_DICOM] * 4, Reason.NO_READABLE_SLICE]
+    untouched = {s.study_id: s for s in score(toy_bundle, toy_root)}["100"]
+    assert submission_lines(by_id["100"]) == submission_lines(untouched)
+
+
+def test_more_studies_than_a_chunk(
+    toy_bundle: Path, toy_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Chunks of one study: batches cannot be shared, results cannot differ but by rounding."""
+    expected = score(toy_bundle, toy_root)
+    monkeypatch.setattr("rsna_lumbar.runtime.scoring.STUDIES_A_CHUNK", 1)
+    alone = score(toy_bundle, toy_root)
+    assert [study.study_id for study in alone] == [study.study_id for study in expected]
+    for one, two in zip(alone, expected, strict=True):
+        for a, b in zip(one.groups, two.groups, strict=True):
+            np.testing.assert_allclose(a.probability, b.probability, rtol=0, atol=1e-6)
+
+
+def test_the_toy_graph_is_the_reference(toy_bundle: Path) -> None:
+    """What these tests rest on: the toy's outputs for an empty set, and several sets a batch."""
+    detector = read_bundle(toy_bundle).detectors[0]
+    content = read_model(toy_bundle, detector.models[0])
+    backend = load_backend("onnxruntime")
+    images = np.random.default_rng(3).integers(0, 256, (4, SIZE_PX, SIZE_PX)).astype(np.uint8)
+    images[0] //= 3
+    member = np.array([[1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 1, 1]], bool)
+    with backend.open_session(content, detector=detector, device="cpu", threads=1) as session:
+        outputs = session.run(images, member)
+    slice_peaks = np.stack([by_hand(image, SPINAL) for image in images])
+    peaks, where = set_peaks(slice_peaks, member)
+    np.testing.assert_allclose(outputs.peak, peaks, atol=ROUNDING)
+    np.testing.assert_array_equal(outputs.slice, where)
+    np.testing.assert_array_equal(outputs.cell[1], -1)
+    np.testing.assert_allclose(outputs.probability[1], detector.prior, atol=1e-7)
+
+
+def test_a_changed_model_is_never_opened(toy_bundle: Path, tmp_path: Path) -> None:
+    bundle = Path(shutil.copytree(toy_bundle, tmp_path / "bundle"))
+    model = bundle / read_bundle(bundle).detectors[1].models[0].file
+    model.write_bytes(model.read_bytes() + b"\0")
+    with pytest.raises(BundleError, match="SHA-256"):
+        Scorer(bundle)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"backend": "tensorflow"}, "no backend 'tensorflow'"),
+        ({"device": "cuda:99"}, "cuda:99 is not there"),
+        ({"device": "tpu"}, "no device 'tpu'"),
+    ],
+)
+def test_what_cannot_be_had_is_refused(
+    toy_bundle: Path, options: dict[str, str], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        Scorer(toy_bundle, **options)
+
+
+def test_auto_takes_the_cpu_where_there_is_no_gpu(
+    toy_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rsna_lumbar.runtime.backends.onnxruntime.cuda_device_count", lambda: 0)
+    with Scorer(toy_bundle) as scorer:
+        assert (scorer.backend, scorer.device, scorer.device_note) == ("onnxruntime", "cpu", "")
+
+
+def test_groups_come_in_the_order_of_the_table(toy_bundle: Path, toy_root: Path) -> None:
+    study = score(toy_bundle, toy_root)[0]
+    assert tuple(one.group for one in study.groups) == GROUPS

@@ -1,0 +1,59 @@
+"""Telling the kind of a series from its header."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from rsna_lumbar.runtime.headers import Header
+from rsna_lumbar.runtime.labels import FORAMINAL, SPINAL, SUBARTICULAR, Group
+from rsna_lumbar.runtime.series_kind import group_of, plane_of
+
+SAGITTAL = (0.0, 1.0, 0.0, 0.0, 0.0, -1.0)
+AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+CORONAL = (1.0, 0.0, 0.0, 0.0, 0.0, -1.0)
+
+
+def header(
+    orientation: tuple[float, ...] | None,
+    echo_time_ms: float | None,
+    description: str = "",
+    image_type: tuple[str, ...] = ("ORIGINAL", "PRIMARY"),
+) -> Header:
+    return Header("1", "2", description, image_type, orientation, echo_time_ms, None)
+
+
+@pytest.mark.parametrize(
+    ("found", "group"),
+    [
+        (header(SAGITTAL, 102), SPINAL),
+        (header(SAGITTAL, 45, "SAG STIR"), SPINAL),
+        (header(SAGITTAL, 9.4), FORAMINAL),
+        (header(AXIAL, 96), SUBARTICULAR),
+        (header(AXIAL, 11), None),
+        (header(CORONAL, 90), None),
+        (header(SAGITTAL, None, "Sag T2 FSE"), SPINAL),
+        (header(SAGITTAL, None, "t1_tse_sag"), FORAMINAL),
+        (header(SAGITTAL, None, "whatever"), None),
+        (header(None, 100, "Sag T2"), None),
+        (header(SAGITTAL, 90, "3-plane localizer"), None),
+        (header(AXIAL, 90, "", ("DERIVED", "PRIMARY", "ADC")), None),
+        # times speak before the description, which people type
+        (header(SAGITTAL, 100, "Sag T1 copy of protocol"), SPINAL),
+    ],
+)
+def test_group_of(found: Header, group: Group | None) -> None:
+    assert group_of(found) is group
+
+
+@pytest.mark.parametrize("degrees", [0, 25, 50])
+def test_axial_slices_may_be_tilted_to_the_disc(degrees: float) -> None:
+    tilt = math.radians(degrees)
+    assert plane_of((1, 0, 0, 0, math.cos(tilt), math.sin(tilt))) == "axial"
+
+
+@pytest.mark.parametrize("degrees", [0, 20, 40])
+def test_sagittal_slices_may_be_turned_to_a_scoliosis(degrees: float) -> None:
+    turn = math.radians(degrees)
+    assert plane_of((math.sin(turn), math.cos(turn), 0, 0, 0, -1)) == "sagittal"

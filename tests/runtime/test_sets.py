@@ -1,0 +1,100 @@
+"""Order inside a set follows the patient, never the numbering, nor the workers."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from toys import AXIAL, SAGITTAL, slice_pixels, write_slice
+
+from rsna_lumbar.runtime.labels import SPINAL, SUBARTICULAR
+from rsna_lumbar.runtime.preprocess import Preprocessing
+from rsna_lumbar.runtime.reasons import Reason
+from rsna_lumbar.runtime.sets import SetRequest, SliceSet, decode_sets, read_sets
+
+
+def decode(folder: Path, workers: int = 0) -> SliceSet:
+    request = SetRequest("1", SPINAL, 64, (tuple(sorted(folder.iterdir())),))
+    (decoded,) = decode_sets([request], Preprocessing(), data=folder, workers=workers)
+    return decoded
+
+
+@pytest.mark.parametrize("series", ["sagittal_ascending", "sagittal_interleaved"])
+def test_real_sagittal_series_are_ordered_by_position(
+    real_mr: Path, tmp_path: Path, series: str
+) -> None:
+    """Renumbered copies: file names and InstanceNumber shuffled against the position."""
+    files = sorted((real_mr / series).glob("*.dcm"))
+    shuffled = np.random.default_rng(7).permutation(len(files)) + 1
+    for path, number in zip(files, shuffled, strict=True):
+        dataset = pydicom.dcmread(path)
+        dataset.InstanceNumber = int(number)
+        dataset.save_as(tmp_path / f"{number}.dcm")
+    decoded = decode(tmp_path)
+    assert len(decoded.slices) == 63
+    positions = [float(pydicom.dcmread(one.file).ImagePositionPatient[0]) for one in decoded.slices]
+    assert positions == sorted(positions)
+    assert [one.instance_number for one in decoded.slices] != sorted(shuffled.tolist())
+
+
+def test_axial_slices_run_from_head_to_feet(tmp_path: Path) -> None:
+    for number, z_mm in enumerate((5, -30, 20, 0), start=1):
+        write_slice(
+            tmp_path / f"{number}.dcm",
+            slice_pixels(number),
+            InstanceNumber=number,
+            ImageOrientationPatient=AXIAL,
+            ImagePositionPatient=[0, 0, z_mm],
+        )
+    assert [one.instance_number for one in decode(tmp_path).slices] == [3, 1, 4, 2]
+
+
+def test_slices_without_position_come_last_by_number(tmp_path: Path) -> None:
+    for number in (10, 9, 1):
+        write_slice(
+            tmp_path / f"{number}.dcm",
+            slice_pixels(number),
+            InstanceNumber=number,
+            ImageOrientationPatient=SAGITTAL,
+            ImagePositionPatient=None if number > 1 else [3, 0, 0],
+        )
+    assert [one.instance_number for one in decode(tmp_path).slices] == [1, 9, 10]
+
+
+def test_workers_change_nothing(toy_root: Path) -> None:
+    series = toy_root / "test_images" / "12" / "33"
+    alone, shared = decode(series), decode(series, workers=2)
+    assert len(alone.slices) == 5
+    np.testing.assert_array_equal(alone.images, shared.images)
+    assert [one.file for one in alone.slices] == [one.file for one in shared.slices]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_bad_file_costs_only_itself(toy_root: Path, tmp_path: Path, workers: int) -> None:
+    series = Path(shutil.copytree(toy_root / "test_images" / "12" / "33", tmp_path / "s"))
+    (series / "2.dcm").write_text("broken")
+    decoded = decode(series, workers)
+    assert [one.file.name for one in decoded.slices] == ["1.dcm", "3.dcm", "4.dcm", "5.dcm"]
+    assert [(skip.reason, skip.what) for skip in decoded.skips] == [(Reason.NOT_DICOM, "2.dcm")]
+
+
+def test_no_requests_and_empty_requests() -> None:
+    assert list(decode_sets([], Preprocessing(), data=Path(), workers=0)) == []
+    request = SetRequest("1", SPINAL, 64, ())
+    (decoded,) = decode_sets([request], Preprocessing(), data=Path(), workers=0)
+    assert decoded.slices == ()
+
+
+def test_read_sets_stops_at_its_limit(toy_root: Path) -> None:
+    def lengths(limit: int) -> list[int]:
+        sets = read_sets(
+            toy_root, SUBARTICULAR, size_px=64, preprocessing=Preprocessing(), limit=limit
+        )
+        return [len(one) for one in sets]
+
+    assert lengths(100) == [5, 5, 5]
+    assert lengths(7) == [5, 2]
+    assert lengths(5) == [5]

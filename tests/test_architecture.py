@@ -1,0 +1,142 @@
+"""Who may import what, what is packaged, and what an import costs."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+AREAS = ("runtime", "train", "export", "benchmarks")
+MAY_IMPORT = {
+    "runtime": {"runtime"},
+    "train": {"train", "runtime"},
+    "export": {"export", "runtime"},
+    "benchmarks": set(AREAS),
+}
+COMMANDS = ("rsna-train", "rsna-export", "rsna-run", "rsna-bench")
+
+
+def sources(area: str) -> list[Path]:
+    return sorted((ROOT / area).rglob("*.py"))
+
+
+def imported_modules(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found.add(node.module or "")
+    return found
+
+
+def configuration() -> configparser.ConfigParser:
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg", encoding="utf-8")
+    return parser
+
+
+@pytest.mark.parametrize("area", AREAS)
+def test_areas_import_only_what_they_may(area: str) -> None:
+    assert sources(area)
+    for path in sources(area):
+        for module in imported_modules(path):
+            head, _, rest = module.partition(".")
+            assert head not in (*AREAS, "tests"), f"{path}: import rsna_lumbar.{head} instead"
+            if head == "rsna_lumbar":
+                assert rest.split(".")[0] in MAY_IMPORT[area], f"{path} imports {module}"
+
+
+@pytest.mark.parametrize("path", sources("runtime"), ids=lambda p: str(p.relative_to(ROOT)))
+def test_runtime_names_no_training_library(path: Path) -> None:
+    heavy = {"torch", "torchvision", "ultralytics", "cv2", "onnx", "matplotlib"}
+    assert not heavy & {module.partition(".")[0] for module in imported_modules(path)}
+
+
+def test_tests_import_the_package_and_never_the_folder() -> None:
+    for path in sources("tests"):
+        heads = {module.partition(".")[0] for module in imported_modules(path)}
+        assert not heads & {*AREAS, "tests"}, path
+
+
+def test_every_package_folder_is_in_setup_cfg() -> None:
+    listed = set(configuration()["options"]["packages"].split())
+    folders = {
+        ".".join(("rsna_lumbar", *path.parent.relative_to(ROOT).parts))
+        for area in AREAS
+        for path in (ROOT / area).rglob("__init__.py")
+    }
+    assert listed == folders
+
+
+def test_every_folder_with_code_is_a_typed_package() -> None:
+    for area in AREAS:
+        assert (ROOT / area / "py.typed").exists(), area
+        for path in sources(area):
+            assert (path.parent / "__init__.py").exists(), path
+
+
+def test_packaged_data_is_installed() -> None:
+    """A file that setup.cfg forgets is missing from the wheel but not from the tree."""
+    installed = {str(path) for path in metadata.files("rsna-lumbar") or ()}
+    data = [
+        path.relative_to(ROOT).as_posix()
+        for area in AREAS
+        for path in (ROOT / area).rglob("*")
+        if path.is_file() and path.suffix not in (".py", ".pyc") and area != "benchmarks"
+    ]
+    assert data
+    if not any(name.endswith("runtime/labels.py") for name in installed):
+        pytest.skip("an editable install lists no files; .ci/run checks the wheel")
+    assert not [name for name in data if f"rsna_lumbar/{name}" not in installed]
+
+
+def loaded_by(statement: str) -> set[str]:
+    program = f"{statement}\nimport sys\nprint('\\n'.join(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    return set(done.stdout.split())
+
+
+def test_runtime_loads_neither_torch_nor_ultralytics() -> None:
+    names = "import rsna_lumbar.runtime as r; [getattr(r, name) for name in r.__all__]"
+    loaded = loaded_by(names)
+    assert "rsna_lumbar.runtime.scoring" in loaded
+    assert not loaded & {"torch", "ultralytics", "onnx", "cv2", "matplotlib"}
+
+
+@pytest.mark.parametrize("area", ("runtime", "train", "export", "benchmarks"))
+def test_help_imports_nothing_heavy(area: str) -> None:
+    loaded = loaded_by(
+        f"from rsna_lumbar.{area}.cli import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass"
+    )
+    heavy = {"numpy", "pandas", "pydicom", "onnxruntime", "onnx", "torch", "ultralytics", "PIL"}
+    assert not loaded & heavy
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("option", ("--help", "--version"))
+def test_every_command_answers(command: str, option: str) -> None:
+    entry = {e.name: e for e in metadata.entry_points(group="console_scripts")}[command]
+    program = f"import {entry.module} as m; m.main(['{option}'])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert command in done.stdout
+    if option == "--version":
+        assert done.stdout.split() == [command, metadata.version("rsna-lumbar")]
+
+
+def test_public_names_exist_and_are_sorted() -> None:
+    import rsna_lumbar.runtime as runtime
+
+    assert set(runtime.__all__) == set(runtime._MODULE_OF)
+    assert all(getattr(runtime, name) is not None for name in runtime.__all__)
