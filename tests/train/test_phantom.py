@@ -1,0 +1,421 @@
+"""The phantom: same options, same bytes; the challenge's layout; true geometry; drawn grades."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections import Counter
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.uid import RLELossless
+
+from rsna_lumbar.runtime.labels import (
+    FORAMINAL,
+    GRADE_TITLES,
+    GROUP_BY_KIND,
+    LEVELS,
+    LOCATIONS,
+    ROW_LOCATIONS,
+    SPINAL,
+    SUBARTICULAR,
+    SUBMISSION_COLUMNS,
+    Group,
+    condition_title,
+    level_title,
+    row_id,
+)
+from rsna_lumbar.train.phantom import QUIRKS, PhantomOptions, make_phantom
+from rsna_lumbar.train.phantom.anatomy import Spine, draw_spine, side_of
+from rsna_lumbar.train.phantom.drawing import paint
+from rsna_lumbar.train.phantom.grades import Finding, Findings, draw_findings, level_frequencies
+from rsna_lumbar.train.phantom.landmarks import landmark_mm
+from rsna_lumbar.train.phantom.plane import Field, Vector, centred_plane
+from rsna_lumbar.train.phantom.seeds import StudySeed
+from rsna_lumbar.train.phantom.solids import AXES
+from rsna_lumbar.train.phantom.study import make_spine, study_scene
+
+SMALL = PhantomOptions(
+    studies=2, matrix_px=40, slices_sagittal=5, slices_axial=10, sagittal_spacing_mm=9.0
+)
+TITLES = {condition_title(c): c for c, _ in LOCATIONS}
+LEVEL_TITLES = {level_title(level): level for level in LEVELS}
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def digests(root: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(root.rglob("*"))
+        if path.is_file()
+    }
+
+
+def headers(root: Path) -> dict[tuple[str, str, str], pydicom.Dataset]:
+    """(study, series, instance) -> header, of the train part."""
+    return {
+        (path.parts[-3], path.parts[-2], path.stem): pydicom.dcmread(path)
+        for path in (root / "train_images").rglob("*.dcm")
+    }
+
+
+def with_quirks(out: Path, *names: str, studies: int = 1, share: float = 1.0) -> Path:
+    options = replace(SMALL, studies=studies, quirks=frozenset(names), quirk_share=share)
+    make_phantom(out, options)
+    return out
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("phantom") / "data"
+    make_phantom(out, SMALL)
+    return out
+
+
+def test_no_studies_gives_empty_tables(tmp_path: Path) -> None:
+    make_phantom(tmp_path / "empty", replace(SMALL, studies=0))
+    assert read(tmp_path / "empty" / "train.csv") == []
+    assert list((tmp_path / "empty" / "train_images").iterdir()) == []
+
+
+def test_refuses_a_folder_in_use(root: Path) -> None:
+    with pytest.raises(FileExistsError, match="not an empty folder"):
+        make_phantom(root, SMALL)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"quirks": frozenset({"no-such"})},
+        {"studies": -1},
+        {"overlap": 0.5},
+        {"grade_frequencies": (0.0, 0.0, 0.0)},
+        {"matrix_px": 8},
+    ],
+)
+def test_refuses_options_out_of_range(change: dict[str, object]) -> None:
+    with pytest.raises(ValueError):
+        PhantomOptions(**change)  # type: ignore[arg-type]
+
+
+def test_same_bytes_whatever_the_workers_and_progress_counts(root: Path, tmp_path: Path) -> None:
+    done: list[int] = []
+    make_phantom(tmp_path / "again", SMALL, workers=2, progress=done.append)
+    assert digests(tmp_path / "again") == digests(root)
+    assert done == [1, 1]
+
+
+def test_a_study_does_not_depend_on_the_others_but_on_the_seed(root: Path, tmp_path: Path) -> None:
+    make_phantom(tmp_path / "three", replace(SMALL, studies=3))
+    more = digests(tmp_path / "three")
+    images = {name: digest for name, digest in digests(root).items() if name.endswith(".dcm")}
+    assert images.items() <= more.items()
+    make_phantom(tmp_path / "other", replace(SMALL, seed=1))
+    assert not images.keys() & digests(tmp_path / "other").keys()
+
+
+def test_tables_are_spelled_as_the_challenge_spells_them(root: Path) -> None:
+    assert (root / "train_label_coordinates.csv").read_text().splitlines()[0] == (
+        "study_id,series_id,instance_number,condition,level,x,y"
+    )
+    assert (
+        (root / "train_series_descriptions.csv")
+        .read_bytes()
+        .startswith(b"study_id,series_id,series_description\n")
+    )
+    train = read(root / "train.csv")
+    assert list(train[0]) == ["study_id", *(f"{c}_{level}" for c, level in LOCATIONS)]
+    assert {row[name] for row in train for name in list(row)[1:]} <= set(GRADE_TITLES)
+    studies = [row["study_id"] for row in train]
+    rows = read(root / "sample_submission.csv")
+    assert tuple(rows[0]) == SUBMISSION_COLUMNS
+    names = sorted(row_id(study, *place) for study in studies for place in ROW_LOCATIONS)
+    assert [row["row_id"] for row in rows] == names
+    assert all(abs(sum(float(row[n]) for n in SUBMISSION_COLUMNS[1:]) - 1) < 1e-9 for row in rows)
+
+
+def test_every_location_has_one_point_on_a_file_of_its_kind(root: Path) -> None:
+    kinds = {
+        (row["study_id"], row["series_id"]): row["series_description"]
+        for row in read(root / "train_series_descriptions.csv")
+    }
+    folders = {(path.parts[-2], path.parts[-1]) for path in (root / "train_images").glob("*/*")}
+    assert folders == set(kinds)
+    points, files = read(root / "train_label_coordinates.csv"), headers(root)
+    assert len(points) == 25 * SMALL.studies
+    for point in points:
+        group = GROUP_BY_KIND[kinds[point["study_id"], point["series_id"]]]
+        assert TITLES[point["condition"]] in group.conditions
+        header = files[point["study_id"], point["series_id"], point["instance_number"]]
+        assert 0 <= float(point["x"]) < header.Columns
+        assert 0 <= float(point["y"]) < header.Rows
+
+
+def test_test_part_has_its_own_studies_and_the_submission(tmp_path: Path) -> None:
+    make_phantom(tmp_path / "both", replace(SMALL, studies=1, test_studies=1))
+    (study,) = (path.name for path in (tmp_path / "both" / "test_images").iterdir())
+    assert not (tmp_path / "both" / "train_images" / study).exists()
+    table = read(tmp_path / "both" / "test_series_descriptions.csv")
+    assert {row["study_id"] for row in table} == {study} and len(table) == 3
+    rows = read(tmp_path / "both" / "sample_submission.csv")
+    assert len(rows) == 25 and all(row["row_id"].startswith(f"{study}_") for row in rows)
+
+
+def test_files_are_stored_as_the_challenge_stores_them(root: Path) -> None:
+    for (study, series, instance), header in headers(root).items():
+        assert header.file_meta.TransferSyntaxUID == RLELossless
+        stored = (header.BitsAllocated, header.BitsStored, header.HighBit)
+        assert stored == (16, 12, 11) and header.PixelRepresentation == 0
+        assert header.PhotometricInterpretation == "MONOCHROME2"
+        assert header.StudyInstanceUID == study
+        assert header.SeriesInstanceUID == f"{study}.{series}"
+        assert header.InstanceNumber == int(instance)
+        assert "PatientName" not in header and "NumberOfFrames" not in header
+        pixels = header.pixel_array
+        assert pixels.dtype == np.uint16 and 200 < pixels.max() < 4096
+        assert header.EchoTime < 20 if "T1" in header.SeriesDescription else header.EchoTime > 80
+
+
+def test_optional_tags_come_and_go_between_studies(tmp_path: Path) -> None:
+    options = replace(SMALL, studies=8, matrix_px=32, slices_sagittal=3, slices_axial=5)
+    make_phantom(tmp_path / "many", options)
+    for tag in ("RescaleSlope", "Modality"):
+        seen = {(key[0], tag in header) for key, header in headers(tmp_path / "many").items()}
+        assert Counter(there for _, there in seen).keys() == {True, False}
+        assert len(seen) == 8  # the same in all files of a study
+
+
+def test_windows_vary_from_slice_to_slice(root: Path) -> None:
+    assert len({float(header.WindowCenter) for header in headers(root).values()}) > 5
+
+
+def test_points_are_landmarks_projected_through_the_header(tmp_path: Path) -> None:
+    """Also where stacks are angled, matrices mixed and numbers full of holes."""
+    names = ("axial-series", "mixed-sizes", "holes", "reversed")
+    out = with_quirks(tmp_path / "odd", *names)
+    spine, files = make_spine(StudySeed(0, 0, 0), SMALL), headers(out)
+    points = read(out / "train_label_coordinates.csv")
+    assert len(points) == 25
+    for point in points:
+        place = landmark_mm(spine, TITLES[point["condition"]], LEVEL_TITLES[point["level"]])
+        header = files[point["study_id"], point["series_id"], point["instance_number"]]
+        x, y, away = project(header, place)
+        assert abs(x - float(point["x"])) < 1e-3 and abs(y - float(point["y"])) < 1e-3
+        # No other slice of that kind is nearer.
+        same = [h for h in files.values() if h.SeriesDescription == header.SeriesDescription]
+        assert away <= min(project(h, place)[2] for h in same) + 1e-4
+
+
+def project(header: pydicom.Dataset, place: Vector) -> tuple[float, float, float]:
+    """Column, row and distance from the plane, from nothing but the header (PS3.3 C.7.6.2.1)."""
+    directions = np.array(header.ImageOrientationPatient, float).reshape(2, 3)
+    offset = place - np.array(header.ImagePositionPatient, float)
+    rows_mm, columns_mm = (float(value) for value in header.PixelSpacing)
+    away = abs(float(offset @ np.cross(*directions)))
+    return offset @ directions[0] / columns_mm, offset @ directions[1] / rows_mm, away
+
+
+def test_left_is_left(root: Path) -> None:
+    files = headers(root)
+    for point in read(root / "train_label_coordinates.csv"):
+        side = side_of(TITLES[point["condition"]])
+        header = files[point["study_id"], point["series_id"], point["instance_number"]]
+        if TITLES[point["condition"]] in FORAMINAL.conditions:
+            assert side * header.ImagePositionPatient[0] > 5
+        if TITLES[point["condition"]] in SUBARTICULAR.conditions:
+            assert side * (float(point["x"]) - header.Columns / 2) > 0
+
+
+def test_left_and_right_sagittal_slices_differ() -> None:
+    """The liver makes the upper front of a right slice darker than that of a left one (T1)."""
+    spine = make_spine(StudySeed(3, 0, 0), SMALL)
+    left, right = (sagittal(spine, side * 20.0, "t1") for side in (1, -1))
+    assert np.abs(left - right).mean() > 0.05
+
+
+def test_levels_are_drawn_where_the_discs_are() -> None:
+    spine = make_spine(StudySeed(0, 0, 0), SMALL)
+    heights = [landmark_mm(spine, SPINAL.conditions[0], level)[2] for level in LEVELS]
+    assert all(20 < upper - lower < 50 for upper, lower in pairwise(heights))
+
+
+def spine_of(grade: int, index: int) -> Spine:
+    """One anatomy with every location at the centre of a grade."""
+    finding = Finding(grade, (0.15, 0.5, 0.85)[grade])
+    findings = Findings(dict.fromkeys(LOCATIONS, finding), (0.5,) * 5)
+    return draw_spine(StudySeed(7, 0, index).rng("anatomy"), findings)
+
+
+def sagittal(spine: Spine, x: float, weighting: str) -> Field:
+    """Noise-free, 1 mm pixels, 220 mm."""
+    plane = centred_plane(np.array([x, -20.0, -10.0]), AXES[1], -AXES[2], spacing_mm=1.0,
+                          shape=(220, 220))  # fmt: skip
+    texture = np.zeros((220, 220), np.float32)
+    return paint(study_scene(StudySeed(7, 0, 0), spine), plane, weighting, texture)
+
+
+def bright_mm2(
+    spine: Spine, condition: str, level: str, weighting: str, half_mm: tuple[int, int]
+) -> float:
+    """Area of bright pixels around a landmark, in the plane it is read in.
+
+    ``half_mm``: half height and half width of the rectangle looked at.
+    """
+    place = landmark_mm(spine, condition, level)
+    axial = condition in SUBARTICULAR.conditions
+    axes = (AXES[0], AXES[1]) if axial else (AXES[1], -AXES[2])
+    shape = (4 * half_mm[0] + 1, 4 * half_mm[1] + 1)
+    plane = centred_plane(place, *axes, spacing_mm=0.5, shape=shape)
+    texture = np.zeros(shape, np.float32)
+    image = paint(study_scene(StudySeed(7, 0, 0), spine), plane, weighting, texture)
+    return float((image > 0.6).sum()) / 4
+
+
+@pytest.mark.parametrize(
+    ("group", "weighting", "half_mm"),
+    [(SPINAL, "t2", (2, 9)), (FORAMINAL, "t1", (9, 9)), (SUBARTICULAR, "t2", (4, 4))],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_each_grade_leaves_less_room(
+    group: Group, weighting: str, half_mm: tuple[int, int]
+) -> None:
+    """Fluid or fat around the landmark shrinks by a fifth, then by a third at least."""
+    areas = np.array([
+        [
+            np.mean([bright_mm2(spine_of(grade, i), condition, level, weighting, half_mm)
+                     for i in range(2)])
+            for condition, level in group.locations
+        ]
+        for grade in range(3)
+    ])  # fmt: skip
+    assert (areas[1] < 0.8 * areas[0]).all(), areas
+    assert (areas[2] < 0.67 * areas[1]).all(), areas
+
+
+def test_grade_frequencies_are_those_asked() -> None:
+    asked = (0.77, 0.16, 0.06)
+    table = level_frequencies(asked)
+    assert np.allclose(table.mean(axis=0), np.array(asked) / 0.99)
+    assert (table >= 0).all() and table[3, 2] > 2 * table[0, 2]
+    found = [draw_findings(np.random.default_rng(i), asked, 0.05) for i in range(1500)]
+    grades = np.array([[f.of_location[place].grade for place in LOCATIONS] for f in found])
+    shares = np.array([(grades == grade).mean() for grade in range(3)])
+    assert np.allclose(shares, np.array(asked) / 0.99, atol=0.015)
+    left, right = (grades[:, 5 + 5 * i : 10 + 5 * i].ravel() for i in range(2))
+    assert 0.15 < np.corrcoef(left, right)[0, 1] < 0.8
+
+
+@pytest.mark.parametrize("asked", [(1.0, 1.0, 1.0), (1.0, 0.0, 0.0), (0.0, 0.0, 1.0)])
+def test_any_frequencies_can_be_asked(asked: tuple[float, float, float]) -> None:
+    table = level_frequencies(asked)
+    assert (table >= -1e-12).all() and np.allclose(table.mean(axis=0), np.array(asked) / sum(asked))
+
+
+@pytest.mark.parametrize("overlap", [0.0, 0.05, 0.2])
+def test_overlap_is_the_share_beyond_one_border(overlap: float) -> None:
+    found = [
+        finding
+        for i in range(400)
+        for finding in draw_findings(np.random.default_rng(i), (0, 1, 0), overlap)
+        .of_location.values()
+    ]  # fmt: skip
+    beyond = np.mean([finding.severity > 0.675 for finding in found])
+    assert abs(beyond - overlap) < 0.01
+
+
+def test_holes(tmp_path: Path) -> None:
+    files = headers(with_quirks(tmp_path / "q", "holes"))
+    for series in {key[1] for key in files}:
+        numbers = sorted(int(key[2]) for key in files if key[1] == series)
+        assert numbers[0] > 1 and max(np.diff(numbers)) > 1
+
+
+def test_reversed(root: Path, tmp_path: Path) -> None:
+    odd = headers(with_quirks(tmp_path / "q", "reversed"))
+    for axis, text, sign in ((0, "Sagittal", 1), (2, "Axial", -1)):
+        for files, direction in ((headers(root), sign), (odd, -sign)):
+            study = sorted(key[0] for key in odd)[0]
+            for series in {k[1] for k, h in files.items()
+                           if k[0] == study and text in h.SeriesDescription}:  # fmt: skip
+                ordered = sorted((int(k[2]), float(h.ImagePositionPatient[axis]))
+                                 for k, h in files.items() if k[1] == series)  # fmt: skip
+                assert (direction * np.diff([place for _, place in ordered]) > 0).all()
+
+
+def orientations(files: dict[tuple[str, str, str], pydicom.Dataset]) -> dict[str, int]:
+    """Axial series -> number of different orientations."""
+    found: dict[str, set[tuple[float, ...]]] = {}
+    for key, header in files.items():
+        if "Axial" in header.SeriesDescription:
+            found.setdefault(key[1], set()).add(tuple(header.ImageOrientationPatient))
+    return {series: len(seen) for series, seen in found.items()}
+
+
+def test_axial_stacks_and_series(root: Path, tmp_path: Path) -> None:
+    assert set(orientations(headers(root)).values()) == {1}
+    assert list(orientations(headers(with_quirks(tmp_path / "a", "axial-stacks"))).values()) == [5]
+    split = orientations(headers(with_quirks(tmp_path / "b", "axial-series")))
+    assert 2 <= len(split) <= 4 and sum(split.values()) == 5
+
+
+def test_mixed_sizes(tmp_path: Path) -> None:
+    files = headers(with_quirks(tmp_path / "q", "mixed-sizes", studies=3))
+    shapes: dict[str, set[tuple[int, int]]] = {}
+    for key, header in files.items():
+        shapes.setdefault(key[1], set()).add((header.Rows, header.Columns))
+    assert any(len(seen) > 1 for seen in shapes.values())
+    assert any(rows != columns for seen in shapes.values() for rows, columns in seen)
+
+
+def test_missing_series(tmp_path: Path) -> None:
+    out = with_quirks(tmp_path / "q", "missing-series", studies=4)
+    kinds = {(row["study_id"], row["series_description"])
+             for row in read(out / "train_series_descriptions.csv")}  # fmt: skip
+    assert len(kinds) == 8
+    for row in read(out / "train_label_coordinates.csv"):
+        group = next(g for g in GROUP_BY_KIND.values() if TITLES[row["condition"]] in g.conditions)
+        assert (row["study_id"], group.series_kind) in kinds
+    assert all(row[name] for row in read(out / "train.csv") for name in row)
+
+
+def test_empty_labels(tmp_path: Path) -> None:
+    out = with_quirks(tmp_path / "q", "empty-labels", studies=3)
+    for row in read(out / "train.csv"):
+        assert 1 <= list(row.values()).count("") <= 12
+    assert len(read(out / "train_label_coordinates.csv")) < 75
+
+
+def test_wrong_series(tmp_path: Path) -> None:
+    out = with_quirks(tmp_path / "q", "wrong-series", studies=2)
+    kind = {row["series_id"]: row["series_description"]
+            for row in read(out / "train_series_descriptions.csv")}  # fmt: skip
+    wrong = Counter(row["study_id"] for row in read(out / "train_label_coordinates.csv")
+                    if TITLES[row["condition"]] in SPINAL.conditions
+                    and kind[row["series_id"]] == FORAMINAL.series_kind)  # fmt: skip
+    assert len(wrong) == 2 and set(wrong.values()) == {1}
+
+
+def test_crlf(tmp_path: Path) -> None:
+    out = with_quirks(tmp_path / "q", "crlf")
+    table = (out / "train_series_descriptions.csv").read_bytes()
+    assert table.count(b"\r\n") == table.count(b"\n") == 4
+    assert b"\r" not in (out / "train.csv").read_bytes()
+
+
+def test_quirks_touch_only_a_share_of_the_studies(tmp_path: Path) -> None:
+    files = headers(with_quirks(tmp_path / "q", "holes", studies=6, share=0.5))
+    first = {study: min(int(k[2]) for k in files if k[0] == study) for study, _, _ in files}
+    assert 0 < sum(number > 1 for number in first.values()) < 6
+
+
+def test_all_quirks_at_once(tmp_path: Path) -> None:
+    out = with_quirks(tmp_path / "q", *QUIRKS, studies=2)
+    assert len(read(out / "train.csv")) == 2

@@ -1,0 +1,177 @@
+"""Which series and slices a study has: kinds, planes and instance numbers, with their quirks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from rsna_lumbar.runtime.labels import FORAMINAL, GROUPS, LEVELS, SPINAL, SUBARTICULAR
+from rsna_lumbar.train.phantom.anatomy import Spine, canal_point
+from rsna_lumbar.train.phantom.options import QUIRKS, PhantomOptions
+from rsna_lumbar.train.phantom.plane import Plane, Vector, centred_plane
+from rsna_lumbar.train.phantom.seeds import StudySeed
+from rsna_lumbar.train.phantom.solids import AXES, Frame
+
+_STACK_GAP_MM = 4.0  # between the slices of a stack angled to a disc
+_SAGITTAL_MIDDLE_MM = (-20.0, -14.0)  # y and z of the image's middle, from the middle of L3
+_AXIAL_FORWARD_MM = 14.0  # the image's middle, in front of the middle of the canal
+_AXIAL_MARGIN_MM = 8.0  # of the continuous stack, beyond the first and the last disc
+# What mixed-sizes chooses from: matrix, and the shorter side of slices that are not square.
+_MATRIX_FACTORS = (0.75, 1.0, 1.25)
+_SHORT_SIDES = (1.0, 0.875, 0.8125)
+
+Stack = list[Plane]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Slice:
+    """One file of a series."""
+
+    instance: int
+    plane: Plane
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Series:
+    """One series: its kind as spelled in the tables, and its slices in order of instance."""
+
+    series_id: int
+    kind: str
+    gap_mm: float  # between the centres of neighbouring slices of a stack
+    slices: tuple[Slice, ...]
+
+    @property
+    def weighting(self) -> str:
+        """``t1`` or ``t2``."""
+        return "t1" if self.kind == FORAMINAL.series_kind else "t2"
+
+
+def applied_quirks(seed: StudySeed, options: PhantomOptions) -> frozenset[str]:
+    """Those of the asked quirks that this study has."""
+    draws = seed.rng("quirks").uniform(size=len(QUIRKS))
+    had = {name for name, draw in zip(QUIRKS, draws, strict=True) if draw < options.quirk_share}
+    return options.quirks & had
+
+
+def plan_series(
+    seed: StudySeed, options: PhantomOptions, spine: Spine, quirks: frozenset[str]
+) -> tuple[Series, ...]:
+    """All series of a study, sagittal ones first."""
+    rng = seed.rng("acquisition")
+    plans = [
+        (kind, options.sagittal_spacing_mm, _sagittal_stack(rng, options))
+        for kind in (SPINAL.series_kind, FORAMINAL.series_kind)
+    ]
+    for gap_mm, planes in _axial_parts(rng, options, spine, quirks):
+        plans.append((SUBARTICULAR.series_kind, gap_mm, planes))
+    missing = GROUPS[int(rng.integers(len(GROUPS)))].series_kind
+    return tuple(
+        Series(seed.series_id(i), kind, gap, _number(rng, _resize(rng, stack, quirks), quirks))
+        for i, (kind, gap, stack) in enumerate(plans)
+        if not ("missing-series" in quirks and kind == missing)
+    )
+
+
+def _sagittal_stack(rng: np.random.Generator, options: PhantomOptions) -> Stack:
+    """From the patient's right to the left; in a third of the series a few degrees oblique."""
+    oblique = rng.normal(0, 1.5, 2) * (rng.uniform() < 0.3)
+    frame = Frame(np.array([rng.normal(0, 1), *_SAGITTAL_MIDDLE_MM]), AXES)
+    frame = frame.turned(2, oblique[0]).turned(1, oblique[1])
+    count, gap = options.slices_sagittal, options.sagittal_spacing_mm
+    spacing = options.sagittal_fov_mm / options.matrix_px
+    return [
+        _square(frame.point((i - (count - 1) / 2) * gap, 0, 0), frame.axes[1], -frame.axes[2],
+                spacing, options)
+        for i in range(count)
+    ]  # fmt: skip
+
+
+def _axial_parts(
+    rng: np.random.Generator, options: PhantomOptions, spine: Spine, quirks: frozenset[str]
+) -> list[tuple[float, Stack]]:
+    """(gap, planes) of each axial series, from L1 down."""
+    if not quirks & {"axial-stacks", "axial-series"}:
+        return [_continuous_stack(rng, options, spine)]
+    stacks = [_angled_stack(options, spine, level) for level in LEVELS]
+    parts = int(rng.integers(2, 5)) if "axial-series" in quirks else 1
+    bounds = np.linspace(0, len(stacks), parts + 1).round().astype(int)
+    return [
+        (_STACK_GAP_MM, [plane for stack in stacks[low:high] for plane in stack])
+        for low, high in pairwise(bounds)
+    ]
+
+
+def _continuous_stack(
+    rng: np.random.Generator, options: PhantomOptions, spine: Spine
+) -> tuple[float, Stack]:
+    """Parallel slices over all five discs, tilted a little as the scan was planned."""
+    points = np.array([canal_point(spine, spine.disc(level)) for level in LEVELS])
+    frame = Frame(points.mean(axis=0), AXES).turned(0, float(rng.uniform(0, 6)))
+    heights = (points - frame.origin_mm) @ frame.axes[2]
+    top, bottom = heights.max() + _AXIAL_MARGIN_MM, heights.min() - _AXIAL_MARGIN_MM
+    gap = (top - bottom) / (options.slices_axial - 1)
+    middle = frame.moved(0, -_AXIAL_FORWARD_MM, float(top))
+    stack = _parallel(middle, options, [-i * gap for i in range(options.slices_axial)])
+    return float(gap), stack
+
+
+def _angled_stack(options: PhantomOptions, spine: Spine, level: str) -> Stack:
+    """A few slices parallel to one disc."""
+    disc, count = spine.disc(level), max(1, options.slices_axial // len(LEVELS))
+    frame = Frame(canal_point(spine, disc), disc.frame.axes).moved(0, -_AXIAL_FORWARD_MM, 0)
+    return _parallel(frame, options, [((count - 1) / 2 - i) * _STACK_GAP_MM for i in range(count)])
+
+
+def _parallel(frame: Frame, options: PhantomOptions, heights_mm: Sequence[float]) -> Stack:
+    spacing = options.axial_fov_mm / options.matrix_px
+    return [
+        _square(frame.point(0, 0, float(height)), frame.axes[0], frame.axes[1], spacing, options)
+        for height in heights_mm
+    ]
+
+
+def _square(
+    centre: Vector, along_row: Vector, along_column: Vector, spacing: float, options: PhantomOptions
+) -> Plane:
+    shape = (options.matrix_px, options.matrix_px)
+    return centred_plane(centre, along_row, along_column, spacing_mm=spacing, shape=shape)
+
+
+def _resize(rng: np.random.Generator, stack: Stack, quirks: frozenset[str]) -> Stack:
+    """Another matrix for the series, and again another for a part of its slices."""
+    if "mixed-sizes" not in quirks:
+        return stack
+    first, second = (float(factor) for factor in rng.permutation(_MATRIX_FACTORS)[:2])
+    change = int(rng.integers(1, len(stack))) if len(stack) > 1 else 1
+    short = float(rng.choice(_SHORT_SIDES))
+    return [
+        _resampled(plane, first if i < change else second, short) for i, plane in enumerate(stack)
+    ]
+
+
+def _resampled(plane: Plane, factor: float, short: float) -> Plane:
+    """The same middle; ``factor`` times the pixels over the same field, front and back cropped."""
+    across, down = (plane.columns - 1) / 2, (plane.rows - 1) / 2
+    centre = plane.origin_mm + plane.spacing_mm * (
+        across * plane.along_row + down * plane.along_column
+    )
+    sides = [plane.rows * factor, plane.columns * factor]
+    # Front to back runs along the row of a sagittal and along the column of an axial slice.
+    sides[1 if abs(plane.along_row[1]) > 0.5 else 0] *= short
+    return centred_plane(
+        centre, plane.along_row, plane.along_column,
+        spacing_mm=plane.spacing_mm / factor, shape=(round(sides[0]), round(sides[1])),
+    )  # fmt: skip
+
+
+def _number(rng: np.random.Generator, stack: Stack, quirks: frozenset[str]) -> tuple[Slice, ...]:
+    """Instance numbers: 1, 2, 3 ... unless quirks say otherwise."""
+    ordered = stack[::-1] if "reversed" in quirks else stack
+    steps = np.ones(len(ordered), int)
+    if "holes" in quirks:
+        steps = rng.integers(1, 5, len(ordered))
+        steps[0] = rng.integers(2, 40)
+    return tuple(Slice(int(n), plane) for n, plane in zip(np.cumsum(steps), ordered, strict=True))

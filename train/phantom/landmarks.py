@@ -1,0 +1,67 @@
+"""Where each condition is labelled: a point in the patient, and the slice it is marked on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from rsna_lumbar.runtime.labels import FORAMINAL, GROUPS, SPINAL
+from rsna_lumbar.train.phantom.acquisition import Series, Slice
+from rsna_lumbar.train.phantom.anatomy import Spine, canal_point, side_of
+from rsna_lumbar.train.phantom.plane import Vector
+from rsna_lumbar.train.phantom.spine_solids import foramen_point, recess_point
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One row of the table of coordinates."""
+
+    series_id: int
+    instance: int
+    condition: str
+    level: str
+    x: float  # columns, in pixels of that slice; pixel centres are integers
+    y: float  # rows
+
+
+def landmark_mm(spine: Spine, condition: str, level: str) -> Vector:
+    """The labelled point in the patient (LPS, mm)."""
+    disc = spine.disc(level)
+    if condition in SPINAL.conditions:
+        return canal_point(spine, disc)
+    if condition in FORAMINAL.conditions:
+        return foramen_point(disc, side_of(condition))
+    return recess_point(disc, side_of(condition))
+
+
+def mark_points(spine: Spine, series: tuple[Series, ...]) -> tuple[Point, ...]:
+    """Every location that a series of its kind shows, in canonical order."""
+    return tuple(
+        point
+        for group in GROUPS
+        for condition, level in group.locations
+        if (point := mark_point(spine, condition, level, series, group.series_kind)) is not None
+    )
+
+
+def mark_point(
+    spine: Spine, condition: str, level: str, series: Iterable[Series], kind: str
+) -> Point | None:
+    """The landmark on the nearest slice of that kind of series; None where no slice shows it."""
+    place = landmark_mm(spine, condition, level)
+    shown = [
+        (abs(one.plane.project(place)[2]), each.series_id, one)
+        for each in series
+        if each.kind == kind
+        for one in each.slices
+        if one.plane.contains(place)
+    ]
+    if not shown:
+        return None
+    _, series_id, nearest = min(shown, key=lambda item: item[0])
+    return _point(series_id, nearest, condition, level, place)
+
+
+def _point(series_id: int, one: Slice, condition: str, level: str, place: Vector) -> Point:
+    x, y, _ = one.plane.project(place)
+    return Point(series_id, one.instance, condition, level, x, y)

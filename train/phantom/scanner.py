@@ -1,0 +1,96 @@
+"""What the scanner adds to the anatomy: coil shading, noise, gain and 12 bits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from rsna_lumbar.train.phantom.plane import Field, Plane
+
+STORED_BITS = 12
+_LARGEST = 2**STORED_BITS - 1
+_AIR = np.float32(0.03)  # below this share of fat there is no tissue: scanners zero it
+
+
+@dataclass(frozen=True, slots=True)
+class Receiver:
+    """Settings of one study's scanner."""
+
+    gain: float  # stored value of the signal 1
+    noise: float  # standard deviation, as a share of the signal 1
+    shading: float  # how much brighter the back is than the front, per metre
+    rescaled: bool  # whether the headers carry rescale tags
+    modality: bool  # whether the headers carry Modality
+
+
+def draw_receiver(rng: np.random.Generator, noise: float) -> Receiver:
+    return Receiver(
+        gain=float(rng.uniform(500, 2200)),
+        noise=noise * float(rng.uniform(0.8, 1.3)),
+        shading=float(rng.uniform(1.5, 4.0)),
+        rescaled=bool(rng.uniform() < 0.5),
+        modality=bool(rng.uniform() < 0.5),
+    )
+
+
+def draw_texture(rng: np.random.Generator, plane: Plane) -> Field:
+    """Uneven tissue, (rows, columns), about unit variance: coarse (12 mm) and fine (3 mm)."""
+    coarse = _smooth_field(rng, plane, 12.0)
+    return np.float32(0.9) * coarse + np.float32(0.9) * _smooth_field(rng, plane, 3.0)
+
+
+def acquire(
+    signal: Field, plane: Plane, receiver: Receiver, rng: np.random.Generator
+) -> npt.NDArray[np.uint16]:
+    """Stored values (rows, columns): magnitude of shaded signal plus complex noise (Rician)."""
+    rows = np.arange(plane.rows, dtype=np.float32)[:, None] * np.float32(plane.along_column[1])
+    columns = np.arange(plane.columns, dtype=np.float32)[None] * np.float32(plane.along_row[1])
+    back_mm = np.float32(plane.origin_mm[1]) + np.float32(plane.spacing_mm) * (rows + columns)
+    bias = np.exp(np.float32(receiver.shading / 1000) * (back_mm - 20))
+    bias = bias * (1 + np.float32(0.05) * _smooth_field(rng, plane, 80.0))
+    real, imaginary = rng.standard_normal((2, *signal.shape), dtype=np.float32)
+    noise = np.float32(receiver.noise)
+    magnitude = np.hypot(_blur(signal * bias + noise * real), noise * imaginary)
+    magnitude[signal < _AIR * 0.3] *= _AIR
+    stored = np.minimum(magnitude * np.float32(receiver.gain) + np.float32(0.5), _LARGEST)
+    pixels: npt.NDArray[np.uint16] = stored.astype(np.uint16)
+    return pixels
+
+
+def _blur(image: Field) -> Field:
+    """A little smoothing along both axes: pixels of a scanner are never independent."""
+    centre, side = np.float32(0.76), np.float32(0.12)
+    smooth: Field = image * centre
+    smooth[1:] += side * image[:-1]
+    smooth[:-1] += side * image[1:]
+    result: Field = smooth * centre
+    result[:, 1:] += side * smooth[:, :-1]
+    result[:, :-1] += side * smooth[:, 1:]
+    return result
+
+
+def _smooth_field(rng: np.random.Generator, plane: Plane, period_mm: float) -> Field:
+    """Random (rows, columns) of about unit variance: a cubic B-spline with random knots."""
+    step = max(1.0, period_mm / plane.spacing_mm)
+    down, across = _spline(plane.rows, step), _spline(plane.columns, step)
+    knots = rng.standard_normal((down.shape[1], across.shape[1]), dtype=np.float32)
+    field: Field = down @ knots @ across.T
+    return field * np.float32(_SPLINE_GAIN)
+
+
+# A cubic B-spline's weights have a mean square of 0.48 (151/315), once per axis.
+_SPLINE_GAIN = 315 / 151
+
+
+@lru_cache(maxsize=64)
+def _spline(pixels: int, step: float) -> Field:
+    """(pixels, knots) weights of a uniform cubic B-spline, knots ``step`` pixels apart."""
+    position = np.arange(pixels) / step
+    first = position.astype(int)
+    knots = np.arange(int(first[-1]) + 4) - 1
+    away = np.abs(position[:, None] - knots)
+    near, far = 2 / 3 - away**2 + away**3 / 2, np.maximum(2 - away, 0) ** 3 / 6
+    return np.where(away < 1, near, far).astype(np.float32)
