@@ -73,24 +73,43 @@ def _blur(image: Field) -> Field:
 
 
 def _smooth_field(rng: np.random.Generator, plane: Plane, period_mm: float) -> Field:
-    """Random (rows, columns) of about unit variance: a cubic B-spline with random knots."""
+    """Random (rows, columns) of about unit variance: a cubic B-spline with random knots.
+
+    Each pixel mixes four knots an axis. Written as four sums and not as a matrix product: BLAS
+    spins its threads on products this small, and its last bits differ from machine to machine.
+    """
     step = max(1.0, period_mm / plane.spacing_mm)
-    down, across = _spline(plane.rows, step), _spline(plane.columns, step)
-    knots = rng.standard_normal((down.shape[1], across.shape[1]), dtype=np.float32)
-    field: Field = down @ knots @ across.T
-    return field * np.float32(_SPLINE_GAIN)
+    rows, columns = _spline(plane.rows, step), _spline(plane.columns, step)
+    shape = (rows.first[-1] + 4, columns.first[-1] + 4)
+    knots = rng.standard_normal(shape, dtype=np.float32)
+    down = _mixed(knots, rows)  # (rows, knots)
+    return _mixed(down.T, columns).T * np.float32(_SPLINE_GAIN)
 
 
 # A cubic B-spline's weights have a mean square of 0.48 (151/315), once per axis.
 _SPLINE_GAIN = 315 / 151
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class _Spline:
+    """For each pixel of an axis: the first of the four knots around it, and their weights."""
+
+    first: npt.NDArray[np.int64]  # (pixels,)
+    weights: Field  # (4, pixels)
+
+
 @lru_cache(maxsize=64)
-def _spline(pixels: int, step: float) -> Field:
-    """(pixels, knots) weights of a uniform cubic B-spline, knots ``step`` pixels apart."""
+def _spline(pixels: int, step: float) -> _Spline:
+    """A uniform cubic B-spline, knots ``step`` pixels apart, the first one step before pixel 0."""
     position = np.arange(pixels) / step
-    first = position.astype(int)
-    knots = np.arange(int(first[-1]) + 4) - 1
-    away = np.abs(position[:, None] - knots)
+    first = position.astype(np.int64)
+    away = np.abs(position - first - np.arange(-1, 3)[:, None])  # (4, pixels)
     near, far = 2 / 3 - away**2 + away**3 / 2, np.maximum(2 - away, 0) ** 3 / 6
-    return np.where(away < 1, near, far).astype(np.float32)
+    return _Spline(first, np.where(away < 1, near, far).astype(np.float32))
+
+
+def _mixed(knots: Field, spline: _Spline) -> Field:
+    """(knots, n) -> (pixels, n)."""
+    terms = (weight[:, None] * knots[spline.first + k] for k, weight in enumerate(spline.weights))
+    first, second, third, fourth = terms
+    return first + second + third + fourth
