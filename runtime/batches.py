@@ -25,10 +25,6 @@ class Part:
     row: int
 
     @property
-    def whole(self) -> bool:
-        return self.stop - self.start == len(self.of.slices)
-
-    @property
     def last(self) -> bool:
         return self.stop == len(self.of.slices)
 
@@ -55,21 +51,48 @@ class Batch:
         return np.asarray((rows >= first) & (rows < first + count))
 
 
-def fill_batches(sets: Iterable[SliceSet], size: int) -> Iterator[Batch]:
-    """Pack sets of one group into batches of at most ``size`` slices, in order.
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Items ``start`` to ``stop`` of a set, at rows ``row`` and on of a batch."""
+
+    index: int  # of the set
+    start: int
+    stop: int
+    row: int
+
+
+def pack(counts: Iterable[int], size: int) -> Iterator[tuple[Span, ...]]:
+    """Pack sets of so many slices into batches of at most ``size``, in order.
 
     Sets without slices take no place. A set that does not fit into what is left of a batch
-    starts the next one.
+    starts the next one; a set larger than a batch is cut.
     """
-    parts: list[Part] = []
+    batch: list[Span] = []
     used = 0
-    for one in sets:
-        for start in range(0, len(one.slices), size):
-            stop = min(start + size, len(one.slices))
+    for index, count in enumerate(counts):
+        for start in range(0, count, size):
+            stop = min(start + size, count)
             if used + stop - start > size:
-                yield Batch(tuple(parts))
-                parts, used = [], 0
-            parts.append(Part(one, start, stop, used))
+                yield tuple(batch)
+                batch, used = [], 0
+            batch.append(Span(index, start, stop, used))
             used += stop - start
-    if parts:
-        yield Batch(tuple(parts))
+    if batch:
+        yield tuple(batch)
+
+
+def fill_batches(sets: Iterable[SliceSet], size: int) -> Iterator[Batch]:
+    """Pack sets of one group into batches; a set is let go once its last part was yielded."""
+    held: dict[int, SliceSet] = {}
+
+    def counts() -> Iterator[int]:
+        for index, one in enumerate(sets):
+            held[index] = one
+            yield len(one.slices)
+
+    for spans in pack(counts(), size):
+        batch = Batch(tuple(Part(held[s.index], s.start, s.stop, s.row) for s in spans))
+        for part, span in zip(batch.parts, spans, strict=True):
+            if part.last:
+                del held[span.index]
+        yield batch

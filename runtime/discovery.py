@@ -22,13 +22,15 @@ from rsna_lumbar.runtime.reasons import Reason, Skip, SkipFile
 from rsna_lumbar.runtime.series_kind import group_of
 
 Progress = Callable[[int], object]
+SeriesTable = dict[tuple[str, str], Group]  # (study id, series id) -> who reads it
 
 
 def ignore_progress(_: int) -> None:
     """The progress of a caller who does not look."""
 
 
-IMAGE_FOLDERS = ("test_images", "train_images")  # the first that exists is what a root means
+# What a root means: the first of these that holds a study of the table, else the first there is.
+IMAGE_FOLDERS = ("test_images", "train_images")
 TABLE_COLUMNS = ("study_id", "series_id", "series_description")
 
 
@@ -82,11 +84,12 @@ def find_studies(
     """
     if not data.is_dir():
         raise DataError(f"{data} is no folder; name a folder with DICOM files")
-    images = _images_folder(data, assume=series_table is not None)
+    table = _read_series_table(series_table) if series_table else None
+    images = _images_folder(data, table)
     if images is None:
         inventory = _find_in_tree(data, progress)
     else:
-        inventory = _find_in_challenge(data, images, series_table, progress)
+        inventory = _find_in_challenge(data, images, table, progress)
     if not inventory.studies:
         others = len(inventory.skips)
         raise DataError(f"{data} holds no MR image ({others} other files); nothing to score")
@@ -96,7 +99,7 @@ def find_studies(
 def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
     """Sort key under which ``9.dcm`` comes before ``10.dcm``."""
     return tuple(
-        (0, int(part), "") if part.isdigit() else (1, 0, part)
+        (0, int(part), "") if part.isascii() and part.isdigit() else (1, 0, part)
         for part in re.split(r"([0-9]+)", name)
         if part
     )
@@ -116,31 +119,27 @@ class _Images:
     only_study: str | None  # where the data folder is one study of it
 
 
-def _images_folder(data: Path, *, assume: bool) -> _Images | None:
-    for name in IMAGE_FOLDERS:
-        if (data / name).is_dir():
-            return _Images(data / name, None)
+def _images_folder(data: Path, table: SeriesTable | None) -> _Images | None:
+    beside = [data / name for name in IMAGE_FOLDERS if (data / name).is_dir()]
+    if beside:
+        listed = {study_id for study_id, _ in table or ()}
+        holding = (folder for folder in beside if listed & set(_folders(folder)))
+        return _Images(next(holding, beside[0]), None)
     folder = data.resolve()
     if folder.name in IMAGE_FOLDERS:
         return _Images(data, None)
     if folder.parent.name in IMAGE_FOLDERS:
         return _Images(folder.parent, folder.name)
-    return _Images(data, None) if assume else None
+    return None if table is None else _Images(data, None)
 
 
 def _find_in_challenge(
-    data: Path,
-    images: _Images,
-    series_table: Path | None,
-    progress: Progress,
+    data: Path, images: _Images, table: SeriesTable | None, progress: Progress
 ) -> Inventory:
-    beside = images.folder.resolve()
-    beside = beside.parent / beside.name.replace("_images", "_series_descriptions.csv")
-    if series_table is None and beside.is_file():
-        series_table = beside
-    listed = _read_series_table(series_table) if series_table else {}
+    if table is None:
+        table = _table_beside(images.folder)
     wanted = images.only_study
-    listed = {key: group for key, group in listed.items() if wanted in (None, key[0])}
+    listed = {key: group for key, group in table.items() if wanted in (None, key[0])}
     names = [wanted] if wanted else _folders(images.folder)
     found = {(study, s) for study in names for s in _folders(images.folder / study)}
     skips: list[Skip] = []
@@ -154,9 +153,13 @@ def _find_in_challenge(
     return Inventory(data, _studies(series, {study for study, _ in listed}), tuple(skips))
 
 
-def _challenge_series(
-    folder: Path, listed: dict[tuple[str, str], Group], data: Path, skips: list[Skip]
-) -> Series:
+def _table_beside(images: Path) -> SeriesTable:
+    folder = images.resolve()
+    path = folder.parent / folder.name.replace("_images", "_series_descriptions.csv")
+    return _read_series_table(path) if path.is_file() else {}
+
+
+def _challenge_series(folder: Path, listed: SeriesTable, data: Path, skips: list[Skip]) -> Series:
     study_id, series_id = folder.parent.name, folder.name
     files = tuple(sorted(_files(folder), key=lambda path: natural_key(path.name)))
     if (study_id, series_id) in listed:
@@ -179,7 +182,7 @@ def _first_group(files: tuple[Path, ...], data: Path, skips: list[Skip]) -> Grou
     return None
 
 
-def _read_series_table(path: Path) -> dict[tuple[str, str], Group]:
+def _read_series_table(path: Path) -> SeriesTable:
     import pandas as pd
 
     try:

@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "export": {"export", "runtime"},
     "benchmarks": set(AREAS),
 }
+MARK = "-- modules --"
 COMMANDS = ("rsna-train", "rsna-export", "rsna-run", "rsna-bench")
 
 
@@ -99,11 +100,11 @@ def test_packaged_data_is_installed() -> None:
 
 
 def loaded_by(statement: str) -> set[str]:
-    program = f"{statement}\nimport sys\nprint('\\n'.join(sys.modules))"
+    program = f"{statement}\nimport sys\nprint('{MARK}', *sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
-    return set(done.stdout.split())
+    return set(done.stdout.rpartition(MARK)[2].split())
 
 
 def test_runtime_loads_neither_torch_nor_ultralytics() -> None:

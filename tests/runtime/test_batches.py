@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rsna_lumbar.runtime.batches import fill_batches
+from rsna_lumbar.runtime.batches import fill_batches, pack
 from rsna_lumbar.runtime.decode import Slice
 from rsna_lumbar.runtime.labels import SPINAL
 from rsna_lumbar.runtime.sets import SetRequest, SliceSet
@@ -35,8 +35,8 @@ def test_batches_hold_every_slice_once_and_in_order(counts: list[int], size: int
         for row, part in enumerate(batch.parts):
             values = images[member[row]][:, 0, 0].tolist()
             seen.setdefault(part.of.request.study_id, []).extend(values)
-            assert part.whole == (len(values) == len(part.of.slices))
-            assert part.whole or len(part.of.slices) > size
+            whole = len(values) == len(part.of.slices)
+            assert whole or len(part.of.slices) > size
     expected = {
         s.request.study_id: [int(o.image[0, 0]) for o in s.slices] for s in sets if s.slices
     }
@@ -57,3 +57,13 @@ def test_a_set_that_does_not_fit_starts_the_next_batch() -> None:
         [("3", 4, 8)],
         [("3", 8, 9)],
     ]
+
+
+def test_pack_worked_by_hand() -> None:
+    def spans(counts: list[int], size: int) -> list[list[tuple[int, int, int, int]]]:
+        return [[(s.index, s.start, s.stop, s.row) for s in batch] for batch in pack(counts, size)]
+
+    assert spans([], 4) == []
+    assert spans([2, 2, 1], 4) == [[(0, 0, 2, 0), (1, 0, 2, 2)], [(2, 0, 1, 0)]]
+    assert spans([9], 4) == [[(0, 0, 4, 0)], [(0, 4, 8, 0)], [(0, 8, 9, 0)]]
+    assert spans([3, 0, 2], 4) == [[(0, 0, 3, 0)], [(2, 0, 2, 0)]]

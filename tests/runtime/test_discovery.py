@@ -85,6 +85,17 @@ def test_the_table_beside_the_images_is_used(toy_root: Path, tmp_path: Path) -> 
     assert [study.study_id for study in one.studies] == ["12"]
 
 
+def test_a_root_with_both_folders_means_test_images_unless_the_table_lies_in_train(
+    tmp_path: Path,
+) -> None:
+    write_study(tmp_path / "test_images", "1", counts=(1, 1, 1))
+    write_study(tmp_path / "train_images", "2", counts=(1, 1, 1))
+    assert list(shape(find_studies(tmp_path))) == ["1"]
+    table = tmp_path / "series.csv"
+    table.write_text(TABLE + "2,11,Axial T2\n")
+    assert list(shape(find_studies(tmp_path, table))) == ["2"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

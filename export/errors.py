@@ -1,0 +1,17 @@
+"""What can go wrong in an export."""
+
+from __future__ import annotations
+
+from rsna_lumbar.runtime.errors import LumbarError
+
+
+class ExportError(LumbarError):
+    """A checkpoint cannot be exported, or its graph does not give PyTorch's answer."""
+
+
+class CheckpointError(ExportError):
+    """A file is not a checkpoint of a detector that this program can rewrite."""
+
+
+class VerificationError(ExportError):
+    """The exported graph differs from PyTorch by more than rounding."""

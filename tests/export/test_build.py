@@ -1,0 +1,254 @@
+"""Checkpoints to a bundle: whole, or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from toys import write_study
+
+from rsna_lumbar.export import build, cli, verify
+from rsna_lumbar.export.errors import CheckpointError, ExportError, VerificationError
+from rsna_lumbar.runtime.bundle import Bundle, read_bundle, read_model
+from rsna_lumbar.runtime.errors import UsageError
+from rsna_lumbar.runtime.labels import GROUPS, SPINAL
+from rsna_lumbar.runtime.preprocess import Preprocessing
+
+Weights = Mapping[str, tuple[Path, ...]]
+
+
+@pytest.fixture(scope="session")
+def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two small DICOM studies to verify with."""
+    folder = tmp_path_factory.mktemp("studies")
+    write_study(folder, "100", seed=1)
+    write_study(folder, "200", seed=2)
+    return folder
+
+
+def export(folder: Path, weights: Weights, studies: Path, **changes: Any) -> tuple[Bundle, str]:
+    said: list[str] = []
+    options: dict[str, Any] = {"image_size_px": None, "verify_data": studies, **changes}
+    bundle = build.build_bundle(folder, weights, report=said.append, **options)
+    return bundle, "\n".join(said)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def write_card(weights: Path, group: str, locations: int, **changes: Any) -> None:
+    fields = {
+        "group": group,
+        "prior": [[0.5, 0.3, 0.2]] * locations,
+        "size_px": 96,
+        "preprocessing": asdict(Preprocessing()),
+        **changes,
+    }
+    weights.with_suffix(".json").write_text(json.dumps(fields))
+
+
+def test_writes_a_bundle(tmp_path: Path, weights: Weights, studies: Path) -> None:
+    folder = tmp_path / "new" / "bundle"
+    bundle, said = export(folder, weights, studies)
+    assert read_bundle(folder) == bundle
+    assert {one.group for one in bundle.detectors} == set(GROUPS)
+    for detector in bundle.detectors:
+        (model,) = detector.models
+        assert read_model(folder, model)
+        assert detector.size_px == 64  # as trained
+        assert (model.backend, model.target, model.precision) == ("onnxruntime", "any", "fp32")
+        assert (
+            model.parity.source == "data"
+            and model.parity.slices
+            == 2
+            * {
+                "spinal": 3,
+                "foraminal": 4,
+                "subarticular": 5,
+            }[detector.group.name]
+        )
+        assert 0 < model.parity.peak <= verify.PEAK_LIMIT
+        assert 0 < model.parity.probability <= verify.PROBABILITY_LIMIT
+        assert model.weights_sha256 in said
+        np.testing.assert_allclose(detector.prior[0], [77 / 133, 32 / 133, 24 / 133])
+    assert "every prior row is the published one (0.579, 0.241, 0.180)" in said
+    assert len(list(folder.iterdir())) == 4
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["bundle"]
+
+
+def test_second_export_replaces_the_first(tmp_path: Path, weights: Weights, studies: Path) -> None:
+    folder = tmp_path / "bundle"
+    first, _ = export(folder, weights, studies)
+    (folder / "notes.txt").write_text("mine")
+    second, _ = export(folder, weights, studies, image_size_px=96)
+    assert {one.size_px for one in second.detectors} == {96}
+    old = {model.file for one in first.detectors for model in one.models}
+    new = {model.file for one in second.detectors for model in one.models}
+    assert not old & new
+    assert set(contents(folder)) == new | {"bundle.json", "notes.txt"}
+
+
+def test_ensemble_and_cards(
+    tmp_path: Path, weights: Weights, studies: Path, make_checkpoint: Any
+) -> None:
+    (first,) = weights["spinal"]
+    second = tmp_path / "second.pt"
+    second.write_bytes(make_checkpoint(SPINAL, "n", 3).path.read_bytes())
+    write_card(first, "spinal", 5, size_px=64)
+    write_card(second, "spinal", 5, size_px=64, prior=[[0.7, 0.1, 0.2]] * 5)
+    bundle, _ = export(tmp_path / "bundle", {**weights, "spinal": (first, second)}, studies)
+    spinal = bundle.detectors[0]
+    assert len(spinal.models) == 2 and spinal.combination == "maximum"
+    assert len({model.weights_sha256 for model in spinal.models}) == 2
+    np.testing.assert_allclose(spinal.prior, [[0.6, 0.2, 0.2]] * 5)
+
+
+def test_size_of_the_card_comes_before_the_checkpoint(
+    tmp_path: Path, weights: Weights, studies: Path
+) -> None:
+    write_card(weights["spinal"][0], "spinal", 5)
+    bundle, _ = export(tmp_path / "bundle", weights, studies)
+    assert [one.size_px for one in bundle.detectors] == [96, 64, 64]
+
+
+def break_verification(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verify, "PEAK_LIMIT", 0.0)
+
+
+def break_manifest(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(build, "write_manifest", fail)
+
+
+@pytest.mark.parametrize("breakage", [break_verification, break_manifest])
+def test_failure_leaves_nothing_behind(
+    tmp_path: Path,
+    weights: Weights,
+    studies: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    breakage: Any,
+) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    breakage(monkeypatch)
+    with pytest.raises((VerificationError, OSError)):
+        export(place / "deep" / "bundle", weights, studies)
+    assert list(place.iterdir()) == []
+
+
+@pytest.mark.parametrize("breakage", [break_verification, break_manifest])
+def test_failure_leaves_the_old_bundle(
+    tmp_path: Path,
+    weights: Weights,
+    studies: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    breakage: Any,
+) -> None:
+    folder = tmp_path / "bundle"
+    export(folder, weights, studies)
+    before = contents(folder)
+    breakage(monkeypatch)
+    for size_px in (64, 96):  # the same files again, and others
+        with pytest.raises((VerificationError, OSError)):
+            export(folder, weights, studies, image_size_px=size_px)
+        assert contents(folder) == before
+
+
+@pytest.mark.parametrize("damage", ["checkpoint", "swapped", "card"])
+def test_refuses_before_it_writes(
+    tmp_path: Path, weights: Weights, studies: Path, damage: str
+) -> None:
+    path = weights["subarticular"][0]
+    if damage == "checkpoint":
+        path.write_bytes(b"rubbish")
+    elif damage == "swapped":
+        weights = {**weights, "subarticular": weights["foraminal"]}
+    else:
+        path.with_suffix(".json").write_text("{}")
+    with pytest.raises(CheckpointError):
+        export(tmp_path / "bundle", weights, studies)
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_refuses_what_does_not_agree(tmp_path: Path, weights: Weights, studies: Path) -> None:
+    (path,) = weights["spinal"]
+    with pytest.raises(UsageError, match="are the same weights"):
+        export(tmp_path / "bundle", {**weights, "spinal": (path, path)}, studies)
+    with pytest.raises(UsageError, match="image size 70 is no multiple of 32"):
+        export(tmp_path / "bundle", weights, studies, image_size_px=70)
+    write_card(path, "spinal", 5, preprocessing=asdict(Preprocessing(0, 100)))
+    with pytest.raises(ExportError, match="preprocessing differ"):
+        export(tmp_path / "bundle", weights, studies)
+
+
+def test_refuses_data_without_a_group(tmp_path: Path, weights: Weights) -> None:
+    data = tmp_path / "data"
+    write_study(data, "100", counts=(2, 2, 0))
+    with pytest.raises(ExportError, match=r"no slice that subarticular reads \(Axial T2\)"):
+        export(tmp_path / "bundle", weights, data)
+    assert not (tmp_path / "bundle").exists()
+
+
+def run_cli(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    captured = capsys.readouterr()
+    return int(ended.value.code or 0), captured.out, captured.err
+
+
+def test_command(
+    tmp_path: Path, weights: Weights, studies: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "bundle"
+    options = [f"--{name}={path}" for name, (path,) in weights.items()]
+    code, out, err = run_cli([str(folder), *options, f"--verify-data={studies}"], capsys)
+    assert code == 0, err
+    assert out.count("largest difference from PyTorch") == 3 and "SHA-256" in err
+    code, out, _ = run_cli(["--inspect", str(folder)], capsys)
+    assert code == 0 and len(out.splitlines()) == 4 and out.count(" ok") == 3
+    model = next(folder.glob("spinal-*"))
+    model.write_bytes(b"other")
+    next(folder.glob("foraminal-*")).unlink()
+    code, out, _ = run_cli(["--inspect", str(folder)], capsys)
+    assert code == 1
+    assert [line.split()[-1] for line in out.splitlines()[1:]] == ["differs", "missing", "ok"]
+
+
+def test_command_refuses_in_one_line(
+    tmp_path: Path, weights: Weights, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = [f"--{name}={path}" for name, (path,) in weights.items()]
+    weights["spinal"][0].write_bytes(b"rubbish")
+    code, out, err = run_cli([str(tmp_path / "b"), *options], capsys)
+    assert (code, out) == (1, "")
+    assert err.startswith("Error: ") and err.count("\n") == 1 and "spinal.pt" in err
+    code, _, err = run_cli([str(tmp_path / "b"), *options[:2]], capsys)
+    assert code == 2 and "--subarticular" in err
+    code, _, err = run_cli(["--inspect", str(tmp_path / "b")], capsys)
+    assert code == 1 and "is no bundle" in err and "Traceback" not in err
+
+
+def test_missing_extra_is_one_line(
+    tmp_path: Path,
+    weights: Weights,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    options = [f"--{name}={path}" for name, (path,) in weights.items()]
+    code, _, err = run_cli([str(tmp_path / "b"), *options], capsys)
+    assert code == 2 and "pip install 'rsna-lumbar[export]'" in err

@@ -1,0 +1,237 @@
+"""The exported graph in ONNX Runtime against PyTorch float32 and the numpy reference."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+
+from rsna_lumbar.export.card import default_card
+from rsna_lumbar.export.checkpoint import Checkpoint
+from rsna_lumbar.export.errors import VerificationError
+from rsna_lumbar.export.random_weights import textured_slices
+from rsna_lumbar.export.reference import reference_peaks
+from rsna_lumbar.export.rewrite import rewrite
+from rsna_lumbar.export.score_graph import GRAPH_FORMAT, INPUTS, OUTPUTS, export_score_graph
+from rsna_lumbar.export.verify import PEAK_LIMIT, PROBABILITY_LIMIT, verify_model
+from rsna_lumbar.runtime.backends import Outputs, load_backend
+from rsna_lumbar.runtime.bundle import Detector
+from rsna_lumbar.runtime.cells import cell_count
+from rsna_lumbar.runtime.grading import Calibration, probabilities, set_peaks
+from rsna_lumbar.runtime.labels import FORAMINAL, SPINAL, Group
+from rsna_lumbar.runtime.preprocess import Preprocessing
+
+SIZE_PX = 64
+CALIBRATION = Calibration(temperature=0.8, bias=(0.2, -0.1, -0.3), floor=1e-3)
+
+
+def graph_of(checkpoint: Checkpoint) -> bytes:
+    return _graphs(checkpoint.path, checkpoint)
+
+
+@cache
+def _cached(path: Path) -> list[bytes]:
+    return []
+
+
+def _graphs(path: Path, checkpoint: Checkpoint) -> bytes:
+    made = _cached(path)
+    if not made:
+        made.append(
+            export_score_graph(
+                rewrite(checkpoint),
+                checkpoint.group,
+                SIZE_PX,
+                preprocessing=Preprocessing(),
+                versions={"test": "1"},
+            )
+        )
+    return made[0]
+
+
+def detector_of(group: Group, calibration: Calibration = CALIBRATION) -> Detector:
+    prior = tuple(tuple(row) for row in default_card(group).prior.tolist())
+    return Detector(group, SIZE_PX, calibration, prior, "maximum", ())  # type: ignore[arg-type]
+
+
+def run(checkpoint: Checkpoint, slices: NDArray[np.uint8], member: NDArray[np.bool_]) -> Outputs:
+    detector = detector_of(checkpoint.group)
+    with load_backend("onnxruntime").open_session(
+        graph_of(checkpoint), detector=detector, device="cpu", threads=1
+    ) as session:
+        return session.run(slices, member)
+
+
+def members(counts: list[int]) -> NDArray[np.bool_]:
+    owner = np.repeat(np.arange(len(counts)), counts)
+    return owner == np.arange(len(counts))[:, None]
+
+
+@pytest.mark.parametrize("batch", [1, 7, 64])
+@pytest.mark.parametrize("group", [SPINAL, FORAMINAL], ids=lambda group: group.name)
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("scale", ["n", "s"])
+def test_equals_pytorch(
+    make_checkpoint: Any, scale: str, channels: int, group: Group, batch: int
+) -> None:
+    """Several studies in a batch, an empty set between them and padding behind."""
+    checkpoint = make_checkpoint(group, scale, channels)
+    slices = textured_slices(batch, SIZE_PX, seed=batch)
+    member = members([batch] if batch < 4 else [batch // 2, 0, batch - batch // 2, 0, 0])
+    outputs = run(checkpoint, slices, member)
+    expected, _ = set_peaks(reference_peaks(checkpoint, slices), member)
+    filled = member.any(axis=1)
+    assert np.abs(outputs.peak - expected).max() < PEAK_LIMIT
+    graded = probabilities(expected[filled], CALIBRATION)
+    assert np.abs(outputs.probability[filled] - graded).max() < PROBABILITY_LIMIT
+    prior = np.float32(detector_of(group).prior)
+    assert (outputs.probability[~filled] == prior).all()
+    assert (outputs.peak[~filled] == 0).all()
+    assert (outputs.slice[~filled] == -1).all() and (outputs.cell[~filled] == -1).all()
+    assert (outputs.slice[filled] >= 0).all()
+    assert (outputs.cell[filled] < cell_count(SIZE_PX)).all()
+
+
+def test_places_lead_to_the_peak(make_checkpoint: Any) -> None:
+    """Score of the named class at the named cell of the named slice, in PyTorch, is the peak."""
+    import torch
+
+    checkpoint = make_checkpoint(SPINAL, "n", 1)
+    slices = textured_slices(9, SIZE_PX, seed=4)
+    outputs = run(checkpoint, slices, members([4, 5]))
+    with torch.inference_mode():
+        scores, _ = checkpoint.network(torch.from_numpy(slices)[:, None].float() / 255)
+    classes = scores[:, 4:][:, list(checkpoint.order)].numpy()  # (N, C, A)
+    found = classes[outputs.slice, np.arange(classes.shape[1]), outputs.cell]
+    np.testing.assert_allclose(found, outputs.peak, rtol=0, atol=PEAK_LIMIT)
+    assert len(np.unique(outputs.cell)) > 3
+
+
+def test_peaks_do_not_depend_on_the_batch(make_checkpoint: Any) -> None:
+    checkpoint = make_checkpoint(SPINAL, "n", 1)
+    slices = textured_slices(12, SIZE_PX, seed=3)
+    whole = run(checkpoint, slices, members([12]))
+    parts = [
+        run(checkpoint, slices[s : s + 5], members([len(slices[s : s + 5])])) for s in (0, 5, 10)
+    ]
+    combined = np.max([part.peak for part in parts], axis=0)
+    assert np.abs(combined - whole.peak).max() < 1e-6
+    graded = probabilities(combined, CALIBRATION)
+    assert np.abs(graded - whole.probability).max() < 1e-6
+
+
+@pytest.mark.parametrize("batch_size", [3, 32])
+def test_verify_accepts_sets_split_over_batches(
+    make_checkpoint: Any, tmp_path: Path, batch_size: int
+) -> None:
+    checkpoint = make_checkpoint(SPINAL, "n", 1)
+    path = tmp_path / "graph.onnx"
+    path.write_bytes(graph_of(checkpoint))
+    slices = textured_slices(10, SIZE_PX, seed=8)
+    said: list[str] = []
+    parity = verify_model(
+        path,
+        checkpoint,
+        [slices[:2], slices[2:9], slices[9:]],
+        detector=detector_of(SPINAL),
+        source="data",
+        report=said.append,
+        batch_size=batch_size,
+    )
+    assert 0 < parity.peak < PEAK_LIMIT and 0 < parity.probability < PROBABILITY_LIMIT
+    assert (parity.slices, parity.source, said) == (10, "data", [])
+
+
+def test_verify_refuses_another_network(make_checkpoint: Any, tmp_path: Path) -> None:
+    right, wrong = make_checkpoint(SPINAL, "n", 1), make_checkpoint(SPINAL, "n", 3)
+    path = tmp_path / "graph.onnx"
+    path.write_bytes(graph_of(wrong))
+    with pytest.raises(VerificationError, match=r"peaks by 0\.\d+ \(limit 1e-05\)"):
+        verify_model(
+            path,
+            right,
+            [textured_slices(4, SIZE_PX)],
+            detector=detector_of(SPINAL),
+            source="data",
+            report=print,
+        )
+
+
+def test_verify_refuses_another_order_of_classes(make_checkpoint: Any, tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(SPINAL, "n", 1)
+    path = tmp_path / "graph.onnx"
+    path.write_bytes(graph_of(checkpoint))
+    order = (checkpoint.order[1], checkpoint.order[0], *checkpoint.order[2:])
+    with pytest.raises(VerificationError, match="differs from PyTorch on 4 slices"):
+        verify_model(
+            path,
+            replace(checkpoint, order=order),
+            [textured_slices(4, SIZE_PX)],
+            detector=detector_of(SPINAL),
+            source="data",
+            report=print,
+        )
+
+
+def test_verify_warns_of_constant_peaks(make_checkpoint: Any, tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(SPINAL, "n", 1)
+    path = tmp_path / "graph.onnx"
+    path.write_bytes(graph_of(checkpoint))
+    said: list[str] = []
+    same = np.repeat(textured_slices(1, SIZE_PX), 3, axis=0)
+    verify_model(
+        path, checkpoint, [same], detector=detector_of(SPINAL), source="data", report=said.append
+    )
+    assert len(said) == 1 and "nearly the same peaks" in said[0]
+
+
+def test_file_is_what_the_contract_says(make_checkpoint: Any) -> None:
+    model = onnx.load_model_from_string(graph_of(make_checkpoint(SPINAL, "n", 3)))
+    assert [(one.domain, one.version) for one in model.opset_import] == [("", 18)]
+    assert {node.domain for node in model.graph.node} == {""}
+    assert not any(tensor.external_data for tensor in model.graph.initializer)
+
+    def shape(value: onnx.ValueInfoProto) -> tuple[int, list[int | str]]:
+        tensor = value.type.tensor_type
+        return tensor.elem_type, [d.dim_param or d.dim_value for d in tensor.shape.dim]
+
+    types = onnx.TensorProto
+    assert {one.name: shape(one) for one in model.graph.input} == {
+        "slices": (types.UINT8, ["N", 64, 64]),
+        "member": (types.BOOL, ["G", "N"]),
+        "temperature": (types.FLOAT, [1]),
+        "bias": (types.FLOAT, [3]),
+        "floor": (types.FLOAT, [1]),
+        "prior": (types.FLOAT, [5, 3]),
+    }
+    assert {one.name: shape(one) for one in model.graph.output} == {
+        "peak": (types.FLOAT, ["G", 15]),
+        "probability": (types.FLOAT, ["G", 5, 3]),
+        "slice": (types.INT64, ["G", 15]),
+        "cell": (types.INT64, ["G", 15]),
+    }
+    assert tuple(one.name for one in model.graph.input) == INPUTS
+    assert tuple(one.name for one in model.graph.output) == OUTPUTS
+    properties = {one.key: one.value for one in model.metadata_props}
+    assert properties["format"] == GRAPH_FORMAT
+    assert properties["group"] == "spinal" and properties["size_px"] == "64"
+    assert tuple(json.loads(properties["classes"])) == SPINAL.classes
+    assert Preprocessing(**json.loads(properties["preprocessing"])) == Preprocessing()
+    assert json.loads(properties["versions"]) == {"test": "1"}
+
+
+def test_export_is_deterministic_and_names_no_place(make_checkpoint: Any) -> None:
+    checkpoint = make_checkpoint(SPINAL, "n", 3)
+    again = export_score_graph(
+        rewrite(checkpoint), SPINAL, SIZE_PX, preprocessing=Preprocessing(), versions={"test": "1"}
+    )
+    assert again == graph_of(checkpoint)
+    assert str(checkpoint.path.parent).encode() not in again
+    assert b"site-packages" not in again and b".py" not in again

@@ -1,0 +1,64 @@
+"""The demo that ships: small enough, whole, and readable."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+
+import pytest
+
+from rsna_lumbar.runtime.bundle import read_bundle, read_model
+from rsna_lumbar.runtime.cli import main
+from rsna_lumbar.runtime.demo import FOLDER, demo_bundle, demo_studies
+from rsna_lumbar.runtime.discovery import find_studies
+from rsna_lumbar.runtime.labels import GRADE_TITLES, GRADES, GROUPS, LEVELS, level_title
+
+LIMIT_BYTES = 12_000_000
+
+
+def test_all_of_it_is_under_12_mb() -> None:
+    size = sum(path.stat().st_size for path in FOLDER.rglob("*") if path.is_file())
+    assert 1_000_000 < size < LIMIT_BYTES
+
+
+def test_the_bundle_is_whole_and_verified() -> None:
+    bundle = read_bundle(demo_bundle())
+    for detector in bundle.detectors:
+        for model in detector.models:
+            assert read_model(demo_bundle(), model)
+            assert 0 <= model.parity.peak <= 1e-5
+            assert 0 <= model.parity.probability <= 1e-4
+
+
+def test_the_studies_have_every_kind_of_series() -> None:
+    studies = find_studies(demo_studies()).studies
+    assert len(studies) >= 2
+    for study in studies:
+        assert all(study.of(group) for group in GROUPS)
+
+
+def test_the_printed_table_is_the_submission(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as caught:
+        main(["--demo"])
+    assert caught.value.code == 0
+    tables = capsys.readouterr().out.strip().split("\n\n")
+    with (tmp_path / "submission.csv").open(newline="") as stream:
+        rows = {row.pop("row_id"): row for row in csv.DictReader(stream)}
+    assert len(rows) == 25 * len(tables)
+    for table in tables:
+        title, heading, *lines = table.splitlines()
+        study_id = title.removeprefix("Study ")
+        columns = re.split(r"\s{2,}", heading.strip())
+        assert len(columns) == 5
+        assert [line.split()[0] for line in lines] == [level_title(level) for level in LEVELS]
+        conditions = [condition for group in GROUPS for condition in group.conditions]
+        for level, line in zip(LEVELS, lines, strict=True):
+            for condition, cell in zip(conditions, re.split(r"\s{2,}", line)[1:], strict=True):
+                row = rows[f"{study_id}_{condition}_{level}"]
+                best = max(GRADES, key=lambda grade: float(row[grade]))
+                share = f"{100 * float(row[best]):.0f} %"
+                assert cell == f"{GRADE_TITLES[GRADES.index(best)]} {share}"
