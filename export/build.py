@@ -36,6 +36,7 @@ from rsna_lumbar.runtime.bundle import (
 )
 from rsna_lumbar.runtime.cells import LARGEST_STRIDE
 from rsna_lumbar.runtime.demo import demo_studies
+from rsna_lumbar.runtime.discovery import find_studies
 from rsna_lumbar.runtime.errors import UsageError
 from rsna_lumbar.runtime.grading import Calibration
 from rsna_lumbar.runtime.labels import GROUPS, Group
@@ -172,10 +173,11 @@ def _verification_slices(verify_data: Path | None) -> tuple[ReadSets, str]:
     data = verify_data or demo_studies()
     if not data.is_dir():
         raise UsageError(f"{data} is not there; give --verify-data DIR, a folder of DICOM files")
+    inventory = find_studies(data)
 
     def read(detector: Detector, preprocessing: Preprocessing) -> list[NDArray[np.uint8]]:
         sets = read_sets(
-            data,
+            inventory,
             detector.group,
             size_px=detector.size_px,
             preprocessing=preprocessing,
@@ -247,21 +249,22 @@ def _aside(folder: Path) -> Iterator[Path]:
 
 
 def _move_in(aside: Path, folder: Path, bundle: Bundle) -> None:
-    """Put the model files in place, then the manifest; take them out again where that fails."""
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    moved: list[Path] = []
+    """Put the model files in place, then the manifest; take them out again where that fails.
+
+    An interrupt (no Exception) leaves unreferenced files at worst, which the next export removes.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    files = [model.file for detector in bundle.detectors for model in detector.models]
+    moved = [folder / file for file in files if not (folder / file).exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for model in (model for detector in bundle.detectors for model in detector.models):
-            place = folder / model.file
-            if not place.exists():
-                moved.append(place)
-            os.replace(aside / model.file, place)
+        for file in files:
+            os.replace(aside / file, folder / file)
         write_manifest(folder, bundle)
-    except BaseException:
+    except Exception:
         for place in moved:
             place.unlink(missing_ok=True)
-        for path in missing:
+        for path in made:
             if path.is_dir():
                 path.rmdir()
         raise

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsna_lumbar.runtime.decode import Slice, read_slices
-from rsna_lumbar.runtime.discovery import find_studies, natural_key, relative
+from rsna_lumbar.runtime.discovery import Inventory, natural_key, relative
 from rsna_lumbar.runtime.errors import DataError
 from rsna_lumbar.runtime.headers import Geometry
 from rsna_lumbar.runtime.labels import Group
@@ -115,12 +115,12 @@ def decode_sets(
 
 
 def read_sets(
-    data: Path, group: Group, *, size_px: int, preprocessing: Preprocessing, limit: int
+    inventory: Inventory, group: Group, *, size_px: int, preprocessing: Preprocessing, limit: int
 ) -> list[NDArray[np.uint8]]:
-    """Sets of one group below a folder, for verification, calibration and benchmarks.
+    """Sets of one group of an inventory, for verification, calibration and benchmarks.
 
     Args:
-        data: any folder that can be scored.
+        inventory: from :func:`rsna_lumbar.runtime.find_studies`.
         group: whose series to read.
         size_px: side of the squares.
         preprocessing: as the detectors expect it.
@@ -128,17 +128,13 @@ def read_sets(
 
     Returns:
         Arrays (n, size_px, size_px) uint8, n > 0, in the order of studies.
-
-    Raises:
-        DataError: the folder holds nothing to score.
     """
-    inventory = find_studies(data)
     requests = (
         SetRequest(study.study_id, group, size_px, tuple(s.files for s in study.of(group)))
         for study in inventory.studies
     )
     sets: list[NDArray[np.uint8]] = []
-    for decoded in decode_sets(requests, preprocessing, data=data, workers=0):
+    for decoded in decode_sets(requests, preprocessing, data=inventory.data, workers=0):
         room = limit - sum(map(len, sets))
         if room <= 0:
             break

@@ -10,6 +10,7 @@ import pydicom
 import pytest
 from toys import AXIAL, SAGITTAL, slice_pixels, write_slice
 
+from rsna_lumbar.runtime.discovery import find_studies
 from rsna_lumbar.runtime.labels import SPINAL, SUBARTICULAR
 from rsna_lumbar.runtime.preprocess import Preprocessing
 from rsna_lumbar.runtime.reasons import Reason
@@ -89,9 +90,11 @@ def test_no_requests_and_empty_requests() -> None:
 
 
 def test_read_sets_stops_at_its_limit(toy_root: Path) -> None:
+    inventory = find_studies(toy_root)
+
     def lengths(limit: int) -> list[int]:
         sets = read_sets(
-            toy_root, SUBARTICULAR, size_px=64, preprocessing=Preprocessing(), limit=limit
+            inventory, SUBARTICULAR, size_px=64, preprocessing=Preprocessing(), limit=limit
         )
         return [len(one) for one in sets]
 
