@@ -6,6 +6,7 @@ import csv
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from rsna_lumbar.runtime.bundle import read_bundle, read_model
@@ -13,6 +14,8 @@ from rsna_lumbar.runtime.cli import main
 from rsna_lumbar.runtime.demo import FOLDER, demo_bundle, demo_studies
 from rsna_lumbar.runtime.discovery import find_studies
 from rsna_lumbar.runtime.labels import GRADE_TITLES, GRADES, GROUPS, LEVELS, level_title
+from rsna_lumbar.runtime.outputs import submission_lines
+from rsna_lumbar.runtime.scoring import Scorer, StudyScore
 
 LIMIT_BYTES = 12_000_000
 
@@ -36,6 +39,25 @@ def test_the_studies_have_every_kind_of_series() -> None:
     assert len(studies) >= 2
     for study in studies:
         assert all(study.of(group) for group in GROUPS)
+
+
+def scored(batch_size: int, workers: int) -> list[StudyScore]:
+    with Scorer(demo_bundle(), device="cpu", batch_size=batch_size) as scorer:
+        return list(scorer.score(find_studies(demo_studies()), workers=workers))
+
+
+def test_workers_change_no_byte_of_a_trained_networks_rows() -> None:
+    alone, shared = scored(16, 0), scored(16, 2)
+    assert list(map(submission_lines, alone)) == list(map(submission_lines, shared))
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 64])
+def test_batch_sizes_change_only_the_rounding_of_a_trained_networks_rows(batch_size: int) -> None:
+    """Sets of 15 to 30 slices: cut into parts at 1 and 7, two studies a batch at 64."""
+    for one, two in zip(scored(16, 0), scored(batch_size, 0), strict=True):
+        for a, b in zip(one.groups, two.groups, strict=True):
+            assert np.ptp(a.probability) > 0.5
+            np.testing.assert_allclose(a.probability, b.probability, rtol=0, atol=1e-6)
 
 
 def test_the_printed_table_is_the_submission(

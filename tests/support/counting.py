@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import time
+
 from rsna_lumbar.runtime.errors import DataError
 from rsna_lumbar.train.side_by_side import Report
 
@@ -12,3 +15,9 @@ def count(item: str, report: Report) -> None:
         raise DataError("bad item")
     for step in range(len(item)):
         report(item, step + 1)
+
+
+def wait_long(_: str, report: Report) -> None:
+    """Report the number of this process and stay."""
+    report("worker", os.getpid())
+    time.sleep(60)

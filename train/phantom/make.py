@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Generator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -17,6 +15,7 @@ from rsna_lumbar.train.phantom.tables import (
     write_submission,
     write_train_tables,
 )
+from rsna_lumbar.train.side_by_side import worker_pool
 
 _PARTS = ("train", "test")
 
@@ -62,9 +61,7 @@ def _make_all(
     if workers == 1 or len(seeds) < 2:
         yield from map(make, seeds)
         return
-    # spawn: forking a process that has threads (a decoder, a progress bar) may lock up.
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(seeds)), mp_context=spawn) as pool:
+    with worker_pool(min(workers, len(seeds))) as pool:
         yield from pool.map(make, seeds)
 
 

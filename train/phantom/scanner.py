@@ -83,7 +83,7 @@ def _smooth_field(rng: np.random.Generator, plane: Plane, period_mm: float) -> F
     shape = (rows.first[-1] + 4, columns.first[-1] + 4)
     knots = rng.standard_normal(shape, dtype=np.float32)
     down = _mixed(knots, rows)  # (rows, knots)
-    return _mixed(down.T, columns).T * np.float32(_SPLINE_GAIN)
+    return np.ascontiguousarray(_mixed(down.T, columns).T) * np.float32(_SPLINE_GAIN)
 
 
 # A cubic B-spline's weights have a mean square of 0.48 (151/315), once per axis.
@@ -110,6 +110,8 @@ def _spline(pixels: int, step: float) -> _Spline:
 
 def _mixed(knots: Field, spline: _Spline) -> Field:
     """(knots, n) -> (pixels, n)."""
-    terms = (weight[:, None] * knots[spline.first + k] for k, weight in enumerate(spline.weights))
-    first, second, third, fourth = terms
-    return first + second + third + fourth
+    first, second, third, fourth = (
+        weight[:, None] * knots[spline.first + k] for k, weight in enumerate(spline.weights)
+    )
+    mixed: Field = first + second + third + fourth
+    return mixed

@@ -1,0 +1,84 @@
+"""Work in several processes: each ends with this one, and may report to it on the way."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
+from multiprocessing import connection
+from multiprocessing.queues import SimpleQueue
+from typing import TypeVar
+
+T = TypeVar("T")
+Report = Callable[[str, int], None]
+Reports = SimpleQueue[tuple[str, int]]
+
+_POLL_S = 0.2
+_reports: Reports | None = None  # of a worker process, set when it starts
+
+
+def worker_pool(workers: int, reports: Reports | None = None) -> ProcessPoolExecutor:
+    """Processes that do not outlive this one, however it ends."""
+    # spawn: forking a process that has threads (torch's, a progress bar's) may lock up.
+    spawn = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(
+        workers, mp_context=spawn, initializer=_start_worker, initargs=(reports,)
+    )
+
+
+def run_side_by_side(
+    work: Callable[[T, Report], None], items: Sequence[T], jobs: int, report: Report
+) -> None:
+    """Do the work on every item, ``jobs`` at a time; with one job, in this process.
+
+    ``work`` is called with an item and a function to report by, whose calls arrive at
+    ``report`` here. The first error of any item is raised, after those under way have ended.
+    """
+    if jobs == 1 or len(items) < 2:
+        for item in items:
+            work(item, report)
+        return
+    reports: Reports = multiprocessing.get_context("spawn").SimpleQueue()
+    with worker_pool(min(jobs, len(items)), reports) as pool:
+        running = [pool.submit(_work, work, item) for item in items]
+        try:
+            _pass_on(reports, running, report)
+        finally:
+            for future in running:
+                future.cancel()
+        for future in running:
+            future.result()
+
+
+def _start_worker(reports: Reports | None) -> None:
+    global _reports
+    _reports = reports
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+
+def _work(work: Callable[[T, Report], None], item: T) -> None:
+    work(item, _report)
+
+
+def _report(name: str, count: int) -> None:
+    if _reports is not None:
+        _reports.put((name, count))
+
+
+def _pass_on(reports: Reports, running: Sequence[Future[None]], report: Report) -> None:
+    """Until all are done or one has failed."""
+    ended = False
+    while not ended:
+        done, pending = wait(running, timeout=_POLL_S, return_when=FIRST_EXCEPTION)
+        ended = not pending or any(future.exception() for future in done)
+        while not reports.empty():
+            report(*reports.get())
