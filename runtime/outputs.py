@@ -27,6 +27,7 @@ from rsna_lumbar.runtime.reasons import Skip
 from rsna_lumbar.runtime.scoring import GroupScore, Scorer, StudyScore
 
 DIGITS = 9
+LEFT_OUT_OF_TITLES = ("Neural", "Narrowing", "Stenosis")
 RESEARCH_USE = "Research use only. Not a medical device."
 LIBRARIES = ("rsna-lumbar", "numpy", "pydicom", "pillow", "pylibjpeg", "onnxruntime-gpu")
 
@@ -218,7 +219,7 @@ def _grade_cell(score: GroupScore, condition: str, level: str) -> str:
 
 def _short_title(condition: str) -> str:
     words = condition_title(condition).split()
-    return " ".join(words[:2])
+    return " ".join(word for word in words if word not in LEFT_OUT_OF_TITLES)
 
 
 def _cell(text: str) -> str:
