@@ -9,11 +9,9 @@ position come last, by instance number and file name.
 from __future__ import annotations
 
 import math
-import multiprocessing
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +27,7 @@ from rsna_lumbar.runtime.errors import DataError
 from rsna_lumbar.runtime.headers import Geometry
 from rsna_lumbar.runtime.labels import Group
 from rsna_lumbar.runtime.preprocess import Preprocessing
+from rsna_lumbar.runtime.processes import worker_pool
 from rsna_lumbar.runtime.reasons import Skip, SkipFile
 from rsna_lumbar.runtime.series_kind import plane_of
 
@@ -149,7 +148,7 @@ def _decoder(workers: int, preprocessing: Preprocessing) -> Iterator[Submit]:
     if workers == 0:
         yield lambda file, size_px: partial(_decode, file, size_px, preprocessing)
         return
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))
+    pool = worker_pool(workers)
     try:
         yield lambda file, size_px: pool.submit(_decode, file, size_px, preprocessing).result
     except BrokenProcessPool as error:

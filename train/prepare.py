@@ -27,11 +27,11 @@ from rsna_lumbar.runtime.errors import DataError
 from rsna_lumbar.runtime.files import write_atomically
 from rsna_lumbar.runtime.labels import GROUPS, Group
 from rsna_lumbar.runtime.preprocess import Placement, Preprocessing
+from rsna_lumbar.runtime.processes import worker_pool
 from rsna_lumbar.runtime.reasons import Reason, SkipFile
 from rsna_lumbar.train.annotations import LEFT_OUT_COLUMNS, LeftOut, annotate
 from rsna_lumbar.train.boxes import BOX_FRACTION, LEAST_BOX_PX, Point, label_line
 from rsna_lumbar.train.prior import class_prior
-from rsna_lumbar.train.side_by_side import worker_pool
 from rsna_lumbar.train.split import Split, split_studies
 from rsna_lumbar.train.tables import Tables, read_tables
 

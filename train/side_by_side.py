@@ -1,15 +1,16 @@
-"""Work in several processes: each ends with this one, and may report to it on the way."""
+"""Long work in several processes that report on the way."""
 
 from __future__ import annotations
 
 import multiprocessing
-import os
-import threading
+import signal
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
-from multiprocessing import connection
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
+from functools import partial
 from multiprocessing.queues import SimpleQueue
 from typing import TypeVar
+
+from rsna_lumbar.runtime.processes import worker_pool
 
 T = TypeVar("T")
 Report = Callable[[str, int], None]
@@ -17,15 +18,6 @@ Reports = SimpleQueue[tuple[str, int]]
 
 _POLL_S = 0.2
 _reports: Reports | None = None  # of a worker process, set when it starts
-
-
-def worker_pool(workers: int, reports: Reports | None = None) -> ProcessPoolExecutor:
-    """Processes that do not outlive this one, however it ends."""
-    # spawn: forking a process that has threads (torch's, a progress bar's) may lock up.
-    spawn = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(
-        workers, mp_context=spawn, initializer=_start_worker, initargs=(reports,)
-    )
 
 
 def run_side_by_side(
@@ -41,7 +33,7 @@ def run_side_by_side(
             work(item, report)
         return
     reports: Reports = multiprocessing.get_context("spawn").SimpleQueue()
-    with worker_pool(min(jobs, len(items)), reports) as pool:
+    with worker_pool(min(jobs, len(items)), partial(_take, reports)) as pool:
         running = [pool.submit(_work, work, item) for item in items]
         try:
             _pass_on(reports, running, report)
@@ -52,17 +44,10 @@ def run_side_by_side(
             future.result()
 
 
-def _start_worker(reports: Reports | None) -> None:
+def _take(reports: Reports) -> None:
     global _reports
     _reports = reports
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # long work: Ctrl-C ends it at once
 
 
 def _work(work: Callable[[T, Report], None], item: T) -> None:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -219,3 +224,31 @@ def test_real_files_end_to_end(
     decisions = {(s["read_by"], s["files"]) for s in manifest["series"]}
     assert decisions == {("subarticular", 9), ("subarticular", 14), ("spinal", 63)}
     assert manifest["counts"]["skipped"] == {"not_dicom": 5, "series_missing": 6}
+
+
+def test_an_interrupt_ends_cleanly_and_keeps_the_old_output(
+    root: Path, toy_bundle: Path, tmp_path: Path
+) -> None:
+    """Ctrl-C reaches the command and its decoding processes alike."""
+    for index in range(60):
+        shutil.copytree(root / "test_images" / "12", root / "test_images" / f"9{index:02}")
+    output = tmp_path / "out.csv"
+    output.write_text("old")
+    program = "from rsna_lumbar.runtime.cli import main; main()"
+    words = [root, "--bundle", toy_bundle, "--output", output, "--workers", "2"]
+    running = subprocess.Popen(
+        [sys.executable, "-c", program, *map(str, words)],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert running.stderr is not None
+    with running, running.stderr:
+        assert "onnxruntime on" in running.stderr.readline()
+        time.sleep(0.2)
+        os.killpg(running.pid, signal.SIGINT)
+        errors = running.stderr.read()
+        assert running.wait(timeout=30) == 130
+    assert errors.strip() == "Interrupted."
+    assert output.read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "root"]

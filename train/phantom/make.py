@@ -7,6 +7,7 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
+from rsna_lumbar.runtime.processes import worker_pool
 from rsna_lumbar.train.phantom.options import PhantomOptions
 from rsna_lumbar.train.phantom.seeds import StudySeed
 from rsna_lumbar.train.phantom.study import StudyRecord, make_study
@@ -15,7 +16,6 @@ from rsna_lumbar.train.phantom.tables import (
     write_submission,
     write_train_tables,
 )
-from rsna_lumbar.train.side_by_side import worker_pool
 
 _PARTS = ("train", "test")
 
