@@ -72,6 +72,9 @@ def cli(
     """
     if series_slices < batch_size:
         raise UsageError("--series-slices must be at least --batch-size")
+    from rsna_lumbar.runtime.third_party import prepare_third_party
+
+    prepare_third_party("bench")
     from rsna_lumbar.benchmarks.run import BenchOptions, run_benchmark
 
     options = BenchOptions(

@@ -7,11 +7,12 @@ needs from uint8 slices on is inside the clock: conversion, forward pass, reduct
 
 from __future__ import annotations
 
+import copy
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,14 @@ class Work:
 def pytorch_forward(work: Work) -> Iterator[ScoreSeries]:
     """The unmodified network as it was saved: forward pass, maximum over anchors."""
     yield _by_batch(work, lambda slices: batch_peaks(work.checkpoint, slices).max(axis=0))
+
+
+@contextmanager
+def pytorch_fused(work: Work) -> Iterator[ScoreSeries]:
+    """The same with ultralytics' own fusing of batch norms, which ``predict`` does too."""
+    network: Any = copy.deepcopy(work.checkpoint.network)
+    fused = replace(work.checkpoint, network=network.fuse(verbose=False).eval())
+    yield _by_batch(work, lambda slices: batch_peaks(fused, slices).max(axis=0))
 
 
 @contextmanager
@@ -135,6 +144,7 @@ def score_graph(work: Work) -> Iterator[ScoreSeries]:
 
 CONTENDERS: Mapping[str, Callable[[Work], Any]] = {
     BASELINE: pytorch_forward,
+    "PyTorch forward, batch norms fused": pytorch_fused,
     "ultralytics predict": ultralytics_predict,
     "ultralytics ONNX, ONNX Runtime": ultralytics_onnx,
     OURS: score_graph,

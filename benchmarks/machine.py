@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import platform
-from importlib import metadata
 from pathlib import Path
 
-from rsna_lumbar.runtime.sets import usable_cores
+from rsna_lumbar.runtime.processes import usable_cores
+from rsna_lumbar.runtime.versions import versions_of
 
 LIBRARIES = ("rsna-lumbar", "torch", "ultralytics", "onnxruntime-gpu", "onnxruntime", "numpy")
 CPU_INFO = Path("/proc/cpuinfo")
@@ -26,13 +26,7 @@ def describe_machine() -> str:
 
 def versions() -> str:
     """Python and the libraries that are there, in one line."""
-    found = [f"Python {platform.python_version()}"]
-    for name in LIBRARIES:
-        try:
-            found.append(f"{name} {metadata.version(name)}")
-        except metadata.PackageNotFoundError:
-            continue
-    return ", ".join(found)
+    return ", ".join(f"{name} {number}" for name, number in versions_of(LIBRARIES).items())
 
 
 def _cpu_fields() -> dict[str, str]:

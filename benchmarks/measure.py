@@ -56,10 +56,12 @@ def compare(
         batch = series[: work.batch_size]
         slice_ms = {name: np.empty(rounds) for name in opened}
         series_ms = {name: np.empty(rounds) for name in opened}
+        names = list(opened)
         for index in range(rounds):
-            for name, score in opened.items():
-                slice_ms[name][index] = _milliseconds(score, batch) / len(batch)
-                series_ms[name][index] = _milliseconds(score, series)
+            turn = index % len(names)  # another one begins each round
+            for name in names[turn:] + names[:turn]:
+                slice_ms[name][index] = _milliseconds(opened[name], batch) / len(batch)
+                series_ms[name][index] = _milliseconds(opened[name], series)
             progress(1)
     return [
         _row(name, work, slice_ms, series_ms[name], _difference(answers, name)) for name in opened

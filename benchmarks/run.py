@@ -14,7 +14,7 @@ from rsna_lumbar.benchmarks.report import Conditions, as_csv, as_table
 from rsna_lumbar.export.checkpoint import Checkpoint, read_checkpoint
 from rsna_lumbar.export.random_weights import random_detector, save_checkpoint, textured_slices
 from rsna_lumbar.runtime.labels import Group
-from rsna_lumbar.runtime.sets import usable_cores
+from rsna_lumbar.runtime.processes import usable_cores
 
 import torch  # isort: skip  # after the export package, which sets its switches
 

@@ -10,9 +10,8 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from importlib import metadata
 from pathlib import Path
 from typing import TypeVar
 
@@ -42,6 +41,7 @@ from rsna_lumbar.runtime.grading import Calibration
 from rsna_lumbar.runtime.labels import GROUPS, Group
 from rsna_lumbar.runtime.preprocess import Preprocessing
 from rsna_lumbar.runtime.sets import read_sets
+from rsna_lumbar.runtime.versions import versions_of
 
 BACKEND, TARGET, PRECISION, SUFFIX = "onnxruntime", "any", "fp32", ".onnx"
 VERIFIED_SLICES = 64  # of each group
@@ -85,7 +85,7 @@ def build_bundle(
         raise UsageError(f"{folder} is a file; name a folder for the bundle")
     sources = [_source(group, weights[group.name], image_size_px, report) for group in GROUPS]
     preprocessing = _agreed({one.preprocessing for one in sources}, "preprocessing")
-    versions = _versions()
+    versions = versions_of(MADE_WITH)
     read, label = _verification_slices(verify_data)
     with _aside(folder) as aside:
         detectors = []
@@ -100,14 +100,6 @@ def build_bundle(
         _move_in(aside, folder, bundle)
     remove_unreferenced(folder, bundle)
     return bundle
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in MADE_WITH:
-        with suppress(metadata.PackageNotFoundError):  # run from a source tree
-            found[name] = metadata.version(name)
-    return found
 
 
 def _source(

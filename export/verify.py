@@ -20,7 +20,7 @@ from rsna_lumbar.runtime.backends import Session, load_backend
 from rsna_lumbar.runtime.batches import pack
 from rsna_lumbar.runtime.bundle import Detector, Parity
 from rsna_lumbar.runtime.grading import probabilities, set_peaks
-from rsna_lumbar.runtime.sets import usable_cores
+from rsna_lumbar.runtime.processes import usable_cores
 
 PEAK_LIMIT = 1e-5
 PROBABILITY_LIMIT = 1e-4

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
@@ -28,6 +28,11 @@ MANIFEST = "bundle.json"
 FORMAT_VERSION = 1
 READABLE_VERSIONS = (1,)  # this version and the one before it
 REBUILD = "rebuild it with rsna-export"
+
+# What model_file_name gives: group, backend, target, precision, 12 digits of the SHA-256.
+MODEL_FILE_NAME = re.compile(
+    rf"({'|'.join(GROUP_BY_NAME)})-[a-z]+-[a-z0-9.]+-(fp32|fp16|bf16|int8)-[0-9a-f]{{12}}\.[a-z]+"
+)
 
 T = TypeVar("T")
 
@@ -97,8 +102,8 @@ def read_bundle(folder: Path) -> Bundle:
             f"{folder} is no bundle: it holds no {MANIFEST}; make one with rsna-export"
         ) from None
     except OSError as error:
-        raise BundleError(f"{path} cannot be read ({error.strerror})") from error
-    except ValueError as error:
+        raise BundleError(f"{path} cannot be read ({error.strerror}); {REBUILD}") from error
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"{path} is damaged (not JSON); {REBUILD}") from error
     version = fields.get("format_version") if isinstance(fields, dict) else None
     if type(version) is not int or version not in READABLE_VERSIONS:
@@ -109,7 +114,7 @@ def read_bundle(folder: Path) -> Bundle:
     try:
         return _bundle(fields)
     except (KeyError, TypeError, ValueError) as error:
-        detail = f"missing {error}" if isinstance(error, KeyError) else str(error)
+        detail = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise BundleError(f"{path} is damaged ({detail}); {REBUILD}") from error
 
 
@@ -147,12 +152,11 @@ def write_manifest(folder: Path, bundle: Bundle) -> None:
 
 
 def remove_unreferenced(folder: Path, bundle: Bundle) -> None:
-    """Delete model files of earlier bundles. Only names that a bundle gives its models."""
+    """Delete model files of earlier bundles: only what is named as a bundle names its models."""
     kept = {model.file for detector in bundle.detectors for model in detector.models}
     for path in folder.iterdir():
-        named_by_us = path.name.split("-")[0] in GROUP_BY_NAME and path.is_file()
-        if named_by_us and path.name not in kept:
-            os.unlink(path)
+        if MODEL_FILE_NAME.fullmatch(path.name) and path.name not in kept:
+            path.unlink()
 
 
 def model_file_name(
@@ -188,7 +192,8 @@ def _bundle(fields: Mapping[str, Any]) -> Bundle:
     )
 
 
-def _detector(group: Group, fields: Mapping[str, Any]) -> Detector:
+def _detector(group: Group, fields: Any) -> Detector:
+    _require_object(fields, f"detectors.{group.name}")
     if tuple(_typed(fields, "classes", list)) != group.classes:
         raise ValueError(f"the {group.name} classes are not in canonical order")
     calibration = _typed(fields, "calibration", dict)
@@ -212,7 +217,8 @@ def _detector(group: Group, fields: Mapping[str, Any]) -> Detector:
     )
 
 
-def _model(fields: Mapping[str, Any]) -> Model:
+def _model(fields: Any) -> Model:
+    _require_object(fields, "models")
     file = _typed(fields, "file", str)
     if file != PurePosixPath(file).name or file in ("", ".", "..") or "\\" in file:
         raise ValueError(f"{file!r} is no plain file name")
@@ -247,6 +253,11 @@ def _grades(values: Any) -> tuple[float, float, float]:
         raise ValueError("expected one number for each grade")
     first, second, third = (_number({"value": value}, "value") for value in values)
     return first, second, third
+
+
+def _require_object(fields: Any, name: str) -> None:
+    if not isinstance(fields, dict):
+        raise ValueError(f"{name} must be an object")
 
 
 def _typed(fields: Mapping[str, Any], key: str, kind: type[T]) -> T:

@@ -79,7 +79,9 @@ class Request:
     help="Also write where each peak came from (JSON lines).",
 )
 @click.option("--strict", is_flag=True, help="Write nothing unless everything could be scored.")
-@click.option("--quiet", is_flag=True, help="No progress and no summary, only errors.")
+@click.option(
+    "--quiet", is_flag=True, help="Say nothing but errors; the run manifest has the rest."
+)
 @common_options
 def cli(
     data: Path | None,
@@ -125,7 +127,7 @@ def run(request: Request) -> int:
     from rsna_lumbar.runtime.outputs import RunRecord
     from rsna_lumbar.runtime.scoring import Scorer
 
-    _check_target(request.output)
+    _check_targets(request)
     with _Progress("reading headers", "file", total=None, quiet=request.quiet) as step:
         inventory = find_studies(request.data, request.series, step)
     record = RunRecord(inventory)
@@ -135,10 +137,11 @@ def run(request: Request) -> int:
         device=request.device,
         batch_size=request.batch_size,
     ) as scorer:
-        _say(request, f"{scorer.backend} on {scorer.device} {scorer.device_note}".strip())
+        note = f" ({scorer.device_note})" if scorer.device_note else ""
+        _say(request, f"{scorer.backend} on {scorer.device}{note}")
         _write_results(request, inventory, scorer, record)
     for line in _skip_lines(record):
-        click.echo(line, err=True)
+        _say(request, line)
     _say(request, _summary(request, inventory, record))
     return COMPLETE if record.complete else INCOMPLETE
 
@@ -148,47 +151,70 @@ def _write_results(
 ) -> None:
     from rsna_lumbar.runtime.files import AtomicText
     from rsna_lumbar.runtime.outputs import evidence_lines, submission_header, submission_lines
+    from rsna_lumbar.runtime.sets import default_workers
 
     with ExitStack() as stack:
         submission = stack.enter_context(AtomicText(request.output))
         evidence = stack.enter_context(AtomicText(request.evidence)) if request.evidence else None
-        manifest = stack.enter_context(AtomicText(request.output.with_suffix(".run.json")))
+        manifest = stack.enter_context(AtomicText(_manifest_path(request.output)))
         submission.write(submission_header())
         step = stack.enter_context(
-            _Progress("scoring", "study", total=len(inventory.studies), quiet=request.quiet)
+            _Progress("scoring", "file", total=inventory.file_count, quiet=request.quiet)
         )
-        for score in scorer.score(inventory, workers=request.workers):
+        workers = request.workers
+        if workers is None:
+            workers = default_workers(inventory.file_count)
+        for score in scorer.score(inventory, workers=workers, progress=step):
             submission.write(submission_lines(score))
             if evidence:
                 evidence.write(evidence_lines(score, request.data))
-            if request.tables:
+            if request.tables and not request.quiet:
                 _show(score)
             record.add(score)
-            step(1)
         if request.strict and not record.complete:
             for line in _skip_lines(record):
-                click.echo(line, err=True)
+                _say(request, line)
             raise LumbarError("--strict: not everything could be scored, so nothing was written")
         manifest.write(record.manifest(inventory, scorer, request.bundle, request.options()))
 
 
-def _check_target(output: Path) -> None:
-    if output.is_dir():
-        raise UsageError(f"--output {output} is a folder; name a file")
-    if not output.parent.is_dir():
-        raise UsageError(f"the folder {output.parent} of --output is not there; make it first")
+def _check_targets(request: Request) -> None:
+    """Refuse, before any work, what cannot be written or must not be overwritten."""
+    targets = {"--output": request.output, "run manifest": _manifest_path(request.output)}
+    if request.evidence:
+        targets["--evidence"] = request.evidence
+    kept = {request.series.resolve()} if request.series else set()
+    for name, path in targets.items():
+        if path.exists() and not path.is_file():
+            raise UsageError(f"{name} {path} is no regular file; name another")
+        if not path.parent.is_dir():
+            raise UsageError(f"the folder {path.parent} of {name} is not there; make it first")
+        if path.resolve() in kept:
+            raise UsageError(f"{name} {path} is another file of this run; name another")
+        kept.add(path.resolve())
+
+
+def _manifest_path(output: Path) -> Path:
+    return output.with_suffix(".run.json")
 
 
 def _skip_lines(record: RunRecord) -> list[str]:
     faults = [skip for skip in record.skips if not skip.harmless]
     harmless = [skip for skip in record.skips if skip.harmless]
     lines = [
-        f"{_VERB.get(skip.reason, 'skipped')}: {skip.what}: {skip.reason}"
-        f"{f' ({skip.detail})' if skip.detail else ''}"
+        _printable(
+            f"{_VERB.get(skip.reason, 'skipped')}: {skip.what}: {skip.reason}"
+            f"{f' ({skip.detail})' if skip.detail else ''}"
+        )
         for skip in (*faults, *harmless)[:SHOWN_SKIPS]
     ]
     more = len(record.skips) - len(lines)
     return [*lines, f"... and {more} more, all in the run manifest"] if more > 0 else lines
+
+
+def _printable(text: str) -> str:
+    """Without what a name or a header could send to the terminal."""
+    return "".join(sign if sign.isprintable() else "?" for sign in text)
 
 
 def _summary(request: Request, inventory: Inventory, record: RunRecord) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -25,7 +26,7 @@ def _print_version(context: click.Context, _: click.Parameter, wanted: bool) -> 
 
 
 def common_options(function: Decorated) -> Decorated:
-    """Add ``--version`` and ``--debug`` to a command or group."""
+    """Add ``--version`` and ``--debug`` to a command, group or subcommand."""
     version = click.option(
         "--version",
         is_flag=True,
@@ -34,14 +35,10 @@ def common_options(function: Decorated) -> Decorated:
         callback=_print_version,
         help="Print the version and exit.",
     )
-    return version(debug_option(function))
-
-
-def debug_option(function: Decorated) -> Decorated:
-    """Add ``--debug``, which :func:`entry_point` looks for itself."""
-    return click.option(
+    debug = click.option(  # entry_point looks for it itself
         "--debug", is_flag=True, expose_value=False, help="Show the traceback of an error."
-    )(function)
+    )
+    return version(debug(function))
 
 
 def entry_point(command: click.Command, name: str) -> Callable[..., None]:
@@ -53,6 +50,7 @@ def entry_point(command: click.Command, name: str) -> Callable[..., None]:
 
     def main(arguments: Sequence[str] | None = None) -> None:
         words = list(sys.argv[1:] if arguments is None else arguments)
+        signal.signal(signal.SIGTERM, _terminate)
         try:
             result = command.main(words, prog_name=name, standalone_mode=False)
         except click.ClickException as error:
@@ -69,6 +67,11 @@ def entry_point(command: click.Command, name: str) -> Callable[..., None]:
         sys.exit(result if isinstance(result, int) else 0)
 
     return main
+
+
+def _terminate(number: int, _: object) -> None:
+    """End by an exception, so that what was written aside is removed."""
+    sys.exit(128 + number)
 
 
 def _line(error: Exception) -> str:

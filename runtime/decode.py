@@ -106,7 +106,7 @@ def _decode(dataset: FileDataset) -> PixelArray:
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # pylibjpeg-rle's PanicException is no Exception
-        raise SkipFile(Reason.BAD_PIXELS, type(error).__name__) from error
+        raise SkipFile(Reason.BAD_PIXELS, "damaged or cut short") from error
     return pixels.reshape(-1, *pixels.shape[-2:])
 
 

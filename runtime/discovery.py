@@ -19,7 +19,7 @@ from rsna_lumbar.runtime.errors import DataError
 from rsna_lumbar.runtime.headers import Header, read_header
 from rsna_lumbar.runtime.labels import GROUP_BY_KIND, Group
 from rsna_lumbar.runtime.reasons import Reason, Skip, SkipFile
-from rsna_lumbar.runtime.series_kind import group_of
+from rsna_lumbar.runtime.series_kind import reader_of
 
 Progress = Callable[[int], object]
 SeriesTable = dict[tuple[str, str], Group]  # (study id, series id) -> who reads it
@@ -64,6 +64,16 @@ class Inventory:
     data: Path
     studies: tuple[Study, ...]
     skips: tuple[Skip, ...]
+
+    @property
+    def file_count(self) -> int:
+        """Files of series that some group reads."""
+        return sum(
+            len(series.files)
+            for study in self.studies
+            for series in study.series
+            if series.group is not None
+        )
 
 
 def find_studies(
@@ -175,10 +185,21 @@ def _first_group(files: tuple[Path, ...], data: Path, skips: list[Skip]) -> Grou
     unreadable = []
     for path in files:
         try:
-            return group_of(read_header(path))
+            header = read_header(path)
         except SkipFile as skip:
             unreadable.append(Skip(skip.reason, relative(path, data), skip.detail))
+        else:
+            return _group(header, relative(path.parent, data), len(files), skips)
     skips.extend(unreadable)
+    return None
+
+
+def _group(header: Header, series: str, file_count: int, skips: list[Skip]) -> Group | None:
+    """The group that reads a series; where nobody does, the series is named with the reason."""
+    reader = reader_of(header)
+    if isinstance(reader, Group):
+        return reader
+    skips.append(Skip(reader, series, f"series of {file_count} files"))
     return None
 
 
@@ -222,7 +243,13 @@ def _find_in_tree(data: Path, progress: Progress) -> Inventory:
         folder = relative(path.parent, data)
         members[header.study_uid or folder, header.series_uid or folder].append((path, header))
     series = [
-        Series(study, name, group_of(found[0][1]), "header", tuple(path for path, _ in found))
+        Series(
+            study,
+            name,
+            _group(found[0][1], f"{study}/{name}", len(found), skips),
+            "header",
+            tuple(path for path, _ in found),
+        )
         for (study, name), found in members.items()
     ]
     return Inventory(data, _studies(series, set()), tuple(skips))

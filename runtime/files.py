@@ -20,9 +20,12 @@ class AtomicText:
         self._path = path
 
     def __enter__(self) -> TextIO:
-        descriptor, self._aside = tempfile.mkstemp(
-            dir=self._path.parent, prefix=f".{self._path.name}."
-        )
+        try:
+            descriptor, self._aside = tempfile.mkstemp(
+                dir=self._path.parent, prefix=f".{self._path.name}."
+            )
+        except OSError as error:  # name the file that was asked for, not the one aside
+            raise OSError(error.errno, error.strerror, str(self._path)) from error
         self._stream = os.fdopen(descriptor, "w", encoding="utf-8", newline="\n")
         return self._stream
 

@@ -38,6 +38,7 @@ MR_CLASSES = frozenset(
         LegacyConvertedEnhancedMRImageStorage,
     }
 )
+DAMAGED_HEADER = "the header is damaged or cut short"
 FRAME_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 HEADER_TAGS = (
     "ImageType",
@@ -110,9 +111,12 @@ def open_dicom(path: Path, *, tags: tuple[str, ...] | None = None) -> Iterator[F
         except OSError as error:
             raise SkipFile(Reason.UNREADABLE, error.strerror or "") from error
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError, EOFError) as error:
-            raise SkipFile(Reason.UNREADABLE, type(error).__name__) from error
+            raise SkipFile(Reason.UNREADABLE, DAMAGED_HEADER) from error
         if not dataset:
-            raise SkipFile(Reason.NOT_DICOM if path.stat().st_size == 0 else Reason.UNREADABLE)
+            empty = path.stat().st_size == 0
+            raise SkipFile(
+                *((Reason.NOT_DICOM, "empty") if empty else (Reason.UNREADABLE, DAMAGED_HEADER))
+            )
         yield dataset
 
 

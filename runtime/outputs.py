@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import platform
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +23,23 @@ from rsna_lumbar.runtime.labels import (
 )
 from rsna_lumbar.runtime.reasons import Skip
 from rsna_lumbar.runtime.scoring import GroupScore, Scorer, StudyScore
+from rsna_lumbar.runtime.versions import versions_of
 
 DIGITS = 9
 LEFT_OUT_OF_TITLES = ("Neural", "Narrowing", "Stenosis")
 RESEARCH_USE = "Research use only. Not a medical device."
-LIBRARIES = ("rsna-lumbar", "numpy", "pydicom", "pillow", "pylibjpeg", "onnxruntime-gpu")
+LIBRARIES = (
+    "rsna-lumbar",
+    "numpy",
+    "pydicom",
+    "pillow",
+    "pylibjpeg",
+    "pylibjpeg-libjpeg",
+    "pylibjpeg-openjpeg",
+    "pylibjpeg-rle",
+    "onnxruntime-gpu",
+    "onnxruntime",
+)
 
 Row = tuple[str, float, float, float]
 
@@ -129,7 +139,7 @@ class RunRecord:
             "notice": RESEARCH_USE,
             "started": self.started.isoformat(timespec="seconds"),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-            "versions": {"python": platform.python_version(), **_versions()},
+            "versions": versions_of(LIBRARIES),
             "bundle": {
                 "manifest_sha256": sha256_of(bundle / MANIFEST),
                 "calibration_aim": scorer.bundle.calibration_aim,
@@ -227,13 +237,3 @@ def _cell(text: str) -> str:
     if any(character in text for character in ',"\r\n'):
         return '"' + text.replace('"', '""') + '"'
     return text
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in LIBRARIES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found

@@ -20,6 +20,7 @@ class Reason(StrEnum):
     BAD_PIXELS = "bad_pixels"
     # series
     KIND_NOT_NEEDED = "kind_not_needed"
+    KIND_UNKNOWN = "kind_unknown"
     SERIES_NOT_FOUND = "series_not_found"
     # studies and their sets
     SERIES_MISSING = "series_missing"

@@ -23,18 +23,17 @@ from rsna_lumbar.runtime.backends import Outputs, Session, load_backend
 from rsna_lumbar.runtime.batches import Batch, Part, fill_batches
 from rsna_lumbar.runtime.bundle import Bundle, Detector, Model, read_bundle, read_model
 from rsna_lumbar.runtime.cells import cell_centre
-from rsna_lumbar.runtime.discovery import Inventory, Study
+from rsna_lumbar.runtime.discovery import Inventory, Progress, Study, ignore_progress
 from rsna_lumbar.runtime.errors import BackendError, UsageError
 from rsna_lumbar.runtime.grading import combine_detectors, probabilities
 from rsna_lumbar.runtime.labels import GROUPS, Group
 from rsna_lumbar.runtime.preprocess import Placement
+from rsna_lumbar.runtime.processes import usable_cores
 from rsna_lumbar.runtime.reasons import Reason, Skip
 from rsna_lumbar.runtime.sets import (
     SetRequest,
     SliceSet,
     decode_sets,
-    default_workers,
-    usable_cores,
 )
 
 STUDIES_A_CHUNK = 32
@@ -134,18 +133,20 @@ class Scorer:
         self.device_note = first.note
         self.batch_size = batch_size or module.default_batch_size(self.device)
 
-    def score(self, inventory: Inventory, *, workers: int | None = None) -> Iterator[StudyScore]:
+    def score(
+        self, inventory: Inventory, *, workers: int = 0, progress: Progress = ignore_progress
+    ) -> Iterator[StudyScore]:
         """Score every study of an inventory, in its order.
 
         Args:
             inventory: from :func:`rsna_lumbar.runtime.find_studies`.
-            workers: decoding processes; 0 decodes in this one; None chooses by the amount.
+            workers: decoding processes; 0 decodes in this one. With workers, a script needs
+                ``if __name__ == "__main__":``, since they import it.
+            progress: called with the number of files of each set that was decoded.
 
         Raises:
             BackendError: a model failed, or returned what is not a number.
         """
-        if workers is None:
-            workers = default_workers(_file_count(inventory))
         chunks = _chunks(inventory.studies)
         decoded = decode_sets(
             self._requests(chunks),
@@ -153,7 +154,8 @@ class Scorer:
             data=inventory.data,
             workers=workers,
         )
-        by_chunk = groupby(decoded, key=lambda one: one.request.chunk)
+        counted = _counted(decoded, progress)
+        by_chunk = groupby(counted, key=lambda one: one.request.chunk)
         for studies, (_, sets) in zip(chunks, by_chunk, strict=True):
             yield from self._score_chunk(studies, sets)
 
@@ -302,6 +304,12 @@ def _renormalised(rows: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.asarray(exact / exact.sum(axis=-1, keepdims=True), np.float64)
 
 
+def _counted(sets: Iterable[SliceSet], progress: Progress) -> Iterator[SliceSet]:
+    for one in sets:
+        progress(one.request.file_count)
+        yield one
+
+
 def _note_skips(sets: Iterable[SliceSet], skips: dict[str, list[Skip]]) -> Iterator[SliceSet]:
     for one in sets:
         skips[one.request.study_id].extend(one.skips)
@@ -317,12 +325,3 @@ def _models_for(detector: Detector, backend: str) -> tuple[Model, ...]:
             "rsna-export --inspect shows what it has"
         )
     return tuple(chosen.values())
-
-
-def _file_count(inventory: Inventory) -> int:
-    return sum(
-        len(series.files)
-        for study in inventory.studies
-        for series in study.series
-        if series.group is not None
-    )

@@ -13,6 +13,7 @@ import numpy as np
 
 from rsna_lumbar.runtime.headers import Header, Vector
 from rsna_lumbar.runtime.labels import FORAMINAL, SPINAL, SUBARTICULAR, Group
+from rsna_lumbar.runtime.reasons import Reason
 
 LONGEST_T1_ECHO_MS = 30.0
 # Axial stacks are tilted to the disc, L5/S1 by up to about 50 degrees: cos 60 = 0.5.
@@ -20,15 +21,25 @@ AXIAL_COSINE = 0.5
 NOT_ANATOMY = re.compile(r"\b(LOCALI[SZ]ER|SCOUT|SURVEY|PROJECTION|ADC|SUBTRACT\w*)\b")
 
 
-def group_of(header: Header) -> Group | None:
-    """The group whose series this is; None for every other series (localizers, axial T1, ...)."""
-    if header.orientation is None or _not_anatomy(header):
-        return None
+def reader_of(header: Header) -> Group | Reason:
+    """The group whose series this is, or why it is nobody's.
+
+    ``KIND_NOT_NEEDED``: a localizer, a coronal or an axial T1 series, a derived map.
+    ``KIND_UNKNOWN``: no orientation, or neither an echo time nor a telling description.
+    """
+    if _not_anatomy(header):
+        return Reason.KIND_NOT_NEEDED
+    if header.orientation is None:
+        return Reason.KIND_UNKNOWN
     plane = plane_of(header.orientation)
+    if plane == "coronal":
+        return Reason.KIND_NOT_NEEDED
     long_echo = _has_long_echo(header)
-    if plane == "sagittal" and long_echo is not None:
+    if long_echo is None:
+        return Reason.KIND_UNKNOWN
+    if plane == "sagittal":
         return SPINAL if long_echo else FORAMINAL
-    return SUBARTICULAR if plane == "axial" and long_echo else None
+    return SUBARTICULAR if long_echo else Reason.KIND_NOT_NEEDED
 
 
 def plane_of(orientation: Vector) -> str:

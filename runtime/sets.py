@@ -9,7 +9,6 @@ position come last, by instance number and file name.
 from __future__ import annotations
 
 import math
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
@@ -27,13 +26,13 @@ from rsna_lumbar.runtime.errors import DataError
 from rsna_lumbar.runtime.headers import Geometry
 from rsna_lumbar.runtime.labels import Group
 from rsna_lumbar.runtime.preprocess import Preprocessing
-from rsna_lumbar.runtime.processes import worker_pool
+from rsna_lumbar.runtime.processes import usable_cores, worker_pool
 from rsna_lumbar.runtime.reasons import Skip, SkipFile
 from rsna_lumbar.runtime.series_kind import plane_of
 
 # Below this many files a pool costs more to start than it saves.
 FILES_WORTH_A_POOL = 300
-# Decoded files waiting in front of the model, for each worker.
+# Files being decoded, or decoded and waiting, behind the set that the model works on; a worker.
 AHEAD = 16
 
 
@@ -71,13 +70,6 @@ Pending = Callable[[], Decoded]
 Submit = Callable[[Path, int], Pending]
 
 
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def default_workers(file_count: int) -> int:
     """Decoding processes for a job: none for a small one, else one for every second core."""
     return 0 if file_count < FILES_WORTH_A_POOL else max(1, usable_cores() // 2)
@@ -105,7 +97,7 @@ def decode_sets(
             pending = [[submit(f, request.size_px) for f in files] for files in request.series]
             waiting.append((request, pending))
             files_waiting += request.file_count
-            while waiting and files_waiting > workers * AHEAD:
+            while waiting and files_waiting - waiting[0][0].file_count >= workers * AHEAD:
                 request, pending = waiting.popleft()
                 files_waiting -= request.file_count
                 yield _gather(request, pending, data)
@@ -153,8 +145,9 @@ def _decoder(workers: int, preprocessing: Preprocessing) -> Iterator[Submit]:
         yield lambda file, size_px: pool.submit(_decode, file, size_px, preprocessing).result
     except BrokenProcessPool as error:
         raise DataError(
-            "a decoding process died (out of memory, or a decoder crashed on a damaged file); "
-            "--workers 0 decodes in one process and dies at that file"
+            "a decoding process died: out of memory, or a decoder crashed on a damaged file; "
+            "with 0 workers the run ends at that file (a script that asks for workers needs "
+            "if __name__ == '__main__':)"
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

@@ -22,14 +22,14 @@ ALWAYS = {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false"}
 UNLESS_SET = {"YOLO_VERBOSE": "false", "ULTRALYTICS_SAFE_LOAD": "true"}
 UNLESS_SET_OF = {
     # Threads of OpenMP that spin while they wait made a training on a shared machine 60 times
-    # slower. Not for export: benchmarks time PyTorch as it comes.
+    # slower. Only there: benchmarks time PyTorch as it comes.
     "train": {"OMP_WAIT_POLICY": "PASSIVE"},
-    "export": {},
 }
 TRACKERS = ("clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard", "wandb")
 NEEDED = {
     "train": ("torch", "ultralytics"),
     "export": ("torch", "onnx", "ultralytics"),
+    "bench": ("torch", "onnx", "ultralytics"),
 }
 
 
@@ -37,13 +37,13 @@ def prepare_third_party(extra: str) -> None:
     """Set the switches and import what an extra of this package brings.
 
     Args:
-        extra: ``train`` or ``export``.
+        extra: ``train``, ``export`` or ``bench``.
 
     Raises:
         UsageError: one of its libraries is not installed.
     """
     os.environ.update(ALWAYS)
-    for name, value in {**UNLESS_SET, **UNLESS_SET_OF[extra]}.items():
+    for name, value in {**UNLESS_SET, **UNLESS_SET_OF.get(extra, {})}.items():
         os.environ.setdefault(name, value)
     if "YOLO_CONFIG_DIR" not in os.environ:
         folder = tempfile.mkdtemp(prefix="rsna-lumbar-")

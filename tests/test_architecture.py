@@ -136,6 +136,31 @@ def test_every_command_answers(command: str, option: str) -> None:
         assert done.stdout.split() == [command, metadata.version("rsna-lumbar")]
 
 
+@pytest.mark.parametrize("name", ("phantom", "prepare", "fit", "evaluate"))
+@pytest.mark.parametrize("option", ("--help", "--version"))
+def test_every_subcommand_answers(name: str, option: str) -> None:
+    program = f"from rsna_lumbar.train.cli import main; main(['{name}', '{option}'])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("area", "words", "extra"),
+    [
+        ("benchmarks", [], "bench"),
+        ("export", ["b", "--spinal", "s", "--foraminal", "f", "--subarticular", "u"], "export"),
+    ],
+)
+def test_a_missing_extra_is_one_line(area: str, words: list[str], extra: str) -> None:
+    program = (
+        f"import sys; sys.modules['torch'] = None\n"
+        f"from rsna_lumbar.{area}.cli import main; main({words})"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == f"Error: torch is not installed: pip install 'rsna-lumbar[{extra}]'\n"
+
+
 def test_public_names_exist_and_are_sorted() -> None:
     import rsna_lumbar.runtime as runtime
 

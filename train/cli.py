@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from rsna_lumbar.runtime.command_line import common_options, debug_option, entry_point
+from rsna_lumbar.runtime.command_line import common_options, entry_point
 from rsna_lumbar.runtime.errors import UsageError
 from rsna_lumbar.runtime.labels import GROUP_BY_NAME, GROUPS
 
@@ -45,7 +45,7 @@ def cli() -> None:
 )
 @click.option("--quirks", default="", help="Comma list of oddities of the real files, or all.")
 @WORKERS
-@debug_option
+@common_options
 def phantom(
     out: Path,
     studies: int,
@@ -59,9 +59,7 @@ def phantom(
     from rsna_lumbar.train.phantom import QUIRKS, PhantomOptions, make_phantom
 
     try:
-        shares = tuple(float(share) for share in frequencies.split(","))
-        if len(shares) != 3:
-            raise ValueError("--frequencies takes three numbers, such as 0.77,0.16,0.06")
+        shares = _three_numbers(frequencies)
         options = PhantomOptions(
             studies=studies,
             seed=seed,
@@ -101,7 +99,7 @@ def phantom(
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the split.")
 @WORKERS
-@debug_option
+@common_options
 def prepare(
     root: Path,
     out: Path,
@@ -155,7 +153,9 @@ def prepare(
 )
 @click.option("--epochs", type=click.IntRange(1), default=50, show_default=True)
 @click.option("--batch-size", type=click.IntRange(1), default=16, show_default=True)
-@click.option("--learning-rate", type=float, default=0.002, show_default=True)
+@click.option(
+    "--learning-rate", type=click.FloatRange(0, min_open=True), default=0.002, show_default=True
+)
 @click.option("--mosaic", type=click.FloatRange(0, 1), default=0.0, show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, 0, or 0,1.")
@@ -178,7 +178,7 @@ def prepare(
     show_default=True,
     help="Threads of each training on a CPU.",
 )
-@debug_option
+@common_options
 def fit(
     data: Path,
     out: Path,
@@ -231,13 +231,22 @@ def fit(
     help="Such a table of the training studies, to count the prior on.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print an object instead of a table.")
-@debug_option
+@common_options
 def evaluate(submission: Path, labels: Path, prior_labels: Path | None, as_json: bool) -> None:
     """Score SUBMISSION by the challenge's metric, beside the weighted class prior."""
     from rsna_lumbar.train import evaluate as evaluation
 
     result = evaluation.evaluate(submission, labels, prior_labels)
     click.echo(evaluation.as_json(result) if as_json else evaluation.as_table(result))
+
+
+def _three_numbers(text: str) -> tuple[float, float, float]:
+    try:
+        first, second, third = (float(part) for part in text.split(","))
+    except ValueError:
+        message = "--frequencies takes three numbers, such as 0.77,0.16,0.06"
+        raise ValueError(message) from None
+    return first, second, third
 
 
 def _bar(title: str, total: int) -> tqdm[Any]:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-import platform
 import shutil
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from rsna_lumbar.runtime.command_line import DISTRIBUTION
 from rsna_lumbar.runtime.files import write_atomically
 from rsna_lumbar.runtime.third_party import prepare_third_party
+from rsna_lumbar.runtime.versions import versions_of
 from rsna_lumbar.train.data_card import data_sha256
 
 _COPIED = (
@@ -83,7 +81,7 @@ def _write_card(job: DetectorJob, metrics: Mapping[str, float]) -> None:
             name: float(value) for name, value in metrics.items() if math.isfinite(value)
         },
         "data_sha256": data_sha256(job.data),
-        "versions": _versions(),
+        "versions": versions_of((DISTRIBUTION, "torch", "ultralytics")),
     }
     text = json.dumps(fields, indent=2, allow_nan=False) + "\n"
     write_atomically(job.out / f"{job.group}.json", text)
@@ -104,11 +102,3 @@ def _save_weights(source: Path, target: Path) -> None:
     aside = target.with_suffix(".pt.part")
     torch.save(kept, aside)
     aside.replace(target)
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in (DISTRIBUTION, "torch", "ultralytics"):
-        with suppress(metadata.PackageNotFoundError):  # run from a source tree
-            found[name] = metadata.version(name)
-    return found

@@ -17,7 +17,6 @@ sixty times where other processes were busy too.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from typing import Any
 
 from rsna_lumbar.runtime.errors import UsageError
 from rsna_lumbar.runtime.labels import Group
+from rsna_lumbar.runtime.processes import usable_cores
 from rsna_lumbar.runtime.third_party import prepare_third_party
 from rsna_lumbar.train.data_card import read_card
 from rsna_lumbar.train.detector import DetectorJob, train_detector
@@ -76,7 +76,7 @@ def fit(
     cards = {group: read_card(data / group.name, group) for group in groups}
     prepare_third_party("train")
     device = _device(options.device)
-    jobs = options.jobs or (_cores() if device == "cpu" else 1)
+    jobs = options.jobs or (usable_cores() if device == "cpu" else 1)
     work = [
         DetectorJob(
             group=group.name,
@@ -95,13 +95,6 @@ def fit(
 
 def _silent(_: str, __: int) -> None:
     pass
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _settings(options: FitOptions, device: str) -> dict[str, Any]:

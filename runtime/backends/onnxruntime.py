@@ -75,11 +75,11 @@ def open_session(content: bytes, *, detector: Detector, device: str, threads: in
     options.log_severity_level = ERRORS_ONLY
     if device != "auto":
         return OnnxSession(_create(content, options, device), device, detector)
-    note = ""
+    note = "no NVIDIA GPU found"
     if cuda_device_count():
         try:
             return OnnxSession(_create(content, options, FIRST_GPU), FIRST_GPU, detector)
-        except UsageError as error:
+        except (UsageError, BackendError) as error:
             note = str(error)
     return OnnxSession(_create(content, options, "cpu"), "cpu", detector, note)
 

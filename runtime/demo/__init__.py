@@ -1,6 +1,6 @@
 """The demo that ships inside the package: phantom studies and a bundle of small detectors.
 
-Both were made by ``benchmarks/make_demo.py``; nothing here was made by hand.
+Both were made by ``benchmarks/make_demo``; nothing here was made by hand.
 """
 
 from __future__ import annotations

@@ -41,7 +41,11 @@ def test_every_contender_answers_as_the_baseline(tmp_path: Path) -> None:
     assert np.ptp(baseline) > 0.05
     predicted = answers.pop("ultralytics predict")
     assert predicted.max() == pytest.approx(baseline.max(), abs=1e-4)
-    assert set(answers) == {"ultralytics ONNX, ONNX Runtime", OURS}
+    assert set(answers) == {
+        "PyTorch forward, batch norms fused",
+        "ultralytics ONNX, ONNX Runtime",
+        OURS,
+    }
     for peaks in answers.values():
         np.testing.assert_allclose(peaks, baseline, rtol=0, atol=1e-5)
 

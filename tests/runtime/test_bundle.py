@@ -43,7 +43,9 @@ def test_a_folder_without_manifest_is_no_bundle(tmp_path: Path) -> None:
         read_bundle(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", "\x00", '{"format_version": 1}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", "\x00", "[" * 100_000, '{"format_version": 1}']
+)
 def test_damaged_manifests_are_refused(bundle: Path, text: str) -> None:
     (bundle / "bundle.json").write_text(text)
     with pytest.raises(BundleError, match="rebuild it with rsna-export"):
@@ -106,6 +108,8 @@ def test_a_model_with_another_hash_is_refused(bundle: Path) -> None:
 def test_only_unreferenced_models_are_removed(bundle: Path) -> None:
     kept = sorted(path.name for path in bundle.iterdir())
     (bundle / "spinal-onnxruntime-any-fp32-000000000000.onnx").write_bytes(b"old")
-    (bundle / "notes.txt").write_text("mine")
+    mine = ["notes.txt", "spinal-fold0.pt", "spinal-fold0.json", "subarticular-notes.txt"]
+    for name in mine:
+        (bundle / name).write_text("mine")
     remove_unreferenced(bundle, read_bundle(bundle))
-    assert sorted(path.name for path in bundle.iterdir()) == sorted([*kept, "notes.txt"])
+    assert sorted(path.name for path in bundle.iterdir()) == sorted([*kept, *mine])

@@ -11,7 +11,7 @@ from toys import AXIAL, T2, slice_pixels, write_slice, write_study
 from rsna_lumbar.runtime.discovery import Inventory, find_studies, natural_key
 from rsna_lumbar.runtime.errors import DataError
 from rsna_lumbar.runtime.labels import FORAMINAL, GROUPS, SPINAL
-from rsna_lumbar.runtime.reasons import Reason
+from rsna_lumbar.runtime.reasons import Reason, Skip
 
 TABLE = "study_id,series_id,series_description\n"
 
@@ -135,16 +135,29 @@ def test_links_to_folders_are_followed_once(toy_root: Path, tmp_path: Path) -> N
     assert [len(one.files) for one in study.series] == [3, 4, 5]
 
 
-def test_a_series_for_nobody_is_kept_in_the_inventory(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("orientation", "times", "reason"),
+    [
+        (AXIAL, {"EchoTime": 10}, Reason.KIND_NOT_NEEDED),
+        (AXIAL, {"EchoTime": None}, Reason.KIND_UNKNOWN),
+        (None, {}, Reason.KIND_UNKNOWN),
+    ],
+)
+def test_a_series_for_nobody_is_kept_and_named(
+    tmp_path: Path, orientation: list[int] | None, times: dict[str, object], reason: Reason
+) -> None:
     write_slice(
         tmp_path / "a.dcm",
         slice_pixels(0),
-        ImageOrientationPatient=AXIAL,
-        **{**T2, "EchoTime": 10},
+        ImageOrientationPatient=orientation,
+        **{**T2, **times},
     )
-    (study,) = find_studies(tmp_path).studies
+    inventory = find_studies(tmp_path)
+    (study,) = inventory.studies
     assert [one.group for one in study.series] == [None]
     assert not any(study.of(group) for group in GROUPS)
+    assert inventory.skips == (Skip(reason, "1.2.3/1.2.3.4", "series of 1 files"),)
+    assert inventory.skips[0].harmless == (reason is Reason.KIND_NOT_NEEDED)
 
 
 def test_an_unreadable_series_without_table_is_named(tmp_path: Path) -> None:

@@ -213,7 +213,11 @@ def test_auto_takes_the_cpu_where_there_is_no_gpu(
 ) -> None:
     monkeypatch.setattr("rsna_lumbar.runtime.backends.onnxruntime.cuda_device_count", lambda: 0)
     with Scorer(toy_bundle) as scorer:
-        assert (scorer.backend, scorer.device, scorer.device_note) == ("onnxruntime", "cpu", "")
+        assert (scorer.backend, scorer.device, scorer.device_note) == (
+            "onnxruntime",
+            "cpu",
+            "no NVIDIA GPU found",
+        )
 
 
 def test_groups_come_in_the_order_of_the_table(toy_bundle: Path, toy_root: Path) -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from rsna_lumbar.runtime.headers import Header
 from rsna_lumbar.runtime.labels import FORAMINAL, SPINAL, SUBARTICULAR, Group
-from rsna_lumbar.runtime.series_kind import group_of, plane_of
+from rsna_lumbar.runtime.reasons import Reason
+from rsna_lumbar.runtime.series_kind import plane_of, reader_of
 
 SAGITTAL = (0.0, 1.0, 0.0, 0.0, 0.0, -1.0)
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
@@ -25,26 +26,26 @@ def header(
 
 
 @pytest.mark.parametrize(
-    ("found", "group"),
+    ("found", "reader"),
     [
         (header(SAGITTAL, 102), SPINAL),
         (header(SAGITTAL, 45, "SAG STIR"), SPINAL),
         (header(SAGITTAL, 9.4), FORAMINAL),
         (header(AXIAL, 96), SUBARTICULAR),
-        (header(AXIAL, 11), None),
-        (header(CORONAL, 90), None),
+        (header(AXIAL, 11), Reason.KIND_NOT_NEEDED),
+        (header(CORONAL, 90), Reason.KIND_NOT_NEEDED),
         (header(SAGITTAL, None, "Sag T2 FSE"), SPINAL),
         (header(SAGITTAL, None, "t1_tse_sag"), FORAMINAL),
-        (header(SAGITTAL, None, "whatever"), None),
-        (header(None, 100, "Sag T2"), None),
-        (header(SAGITTAL, 90, "3-plane localizer"), None),
-        (header(AXIAL, 90, "", ("DERIVED", "PRIMARY", "ADC")), None),
+        (header(SAGITTAL, None, "whatever"), Reason.KIND_UNKNOWN),
+        (header(None, 100, "Sag T2"), Reason.KIND_UNKNOWN),
+        (header(SAGITTAL, 90, "3-plane localizer"), Reason.KIND_NOT_NEEDED),
+        (header(AXIAL, 90, "", ("DERIVED", "PRIMARY", "ADC")), Reason.KIND_NOT_NEEDED),
         # times speak before the description, which people type
         (header(SAGITTAL, 100, "Sag T1 copy of protocol"), SPINAL),
     ],
 )
-def test_group_of(found: Header, group: Group | None) -> None:
-    assert group_of(found) is group
+def test_reader_of(found: Header, reader: Group | Reason) -> None:
+    assert reader_of(found) is reader
 
 
 @pytest.mark.parametrize("degrees", [0, 25, 50])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +81,27 @@ def test_a_bad_file_costs_only_itself(toy_root: Path, tmp_path: Path, workers: i
     decoded = decode(series, workers)
     assert [one.file.name for one in decoded.slices] == ["1.dcm", "3.dcm", "4.dcm", "5.dcm"]
     assert [(skip.reason, skip.what) for skip in decoded.skips] == [(Reason.NOT_DICOM, "2.dcm")]
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_decoding_runs_ahead_of_what_is_handed_out(
+    toy_root: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    """Behind each set that the caller works on, AHEAD files a worker are under way."""
+    monkeypatch.setattr("rsna_lumbar.runtime.sets.AHEAD", 7)
+    files = tuple(sorted((toy_root / "test_images" / "12" / "33").iterdir()))
+    asked = 0
+
+    def requests() -> Iterator[SetRequest]:
+        nonlocal asked
+        for index in range(8):
+            asked += 1
+            yield SetRequest(str(index), SPINAL, 64, (files,))
+
+    handed = decode_sets(requests(), Preprocessing(), data=toy_root, workers=workers)
+    ahead = [asked - number for number, _ in enumerate(handed, start=1)]
+    behind = -(-7 * workers // len(files))  # whole sets of 5 files that hold 7 files a worker
+    assert ahead == [min(behind, 8 - number) for number in range(1, 9)]
 
 
 def test_no_requests_and_empty_requests() -> None:

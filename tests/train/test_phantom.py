@@ -14,6 +14,7 @@ import pydicom
 import pytest
 from pydicom.uid import RLELossless
 
+from rsna_lumbar.runtime.errors import DataError
 from rsna_lumbar.runtime.labels import (
     FORAMINAL,
     GRADE_TITLES,
@@ -87,7 +88,7 @@ def test_no_studies_gives_empty_tables(tmp_path: Path) -> None:
 
 
 def test_refuses_a_folder_in_use(root: Path) -> None:
-    with pytest.raises(FileExistsError, match="not an empty folder"):
+    with pytest.raises(DataError, match="not an empty folder"):
         make_phantom(root, SMALL)
 
 

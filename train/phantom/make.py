@@ -7,6 +7,7 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
+from rsna_lumbar.runtime.errors import DataError
 from rsna_lumbar.runtime.processes import worker_pool
 from rsna_lumbar.train.phantom.options import PhantomOptions
 from rsna_lumbar.train.phantom.seeds import StudySeed
@@ -35,10 +36,10 @@ def make_phantom(
     ``train_images`` can be scored. Test folders and tables exist only where there are test
     studies. Tables come last: a folder without them is not finished.
 
-    Raises ``FileExistsError`` if ``out`` holds anything already, for stale slices would count.
+    Raises ``DataError`` if ``out`` holds anything already, for stale slices would count.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise FileExistsError(f"{out} is not an empty folder: name a new one")
+        raise DataError(f"{out} is not an empty folder; name a new one")
     out.mkdir(parents=True, exist_ok=True)
     counts = (options.studies, options.test_studies)
     seeds = [

@@ -1,0 +1,31 @@
+"""The README's Python example, run as it stands there."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from rsna_lumbar.runtime.demo import demo_bundle, demo_studies
+from rsna_lumbar.runtime.labels import ROW_LOCATIONS
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def test_the_example_prints_every_row(tmp_path: Path) -> None:
+    """As a script over more files than the command would decode in one process."""
+    (example,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    for copy in ("1", "2", "3"):
+        for study in (demo_studies() / "test_images").iterdir():
+            target = tmp_path / "archive" / "test_images" / f"{study.name}{copy}"
+            shutil.copytree(study, target)
+    shutil.copytree(demo_bundle(), tmp_path / "bundle")
+    (tmp_path / "example.py").write_text(example)
+    assert len(list(tmp_path.rglob("*.dcm"))) > 300
+    done = subprocess.run(
+        [sys.executable, "example.py"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) == 6 * len(ROW_LOCATIONS)
