@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -166,6 +167,14 @@ def failing_words(case: str, root: Path, bundle: Path, tmp_path: Path) -> tuple[
         words = (root, "--output", output)
     if case == "demo and data":
         words += ("--demo",)
+    if case == "output is a device":
+        words = (root, "--bundle", bundle, "--output", os.devnull)
+    if case == "no evidence folder":
+        words += ("--evidence", tmp_path / "absent" / "e.jsonl")
+    if case == "evidence is output":
+        words += ("--evidence", output)
+    if case == "output is the table":
+        words += ("--series", output)
     if case == "bad option":
         words += ("--batch-size", "0")
     return words
@@ -178,6 +187,10 @@ def failing_words(case: str, root: Path, bundle: Path, tmp_path: Path) -> tuple[
         ("other model", 1, "is not the file that bundle.json names"),
         ("no data", 1, "is no folder"),
         ("no output folder", 2, "make it first"),
+        ("output is a device", 2, "is no regular file"),
+        ("no evidence folder", 2, "of --evidence is not there"),
+        ("evidence is output", 2, "is another file of this run"),
+        ("output is the table", 2, "is another file of this run"),
         ("no gpu", 2, "cuda:42 is not there"),
         ("no bundle", 2, "--bundle is missing"),
         ("demo and data", 2, "--demo brings its own"),
@@ -226,10 +239,20 @@ def test_real_files_end_to_end(
     assert manifest["counts"]["skipped"] == {"not_dicom": 5, "series_missing": 6}
 
 
-def test_an_interrupt_ends_cleanly_and_keeps_the_old_output(
-    root: Path, toy_bundle: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("send", "number", "code", "said"),
+    [(os.killpg, signal.SIGINT, 130, "Interrupted."), (os.kill, signal.SIGTERM, 143, "")],
+)
+def test_a_signal_ends_cleanly_and_keeps_the_old_output(
+    root: Path,
+    toy_bundle: Path,
+    tmp_path: Path,
+    send: Callable[[int, int], None],
+    number: int,
+    code: int,
+    said: str,
 ) -> None:
-    """Ctrl-C reaches the command and its decoding processes alike."""
+    """Ctrl-C reaches the command and its decoding processes alike, a kill the command alone."""
     for index in range(60):
         shutil.copytree(root / "test_images" / "12", root / "test_images" / f"9{index:02}")
     output = tmp_path / "out.csv"
@@ -246,9 +269,9 @@ def test_an_interrupt_ends_cleanly_and_keeps_the_old_output(
     with running, running.stderr:
         assert "onnxruntime on" in running.stderr.readline()
         time.sleep(0.2)
-        os.killpg(running.pid, signal.SIGINT)
+        send(running.pid, number)
         errors = running.stderr.read()
-        assert running.wait(timeout=30) == 130
-    assert errors.strip() == "Interrupted."
+        assert running.wait(timeout=30) == code
+    assert errors.strip() == said
     assert output.read_text() == "old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "root"]
