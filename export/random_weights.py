@@ -31,7 +31,9 @@ CALIBRATION_SIZE_PX = 192
 LOGIT_RANGE = 3.0  # from the mean over cells to the highest
 HIGHEST_LOGIT = -3.0  # of a slice and class, in the middle of the classes
 CLASS_OFFSETS = (-3.0, 3.0)  # from the first class to the last
-LEAST_SPREAD = 0.1  # of the highest logits over slices; below it a comparison proves little
+# Standard deviation over slices of the highest logit, in the median class; below it a comparison
+# proves little. All scales, one and two sides: 0.35 to 0.45.
+LEAST_SPREAD = 0.25
 GRAINS_PX = (4, 8, 16, 32)
 
 
@@ -132,8 +134,8 @@ def _spread_logits(model: Any, images: Tensor) -> None:
     offset = HIGHEST_LOGIT - middle + torch.linspace(*CLASS_OFFSETS, len(middle))
     for branch in branches:
         branch[-1].bias.add_(offset)
-    least = float(highest_logits(model, images).std(dim=0).min())
-    assert least > LEAST_SPREAD, f"the outputs hardly vary (standard deviation {least:.2g})"
+    spread = float(highest_logits(model, images).std(dim=0).median())
+    assert spread > LEAST_SPREAD, f"the outputs hardly vary (standard deviation {spread:.2g})"
 
 
 def _class_logits(model: Any, images: Tensor) -> list[Tensor]:

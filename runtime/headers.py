@@ -48,6 +48,8 @@ HEADER_TAGS = (
     "RepetitionTime",
     "EffectiveEchoTime",
     "EchoTime",
+    "InversionTime",
+    "InversionTimes",
     "StudyInstanceUID",
     "SeriesInstanceUID",
     "ImageOrientationPatient",
@@ -68,6 +70,7 @@ class Header:
     orientation: Vector | None  # row and column direction cosines, patient axes (LPS)
     echo_time_ms: float | None
     repetition_time_ms: float | None
+    inversion_time_ms: float | None  # 0 or None where nothing was inverted
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +139,8 @@ def read_header(path: Path) -> Header:
             orientation=_vector(dataset, "ImageOrientationPatient", 6),
             echo_time_ms=_number(dataset, "EchoTime") or _number(dataset, "EffectiveEchoTime"),
             repetition_time_ms=_number(dataset, "RepetitionTime"),
+            inversion_time_ms=_number(dataset, "InversionTime")
+            or _number(dataset, "InversionTimes"),
         )
 
 

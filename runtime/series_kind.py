@@ -1,8 +1,14 @@
 """Which of the three kinds a series is, told from its header where no table says so.
 
-Orientation first (which patient axis the slice's normal follows), then echo time, then the
-description where times are missing. Echo times in lumbar protocols: T1 spin echo 8-20 ms, T1
-FLAIR up to 25 ms; STIR 30-80 ms; T2 80-130 ms. So 30 ms parts T1 from T2 and STIR.
+Orientation first (which patient axis the slice's normal follows), then the times, then the
+description where the times leave it open. In lumbar protocols, in milliseconds:
+
+                  echo      repetition  inversion
+    T1 spin echo  8-20      400-900
+    T1 FLAIR      8-25      1800-2500   700-1100
+    T2            80-130    2500-6000
+    STIR          20-80     2500-6000   130-250
+    density       10-30     2000-4000                  read by nobody
 """
 
 from __future__ import annotations
@@ -16,6 +22,8 @@ from rsna_lumbar.runtime.labels import FORAMINAL, SPINAL, SUBARTICULAR, Group
 from rsna_lumbar.runtime.reasons import Reason
 
 LONGEST_T1_ECHO_MS = 30.0
+LONGEST_T1_REPETITION_MS = 1500.0  # without inversion
+LONGEST_STIR_INVERSION_MS = 400.0
 # Axial stacks are tilted to the disc, L5/S1 by up to about 50 degrees: cos 60 = 0.5.
 AXIAL_COSINE = 0.5
 NOT_ANATOMY = re.compile(r"\b(LOCALI[SZ]ER|SCOUT|SURVEY|PROJECTION|ADC|SUBTRACT\w*)\b")
@@ -25,7 +33,7 @@ def reader_of(header: Header) -> Group | Reason:
     """The group whose series this is, or why it is nobody's.
 
     ``KIND_NOT_NEEDED``: a localizer, a coronal or an axial T1 series, a derived map.
-    ``KIND_UNKNOWN``: no orientation, or neither an echo time nor a telling description.
+    ``KIND_UNKNOWN``: no orientation, or neither times nor a description that tell.
     """
     if _not_anatomy(header):
         return Reason.KIND_NOT_NEEDED
@@ -34,12 +42,12 @@ def reader_of(header: Header) -> Group | Reason:
     plane = plane_of(header.orientation)
     if plane == "coronal":
         return Reason.KIND_NOT_NEEDED
-    long_echo = _has_long_echo(header)
-    if long_echo is None:
+    t2 = _is_t2_or_stir(header)
+    if t2 is None:
         return Reason.KIND_UNKNOWN
     if plane == "sagittal":
-        return SPINAL if long_echo else FORAMINAL
-    return SUBARTICULAR if long_echo else Reason.KIND_NOT_NEEDED
+        return SPINAL if t2 else FORAMINAL
+    return SUBARTICULAR if t2 else Reason.KIND_NOT_NEEDED
 
 
 def plane_of(orientation: Vector) -> str:
@@ -55,10 +63,23 @@ def _not_anatomy(header: Header) -> bool:
     return NOT_ANATOMY.search(words) is not None
 
 
-def _has_long_echo(header: Header) -> bool | None:
-    if header.echo_time_ms:
-        return header.echo_time_ms >= LONGEST_T1_ECHO_MS
+def _is_t2_or_stir(header: Header) -> bool | None:
+    """True for T2 and STIR, False for T1, None where neither can be told."""
+    by_times = _told_by_times(header)
+    if by_times is not None:
+        return by_times
     description = header.description.upper()
     if "T2" in description or "STIR" in description:
         return True
     return False if "T1" in description else None
+
+
+def _told_by_times(header: Header) -> bool | None:
+    if not header.echo_time_ms:
+        return None
+    if header.echo_time_ms >= LONGEST_T1_ECHO_MS:
+        return True
+    if header.inversion_time_ms:
+        return header.inversion_time_ms < LONGEST_STIR_INVERSION_MS
+    long = (header.repetition_time_ms or 0) > LONGEST_T1_REPETITION_MS
+    return None if long else False

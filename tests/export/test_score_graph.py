@@ -99,6 +99,11 @@ def test_equals_pytorch(
     assert (outputs.cell[filled] < cell_count(SIZE_PX)).all()
 
 
+@pytest.mark.parametrize("scale", ["m", "l", "x"])
+def test_larger_scales_equal_pytorch(make_checkpoint: Any, scale: str) -> None:
+    test_equals_pytorch(make_checkpoint, scale, 3, FORAMINAL, 7)
+
+
 def test_places_lead_to_the_peak(make_checkpoint: Any) -> None:
     """Score of the named class at the named cell of the named slice, in PyTorch, is the peak."""
     import torch

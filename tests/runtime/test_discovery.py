@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from toys import AXIAL, T2, slice_pixels, write_slice, write_study
+from toys import AXIAL, T1, T2, slice_pixels, write_slice, write_study
 
 from rsna_lumbar.runtime.discovery import Inventory, find_studies, natural_key
 from rsna_lumbar.runtime.errors import DataError
@@ -138,7 +138,8 @@ def test_links_to_folders_are_followed_once(toy_root: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("orientation", "times", "reason"),
     [
-        (AXIAL, {"EchoTime": 10}, Reason.KIND_NOT_NEEDED),
+        (AXIAL, T1, Reason.KIND_NOT_NEEDED),
+        (AXIAL, {"EchoTime": 10}, Reason.KIND_UNKNOWN),  # with the long repetition of T2
         (AXIAL, {"EchoTime": None}, Reason.KIND_UNKNOWN),
         (None, {}, Reason.KIND_UNKNOWN),
     ],

@@ -28,7 +28,7 @@ def plain_window(pixels: np.ndarray, low: float, high: float) -> np.ndarray:
     bottom = ordered[max(1, int(np.ceil(len(ordered) * low / 100))) - 1]
     top = ordered[max(1, int(np.ceil(len(ordered) * high / 100))) - 1]
     if bottom == top:
-        return np.where(pixels > top, 255, 0) * 0
+        return np.zeros(pixels.shape, np.uint8)
     unit = (np.clip(pixels.astype(np.float64), bottom, top) - bottom) / (top - bottom)
     return np.floor(unit * 255 + 0.5).astype(np.uint8)
 

@@ -21,8 +21,20 @@ def header(
     echo_time_ms: float | None,
     description: str = "",
     image_type: tuple[str, ...] = ("ORIGINAL", "PRIMARY"),
+    *,
+    repetition_time_ms: float | None = None,
+    inversion_time_ms: float | None = None,
 ) -> Header:
-    return Header("1", "2", description, image_type, orientation, echo_time_ms, None)
+    return Header(
+        "1",
+        "2",
+        description,
+        image_type,
+        orientation,
+        echo_time_ms,
+        repetition_time_ms,
+        inversion_time_ms,
+    )
 
 
 @pytest.mark.parametrize(
@@ -40,6 +52,14 @@ def header(
         (header(None, 100, "Sag T2"), Reason.KIND_UNKNOWN),
         (header(SAGITTAL, 90, "3-plane localizer"), Reason.KIND_NOT_NEEDED),
         (header(AXIAL, 90, "", ("DERIVED", "PRIMARY", "ADC")), Reason.KIND_NOT_NEEDED),
+        # a short echo is T1 only with a short repetition or a long inversion
+        (header(SAGITTAL, 9, repetition_time_ms=620), FORAMINAL),
+        (header(SAGITTAL, 22, repetition_time_ms=2200, inversion_time_ms=860), FORAMINAL),
+        (header(SAGITTAL, 25, repetition_time_ms=4000, inversion_time_ms=160), SPINAL),
+        (header(SAGITTAL, 15, repetition_time_ms=2600), Reason.KIND_UNKNOWN),
+        (header(SAGITTAL, 15, repetition_time_ms=2600, inversion_time_ms=0), Reason.KIND_UNKNOWN),
+        (header(SAGITTAL, 15, "sag T1 flair", repetition_time_ms=2000), FORAMINAL),
+        (header(AXIAL, 15, repetition_time_ms=2600), Reason.KIND_UNKNOWN),
         # times speak before the description, which people type
         (header(SAGITTAL, 100, "Sag T1 copy of protocol"), SPINAL),
     ],

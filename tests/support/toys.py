@@ -8,7 +8,6 @@ must return can be computed in a few lines of numpy from the pixels themselves.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -138,8 +137,6 @@ SAGITTAL = [0, 1, 0, 0, 0, -1]
 AXIAL = [1, 0, 0, 0, 1, 0]
 T1 = {"EchoTime": 10, "RepetitionTime": 600}
 T2 = {"EchoTime": 100, "RepetitionTime": 3500}
-
-WriteSlice = Callable[..., FileDataset]
 
 
 def slice_pixels(seed: int, shape: tuple[int, int] = (48, 40)) -> np.ndarray:
