@@ -20,6 +20,7 @@ from rsna_lumbar.runtime.headers import (
     frame_geometry,
     instance_number,
     open_dicom,
+    pixel_spacing_mm,
     require_mr_image,
     shows_high_values_dark,
 )
@@ -36,6 +37,7 @@ class Frame:
     pixels: PixelArray
     inverted: bool  # larger values mean darker
     geometry: Geometry | None
+    spacing_mm: tuple[float, float] | None  # between rows, between columns
     instance_number: int | None
 
 
@@ -49,6 +51,7 @@ class Slice:
     rows: int
     columns: int
     geometry: Geometry | None
+    spacing_mm: tuple[float, float] | None  # between rows, between columns, as stored
     instance_number: int | None
 
 
@@ -64,7 +67,13 @@ def read_frames(path: Path) -> list[Frame]:
         inverted = shows_high_values_dark(dataset)
         number = instance_number(dataset)
         return [
-            Frame(image, inverted, frame_geometry(dataset, index), number)
+            Frame(
+                pixels=image,
+                inverted=inverted,
+                geometry=frame_geometry(dataset, index),
+                spacing_mm=pixel_spacing_mm(dataset, index),
+                instance_number=number,
+            )
             for index, image in enumerate(pixels)
         ]
 
@@ -83,6 +92,7 @@ def read_slices(path: Path, size_px: int, preprocessing: Preprocessing) -> list[
             rows=frame.pixels.shape[0],
             columns=frame.pixels.shape[1],
             geometry=frame.geometry,
+            spacing_mm=frame.spacing_mm,
             instance_number=frame.instance_number,
         )
         for index, frame in enumerate(read_frames(path))

@@ -161,7 +161,7 @@ def frame_geometry(dataset: Dataset, frame: int) -> Geometry | None:
     """
     orientation = _vector(dataset, "ImageOrientationPatient", 6, frame)
     position = _vector(dataset, "ImagePositionPatient", 3, frame)
-    spacing = _vector(dataset, "PixelSpacing", 2, frame) or (1.0, 1.0)
+    spacing = pixel_spacing_mm(dataset, frame) or (1.0, 1.0)
     if orientation is None or position is None:
         return None
     across = (int(dataset.Columns) - 1) / 2 * spacing[1]
@@ -169,6 +169,12 @@ def frame_geometry(dataset: Dataset, frame: int) -> Geometry | None:
     centre = np.asarray(position)
     centre = centre + across * np.asarray(orientation[:3]) + down * np.asarray(orientation[3:])
     return Geometry(orientation, tuple(centre.tolist()))
+
+
+def pixel_spacing_mm(dataset: Dataset, frame: int) -> tuple[float, float] | None:
+    """Between rows and between columns of a frame; None where the header does not say."""
+    spacing = _vector(dataset, "PixelSpacing", 2, frame)
+    return (spacing[0], spacing[1]) if spacing and min(spacing) > 0 else None
 
 
 def instance_number(dataset: Dataset) -> int | None:

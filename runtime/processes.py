@@ -6,10 +6,16 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
+from itertools import islice
 from multiprocessing import connection
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def usable_cores() -> int:
@@ -31,6 +37,39 @@ def worker_pool(workers: int, prepare: Callable[[], None] | None = None) -> Proc
         for _ in range(workers):  # each submission starts one, as none is idle yet
             pool.submit(int)
     return pool
+
+
+def map_ahead(
+    work: Callable[[Item], Result], items: Iterable[Item], *, workers: int, batch: int = 16
+) -> Iterator[Result]:
+    """Results in the order of the items; with one worker, computed in this process.
+
+    Two batches a worker are under way or waiting, whatever the number of items: memory is flat.
+    """
+    if workers == 1:
+        yield from map(work, items)
+        return
+    pending: deque[Future[list[Result]]] = deque()
+    pool = worker_pool(workers)
+    try:
+        for some in _batches(items, batch):
+            pending.append(pool.submit(_work_through, work, some))
+            if len(pending) >= 2 * workers:
+                yield from pending.popleft().result()
+        while pending:
+            yield from pending.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    rest = iter(items)
+    while some := list(islice(rest, size)):
+        yield some
+
+
+def _work_through(work: Callable[[Item], Result], items: list[Item]) -> list[Result]:
+    return [work(item) for item in items]
 
 
 @contextmanager

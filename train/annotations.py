@@ -28,18 +28,22 @@ class LeftOut(StrEnum):
     FILE_MISSING = "file_missing"
     FILE_UNREADABLE = "file_unreadable"
     POINT_OUTSIDE_IMAGE = "point_outside_image"
+    NO_PIXEL_SPACING = "no_pixel_spacing"  # and a box in millimetres was asked for
+    MASKED = "masked_beside_severe"
+    NONE_SEVERE = "none_severe_dropped"
+    BACKGROUND = "none_severe_background"  # its image is there, without a box
 
 
-LEFT_OUT_COLUMNS = ("reason", *_SLICE, "condition", "level")
+LEFT_OUT_COLUMNS = ("reason", *_SLICE, "condition", "level", "grade")
 
 
 def annotate(tables: Tables, group: Group) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Join labels, points and series of one group.
 
     Returns:
-        Points to use (study_id, series_id, instance_number, condition, level, x, y, class_index
-        into ``group.classes``), sorted by study, series, instance and class; and what was left
-        out (the columns of LEFT_OUT_COLUMNS).
+        Points to use (study_id, series_id, instance_number, condition, level, grade, x, y,
+        class_index into ``group.classes``), sorted by study, series, instance and class; and what
+        was left out (the columns of LEFT_OUT_COLUMNS; grade is NA where there is no label).
     """
     labels = tables.labels[tables.labels["condition"].isin(group.conditions)]
     points = tables.points[tables.points["condition"].isin(group.conditions)]
@@ -77,6 +81,7 @@ def _with_class(points: pd.DataFrame, group: Group) -> pd.DataFrame:
     place = {location: index for index, location in enumerate(group.locations)}
     numbered = points.assign(
         instance_number=points["instance_number"].astype("int64"),
+        grade=points["grade"].astype("int64"),
         class_index=[
             place[condition, level] * len(GRADES) + int(grade)
             for condition, level, grade in zip(
@@ -84,5 +89,5 @@ def _with_class(points: pd.DataFrame, group: Group) -> pd.DataFrame:
             )
         ],
     )
-    columns = [*_SLICE, "condition", "level", "x", "y", "class_index"]
+    columns = [*_SLICE, "condition", "level", "grade", "x", "y", "class_index"]
     return numbered[columns].sort_values([*_SLICE, "class_index"], ignore_index=True)

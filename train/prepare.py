@@ -1,82 +1,81 @@
 """Tables and DICOM -> one YOLO data set per group.
 
+    OUT/prepare.json                                 what decides the bytes: options, tables' hashes
     OUT/split.csv                                    study_id, part
+    OUT/summary.json, summary.txt                    counts per class, part and reason
     OUT/<group>/data.yaml                            class names in canonical order, one channel
     OUT/<group>/images/{train,val}/<study>_<series>_<instance>.png
     OUT/<group>/labels/{train,val}/<study>_<series>_<instance>.txt
+    OUT/<group>/slices.csv                           every labelled slice and what became of it
     OUT/<group>/left_out.csv                         every label and point not used, and why
-    OUT/<group>/card.json                            settings, prior rows, counts; written last
+    OUT/<group>/contact_sheet.png                            random boxes of each class, to look at
+    OUT/<group>/card.json                            settings, prior rows, counts
 
 Only slices that carry a label are decoded: an unlabelled neighbour shows the same anatomy and
-must not be taught as background. The same options give the same bytes, whatever the workers.
+must not be taught as background. All is written into ``OUT.partial``, which becomes OUT in one
+step at the end. Killed and started again, it goes on where it was; the same options give the same
+bytes, whatever the workers and however often it was interrupted.
 """
 
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from rsna_lumbar.runtime.decode import Slice, read_slices
+from rsna_lumbar.runtime.bundle import sha256_of
+from rsna_lumbar.runtime.command_line import DISTRIBUTION
 from rsna_lumbar.runtime.errors import DataError
 from rsna_lumbar.runtime.files import write_atomically
 from rsna_lumbar.runtime.labels import GROUPS, Group
-from rsna_lumbar.runtime.preprocess import Placement, Preprocessing
-from rsna_lumbar.runtime.processes import worker_pool
-from rsna_lumbar.runtime.reasons import Reason, SkipFile
-from rsna_lumbar.train.annotations import LEFT_OUT_COLUMNS, LeftOut, annotate
-from rsna_lumbar.train.boxes import BOX_FRACTION, LEAST_BOX_PX, Point, label_line
+from rsna_lumbar.runtime.preprocess import Preprocessing
+from rsna_lumbar.runtime.processes import map_ahead
+from rsna_lumbar.train import slice_index
+from rsna_lumbar.train.annotations import LEFT_OUT_COLUMNS, annotate
+from rsna_lumbar.train.boxes import LEAST_BOX_PX, METHOD_BOX, BoxSize, Point
+from rsna_lumbar.train.contact_sheet import write_contact_sheet
+from rsna_lumbar.train.label_scheme import LabelScheme
 from rsna_lumbar.train.prior import class_prior
-from rsna_lumbar.train.split import Split, split_studies
-from rsna_lumbar.train.tables import Tables, read_tables
+from rsna_lumbar.train.slice_images import Recipe, SliceJob, SliceOutcome, write_slice
+from rsna_lumbar.train.split import PARTS, Folds, Split, split_studies
+from rsna_lumbar.train.summary import GroupSummary, as_table, summarise
+from rsna_lumbar.train.tables import LABELS, POINTS, SERIES, Tables, read_tables
 
+PLAN = "prepare.json"
+SPLIT = "split.csv"
+SUMMARY = "summary.json"
 CARD = "card.json"
-PARTS = ("train", "val")
 IMAGES = "train_images"
-_CHUNK = 16  # slices that a worker takes at a time
 
-Reasons = tuple[str, ...]  # for each point of a slice: '' where used, else why not
-Track = Callable[[Iterable[Reasons], str, int], Iterable[Reasons]]
+Track = Callable[[Iterable[SliceOutcome], str, int], Iterable[SliceOutcome]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrepareOptions:
-    """What decides the bytes written."""
+    """What decides the bytes written, beside the tables and the files."""
 
     size_px: int = 384
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    boxes: Mapping[str, BoxSize] = field(default_factory=lambda: dict(METHOD_BOX))  # by group
     least_box_px: float = LEAST_BOX_PX  # of the square
-    val_fraction: float = 0.15
-    seed: int = 0
+    scheme: LabelScheme = field(default_factory=LabelScheme)
+    folds: Folds = field(default_factory=Folds)
 
-
-@dataclass(frozen=True, slots=True)
-class SliceJob:
-    """One slice file to become an image and its label file."""
-
-    source: Path
-    image: Path
-    label: Path
-    points: tuple[Point, ...]
-    size_px: int
-    preprocessing: Preprocessing
-    box_fraction: float
-    least_box_px: float
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """What became of one group."""
-
-    group: str
-    images: dict[str, int]  # by part
-    boxes: dict[str, int]  # by part
-    left_out: dict[str, int]  # by reason
+    def recipe(self, group: Group) -> Recipe:
+        return Recipe(
+            size_px=self.size_px,
+            preprocessing=self.preprocessing,
+            box=self.boxes[group.name],
+            least_box_px=self.least_box_px,
+            scheme=self.scheme,
+        )
 
 
 def prepare(
@@ -86,33 +85,86 @@ def prepare(
     *,
     workers: int = 1,
     track: Track | None = None,
-) -> list[Prepared]:
-    """Write the three data sets.
+) -> list[GroupSummary]:
+    """Write the three data sets, or go on with writing them, or find them finished.
 
     Args:
         root: folder with the tables and ``train_images``.
-        out: a new or empty folder.
+        out: a folder that is new, empty, or was made with the same options and tables.
         workers: decoding processes.
         track: shows progress; called with an iterable, a group's name and the number of slices,
             returns the same items.
 
     Raises:
-        DataError: the tables cannot be used, or ``out`` holds anything already, for stale
-            slices of another split would be trained on.
+        DataError: the tables cannot be used, or ``out`` or ``OUT.partial`` holds something else,
+            for stale slices of another split would be trained on.
     """
+    out = out.resolve()
+    plan = _plan(root, options)
+    if (out / PLAN).is_file():
+        _require_same(out, plan)
+        return _read_summaries(out / SUMMARY)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out} is not an empty folder; name a new one")
+    partial = out.with_name(f"{out.name}.partial")
+    _claim(partial, plan)
     tables = read_tables(root)
-    split = split_studies(tables.studies, options.val_fraction, options.seed)
-    out.mkdir(parents=True, exist_ok=True)
+    split = split_studies(tables, options.folds)
     parts = pd.DataFrame(sorted(split.part_of.items()), columns=["study_id", "part"])
-    write_atomically(out / "split.csv", parts.to_csv(index=False, lineterminator="\n"))
-    return [
+    write_atomically(partial / SPLIT, parts.to_csv(index=False, lineterminator="\n"))
+    summaries = [
         _prepare_group(
-            root, out / group.name, group, tables, split, options, workers, track or _untracked
+            root, partial / group.name, group, tables, split, options, workers, track or _untracked
         )
         for group in GROUPS
     ]
+    _write_summaries(partial, summaries, tables)
+    if out.exists():
+        out.rmdir()
+    partial.rename(out)
+    return summaries
+
+
+def _plan(root: Path, options: PrepareOptions) -> str:
+    tables = {name: sha256_of(root / name) for name in (LABELS, POINTS, SERIES)
+              if (root / name).is_file()}  # fmt: skip
+    fields = {
+        "options": asdict(options),
+        "tables": tables,
+        "versions": {DISTRIBUTION: metadata.version(DISTRIBUTION)},
+    }
+    return json.dumps(fields, indent=2, sort_keys=True, allow_nan=False) + "\n"
+
+
+def _claim(partial: Path, plan: str) -> None:
+    """Make the folder, or take over what an interrupted run with the same plan left in it."""
+    partial.mkdir(parents=True, exist_ok=True)
+    for aside in partial.rglob(".*"):  # of files that were being written when it was killed
+        aside.unlink()
+    if (partial / PLAN).exists():
+        _require_same(partial, plan)
+    elif any(partial.iterdir()):
+        raise DataError(f"{partial} is in the way: remove it, or name another folder")
+    else:
+        write_atomically(partial / PLAN, plan)
+
+
+def _require_same(folder: Path, plan: str) -> None:
+    try:
+        before = json.loads((folder / PLAN).read_bytes())
+        kinds = [(kind, before[kind], now) for kind, now in json.loads(plan).items()]
+        other = [
+            f"{kind}.{name}"
+            for kind, old, now in kinds
+            for name in sorted({*old, *now})
+            if old.get(name) != now.get(name)
+        ]
+    except (ValueError, KeyError, AttributeError) as error:
+        raise DataError(f"{folder / PLAN} is damaged; remove {folder}") from error
+    if other:
+        raise DataError(
+            f"{folder} was made with other {', '.join(other)}; remove it, or name another folder"
+        )
 
 
 def _prepare_group(
@@ -124,110 +176,67 @@ def _prepare_group(
     options: PrepareOptions,
     workers: int,
     track: Track,
-) -> Prepared:
+) -> GroupSummary:
     points, left_out = annotate(tables, group)
     for part in PARTS:
-        (out / "images" / part).mkdir(parents=True)
-        (out / "labels" / part).mkdir(parents=True)
-    slices = list(_slices(points))
-    jobs = [_job(root, out, group, split, options, rows) for rows in slices]
-    points["reason"] = ""
-    results = track(_run(jobs, workers), group.name, len(jobs))
-    for rows, reasons in zip(slices, results, strict=True):
-        points.loc[rows.index, "reason"] = reasons
-    left_out = pd.concat([left_out, points[points["reason"] != ""]])
-    used = points[points["reason"] == ""].assign(
-        part=lambda frame: frame["study_id"].map(split.part_of)
-    )
+        (out / "images" / part).mkdir(parents=True, exist_ok=True)
+        (out / "labels" / part).mkdir(parents=True, exist_ok=True)
+    jobs = list(_jobs(root / IMAGES, out, points, split, options.recipe(group)))
+    outcomes = list(track(_outcomes(out, jobs, workers), group.name, len(jobs)))
+    points["reason"] = list(chain.from_iterable(outcome.reasons for outcome in outcomes))
+    points["part"] = points["study_id"].map(split.part_of)
+    used, unused = points[points["reason"] == ""], points[points["reason"] != ""]
+    left_out = pd.concat([left_out, unused])[list(LEFT_OUT_COLUMNS)]
+    summary = summarise(group, used, _images(jobs, outcomes), left_out)
     _write_left_out(out / "left_out.csv", left_out)
     _write_data_yaml(out / "data.yaml", group)
-    card = _card(group, tables, split, options, used, left_out)
+    write_contact_sheet(out, out / "contact_sheet.png", seed=options.folds.seed)
+    card = _card(group, tables, split, options, summary)
     write_atomically(out / CARD, json.dumps(card, indent=2, allow_nan=False) + "\n")
-    return Prepared(group.name, card["images"], _by_part(used), card["left_out"])
+    return summary
 
 
-def _slices(points: pd.DataFrame) -> Iterator[pd.DataFrame]:
-    for _, rows in points.groupby(["study_id", "series_id", "instance_number"], sort=True):
-        yield rows
+def _jobs(
+    images: Path, out: Path, points: pd.DataFrame, split: Split, recipe: Recipe
+) -> Iterator[SliceJob]:
+    """One for each slice, in the order of the points."""
+    columns = ["study_id", "series_id", "instance_number", "class_index", "x", "y"]
+    rows = points[columns].itertuples(index=False, name=None)
+    for (study, series, instance), of_slice in groupby(rows, key=lambda row: row[:3]):
+        part, name = split.part_of[study], f"{study}_{series}_{instance}"
+        yield SliceJob(
+            name=name,
+            part=part,
+            source=images / study / series / f"{instance}.dcm",
+            image=out / "images" / part / f"{name}.png",
+            label=out / "labels" / part / f"{name}.txt",
+            points=tuple(Point(int(index), float(x), float(y)) for *_, index, x, y in of_slice),
+            recipe=recipe,
+        )
 
 
-def _job(
-    root: Path,
-    out: Path,
-    group: Group,
-    split: Split,
-    options: PrepareOptions,
-    rows: pd.DataFrame,
-) -> SliceJob:
-    first = rows.iloc[0]
-    study, series, instance = first["study_id"], first["series_id"], first["instance_number"]
-    part, name = split.part_of[study], f"{study}_{series}_{instance}"
-    return SliceJob(
-        source=root / IMAGES / study / series / f"{instance}.dcm",
-        image=out / "images" / part / f"{name}.png",
-        label=out / "labels" / part / f"{name}.txt",
-        points=tuple(
-            Point(int(index), float(x), float(y))
-            for index, x, y in zip(rows["class_index"], rows["x"], rows["y"], strict=True)
-        ),
-        size_px=options.size_px,
-        preprocessing=options.preprocessing,
-        box_fraction=BOX_FRACTION[group.name],
-        least_box_px=options.least_box_px,
-    )
-
-
-def _run(jobs: Sequence[SliceJob], workers: int) -> Iterator[Reasons]:
-    """Results in the order of the jobs."""
-    if workers == 1 or len(jobs) < 2:
-        yield from map(write_slice, jobs)
-        return
-    with worker_pool(min(workers, len(jobs))) as pool:
-        yield from pool.map(write_slice, jobs, chunksize=_CHUNK)
-
-
-def write_slice(job: SliceJob) -> Reasons:
-    """Write the image and the label file of one slice.
-
-    Returns:
-        For each point '' where it was used, else the reason why not. A slice without a usable
-        point is not written: it would be taught as background.
-    """
-    if not job.source.is_file():
-        return (LeftOut.FILE_MISSING.value,) * len(job.points)
+def _outcomes(out: Path, jobs: list[SliceJob], workers: int) -> Iterator[SliceOutcome]:
+    """Of all jobs in order: those that an earlier run finished, then the others."""
+    index = out / slice_index.NAME
+    finished = slice_index.read_outcomes(index, jobs)
+    yield from finished
+    rest = jobs[len(finished) :]
     try:
-        one = _only_slice(job)
-    except SkipFile:
-        return (LeftOut.FILE_UNREADABLE.value,) * len(job.points)
-    reasons = tuple(
-        "" if point.lies_in(one.rows, one.columns) else LeftOut.POINT_OUTSIDE_IMAGE.value
-        for point in job.points
-    )
-    used = [point for point, reason in zip(job.points, reasons, strict=True) if not reason]
-    if used:
-        place = Placement(one.rows, one.columns, job.size_px)
-        lines = [label_line(point, place, job.box_fraction, job.least_box_px) for point in used]
-        _write_png(job.image, one)
-        job.label.write_text("".join(f"{line}\n" for line in lines), encoding="ascii")
-    return reasons
+        yield from slice_index.record(index, rest, map_ahead(write_slice, rest, workers=workers))
+    except BrokenProcessPool as error:
+        raise DataError(
+            "a decoding process died: out of memory, or a decoder crashed on a damaged file; "
+            "start again to go on, with --workers 1 to see at which file"
+        ) from error
 
 
-def _only_slice(job: SliceJob) -> Slice:
-    """A point names a file, not a frame, so a file must hold one frame."""
-    slices = read_slices(job.source, job.size_px, job.preprocessing)
-    if len(slices) != 1:
-        raise SkipFile(Reason.BAD_PIXELS, f"{len(slices)} frames")
-    return slices[0]
-
-
-def _write_png(path: Path, one: Slice) -> None:
-    from PIL import Image
-
-    Image.fromarray(one.image).save(path, format="PNG")
+def _images(jobs: list[SliceJob], outcomes: list[SliceOutcome]) -> dict[str, int]:
+    written = [job.part for job, one in zip(jobs, outcomes, strict=True) if one.image_bytes]
+    return {part: written.count(part) for part in PARTS}
 
 
 def _write_left_out(path: Path, left_out: pd.DataFrame) -> None:
-    ordered = left_out[list(LEFT_OUT_COLUMNS)].sort_values(list(LEFT_OUT_COLUMNS))
+    ordered = left_out.sort_values(list(LEFT_OUT_COLUMNS))
     write_atomically(path, ordered.to_csv(index=False, lineterminator="\n"))
 
 
@@ -238,49 +247,45 @@ def _write_data_yaml(path: Path, group: Group) -> None:
 
 
 def _card(
-    group: Group,
-    tables: Tables,
-    split: Split,
-    options: PrepareOptions,
-    used: pd.DataFrame,
-    left_out: pd.DataFrame,
+    group: Group, tables: Tables, split: Split, options: PrepareOptions, summary: GroupSummary
 ) -> dict[str, Any]:
     training = tables.labels[tables.labels["study_id"].isin(split.train)]
-    slices = used.drop_duplicates(["study_id", "series_id", "instance_number"])
-    counts = Counter(zip(used["part"], used["class_index"], strict=True))
     return {
         "group": group.name,
         "size_px": options.size_px,
         "preprocessing": asdict(options.preprocessing),
         "prior": class_prior(training, group.locations).tolist(),
-        "box_fraction": BOX_FRACTION[group.name],
+        "box": asdict(options.boxes[group.name]),
         "least_box_px": options.least_box_px,
+        "labels": asdict(options.scheme),
         "split": {
-            "seed": options.seed,
-            "val_fraction": options.val_fraction,
+            **asdict(options.folds),
             "studies": {"train": len(split.train), "val": len(split.val)},
         },
-        "images": _by_part(slices),
-        "boxes": {
-            name: {part: counts[part, index] for part in PARTS}
-            for index, name in enumerate(group.classes)
-        },
-        "left_out": _by_reason(left_out),
+        "images": dict(summary.images),
+        "classes": {name: dict(counts) for name, counts in summary.classes.items()},
+        "left_out": summary.left_out,
         "empty_labels_of_all_groups": tables.empty_labels,
     }
 
 
-def _by_part(rows: pd.DataFrame) -> dict[str, int]:
-    return {part: int((rows["part"] == part).sum()) for part in PARTS}
-
-
-def _by_reason(left_out: pd.DataFrame) -> dict[str, int]:
-    return {
-        reason.value: int(count)
-        for reason in LeftOut
-        if (count := (left_out["reason"] == reason.value).sum())
+def _write_summaries(out: Path, summaries: list[GroupSummary], tables: Tables) -> None:
+    text = "\n\n".join(map(as_table, summaries))
+    write_atomically(out / "summary.txt", f"{text}\n")
+    fields = {
+        "studies": len(tables.studies),
+        "empty_labels": tables.empty_labels,
+        "groups": [asdict(summary) for summary in summaries],
     }
+    write_atomically(out / SUMMARY, json.dumps(fields, indent=2, allow_nan=False) + "\n")
 
 
-def _untracked(results: Iterable[Reasons], _: str, __: int) -> Iterable[Reasons]:
-    return results
+def _read_summaries(path: Path) -> list[GroupSummary]:
+    try:
+        return [GroupSummary(**fields) for fields in json.loads(path.read_bytes())["groups"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is damaged; remove {path.parent} and prepare again") from error
+
+
+def _untracked(outcomes: Iterable[SliceOutcome], _: str, __: int) -> Iterable[SliceOutcome]:
+    return outcomes

@@ -16,7 +16,7 @@ from rsna_lumbar.runtime.sets import SetRequest, SliceSet
 
 def made_set(index: int, count: int) -> SliceSet:
     slices = tuple(
-        Slice(np.full((2, 2), 10 * index + n, np.uint8), Path(), 0, 2, 2, None, n)
+        Slice(np.full((2, 2), 10 * index + n, np.uint8), Path(), 0, 2, 2, None, None, n)
         for n in range(count)
     )
     return SliceSet(SetRequest(str(index), SPINAL, 2, ()), slices, ())

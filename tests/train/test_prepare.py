@@ -1,158 +1,39 @@
-"""Boxes, the split, and whole data sets from small hand-made DICOM trees."""
+"""Whole data sets from a small tree made by hand."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from challenge import SERIES_OF, SIZE_PX, STUDIES, contents, pixels_of, write_root
 from PIL import Image
-from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
 from rsna_lumbar.runtime.errors import DataError
-from rsna_lumbar.runtime.labels import GROUPS, LOCATIONS, condition_title, level_title
-from rsna_lumbar.runtime.preprocess import Placement, Preprocessing, square_slice
-from rsna_lumbar.train.boxes import Point, label_line
+from rsna_lumbar.runtime.labels import GROUPS
+from rsna_lumbar.runtime.preprocess import Preprocessing, square_slice
+from rsna_lumbar.train.boxes import METHOD_BOX, BoxSize
+from rsna_lumbar.train.label_scheme import LabelScheme
 from rsna_lumbar.train.prepare import PrepareOptions, prepare
-from rsna_lumbar.train.split import split_studies
-
-ROWS, COLUMNS, SIZE_PX = 48, 64, 32
-STUDIES = ("11", "12", "13", "14")
-SERIES_OF = {"Sagittal T2/STIR": "1", "Sagittal T1": "2", "Axial T2": "3"}
-
-
-def write_dicom(path: Path, pixels: np.ndarray) -> None:
-    meta = FileMetaDataset()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.MediaStorageSOPClassUID = MRImageStorage
-    dataset = FileDataset(path, {}, file_meta=meta, preamble=b"\0" * 128)
-    dataset.SOPClassUID, dataset.Modality = MRImageStorage, "MR"
-    dataset.Rows, dataset.Columns = pixels.shape
-    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
-    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 12, 11
-    dataset.PixelRepresentation = 0
-    dataset.PixelData = pixels.astype("<u2").tobytes()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pydicom.dcmwrite(path, dataset)
-
-
-def pixels_of(study: str, series: str, instance: int) -> np.ndarray:
-    rng = np.random.default_rng([int(study), int(series), instance])
-    return rng.integers(0, 4096, (ROWS, COLUMNS))
-
-
-def write_root(root: Path) -> Path:
-    """Four studies; every label has a point at column 20, row 10 of instance 5 of its series."""
-    header = ",".join(["study_id", *("_".join(location) for location in LOCATIONS)])
-    grades = ["Normal/Mild", "Moderate", "Severe", "Normal/Mild"]
-    labels = [
-        ",".join([study, *[grade] * 25]) for study, grade in zip(STUDIES, grades, strict=True)
-    ]
-    points, series = [], []
-    for study in STUDIES:
-        for group in GROUPS:
-            number = study + SERIES_OF[group.series_kind]
-            series.append(f"{study},{number},{group.series_kind}")
-            for instance in (5, 60):  # 60 carries no label
-                path = root / "train_images" / study / number / f"{instance}.dcm"
-                write_dicom(path, pixels_of(study, number, instance))
-            points += [
-                f"{study},{number},5,{condition_title(condition)},{level_title(level)},20,10"
-                for condition, level in group.locations
-            ]
-    tables = {
-        "train.csv": [header, *labels],
-        "train_label_coordinates.csv": [
-            "study_id,series_id,instance_number,condition,level,x,y",
-            *points,
-        ],
-        "train_series_descriptions.csv": ["study_id,series_id,series_description", *series],
-    }
-    for name, lines in tables.items():
-        (root / name).write_text("\n".join(lines) + "\n")
-    return root
+from rsna_lumbar.train.split import Folds
+from rsna_lumbar.train.summary import as_table
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    (tmp_path / "root").mkdir()
     return write_root(tmp_path / "root")
 
 
 def options(seed: int = 0) -> PrepareOptions:
-    return PrepareOptions(size_px=SIZE_PX, least_box_px=0.0, val_fraction=0.25, seed=seed)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+    return PrepareOptions(size_px=SIZE_PX, least_box_px=0.0, folds=Folds(folds=4, seed=seed))
 
 
 def box(line: str) -> tuple[int, np.ndarray]:
     index, *numbers = line.split()
     return int(index), np.array(numbers, float)
-
-
-def test_a_box_is_centred_on_its_point() -> None:
-    """Halving 64 x 48 into 32 x 32 puts the point (20, 10) at (9.75, 4.75) + 4 rows of border.
-
-    Centres at whole numbers: (20 + 0.5) / 2 - 0.5 = 9.75. YOLO counts from the border: + 0.5.
-    """
-    line = label_line(Point(7, 20, 10), Placement(ROWS, COLUMNS, SIZE_PX), 0.25, 0.0)
-    index, numbers = box(line)
-    assert index == 7
-    expected = [10.25 / 32, (4 + 5.25) / 32, 0.25, 0.25 * 24 / 32]
-    np.testing.assert_allclose(numbers, expected, atol=1e-6)
-
-
-def test_a_box_has_a_least_size() -> None:
-    _, numbers = box(label_line(Point(0, 32, 24), Placement(ROWS, COLUMNS, SIZE_PX), 0.01, 8.0))
-    np.testing.assert_allclose(numbers[2:], [0.25, 0.25], atol=1e-6)
-
-
-@given(
-    st.integers(1, 300),
-    st.integers(1, 300),
-    st.floats(0, 1),
-    st.floats(0, 1),
-    st.floats(0.01, 1.5),
-)
-def test_a_box_stays_inside_the_image(
-    rows: int, columns: int, across: float, down: float, fraction: float
-) -> None:
-    place = Placement(rows, columns, 64)
-    point = Point(0, across * columns - 0.5, down * rows - 0.5)
-    assert point.lies_in(rows, columns)
-    _, (x, y, width, height) = box(label_line(point, place, fraction, 4.0))
-    assert width > 0 and height > 0
-    assert x - width / 2 >= place.left / 64 - 2e-6
-    assert y - height / 2 >= place.top / 64 - 2e-6
-    assert x + width / 2 <= (place.left + place.width) / 64 + 2e-6
-    assert y + height / 2 <= (place.top + place.height) / 64 + 2e-6
-
-
-@given(st.integers(2, 60), st.floats(0.01, 0.99), st.integers(0, 99))
-def test_every_study_is_in_one_part(count: int, fraction: float, seed: int) -> None:
-    studies = [str(number) for number in range(count)]
-    split = split_studies(studies, fraction, seed)
-    assert sorted(split.train + split.val) == sorted(studies)
-    assert split.train and split.val
-    assert split == split_studies(studies[::-1], fraction, seed)
-
-
-def test_another_seed_draws_other_studies() -> None:
-    studies = [str(number) for number in range(50)]
-    assert split_studies(studies, 0.2, 0).val != split_studies(studies, 0.2, 1).val
-
-
-def test_one_study_cannot_be_split() -> None:
-    with pytest.raises(DataError, match="at least two"):
-        split_studies(["1"], 0.2, 0)
 
 
 def test_data_sets_are_written(root: Path, tmp_path: Path) -> None:
@@ -255,3 +136,100 @@ def test_a_used_folder_is_refused(root: Path, tmp_path: Path) -> None:
     (tmp_path / "out" / "something").touch()
     with pytest.raises(DataError, match="not an empty folder"):
         prepare(root, tmp_path / "out", options())
+
+
+def label_lines(out: Path, group: str, study: str) -> list[str]:
+    (path,) = (out / group).glob(f"labels/*/{study}_*.txt")
+    return path.read_text().splitlines()
+
+
+def test_boxes_in_millimetres(root: Path, tmp_path: Path) -> None:
+    """0.5 mm across and 2 mm down a pixel, halved into the square: 12 mm are 12 and 3 px of 32."""
+    for path in root.rglob("5.dcm"):
+        dataset = pydicom.dcmread(path)
+        dataset.PixelSpacing = [2.0, 0.5]
+        dataset.save_as(path)
+    boxes = METHOD_BOX | {"spinal": BoxSize(12, "mm")}
+    prepare(root, tmp_path / "out", replace(options(), boxes=boxes))
+    _, numbers = box(label_lines(tmp_path / "out", "spinal", "11")[0])
+    np.testing.assert_allclose(numbers[2:], [12 / 32, 3 / 32], atol=1e-6)
+
+
+def test_millimetres_without_a_spacing_are_left_out(root: Path, tmp_path: Path) -> None:
+    boxes = METHOD_BOX | {"spinal": BoxSize(12, "mm")}
+    spinal, foraminal, _ = prepare(root, tmp_path / "out", replace(options(), boxes=boxes))
+    assert spinal.left_out == {"no_pixel_spacing": 20}
+    assert foraminal.left_out == {}
+
+
+@pytest.mark.parametrize(
+    ("none_severe", "images", "left_out"),
+    [
+        ("keep", 3, {"masked_beside_severe": 1}),
+        ("drop", 1, {"masked_beside_severe": 1, "none_severe_dropped": 10}),
+        ("background", 3, {"masked_beside_severe": 1, "none_severe_background": 10}),
+    ],
+)
+def test_masking_labels(
+    root: Path, tmp_path: Path, none_severe: str, images: int, left_out: dict[str, int]
+) -> None:
+    """Study 13 is severe but for L1/L2, 11 and 12 are not severe, 14 has no spinal label."""
+    table = root / "train.csv"
+    lines = table.read_text().splitlines()
+    lines[3] = lines[3].replace("13,Severe", "13,Moderate", 1)
+    lines[4] = "14," + "," * 4 + ",".join([""] + ["Normal/Mild"] * 20)
+    table.write_text("\n".join(lines) + "\n")
+    scheme = LabelScheme(name="mask-non-severe", none_severe=none_severe)
+    spinal = prepare(root, tmp_path / "out", replace(options(), scheme=scheme))[0]
+    assert spinal.left_out == {"point_without_label": 5, **left_out}
+    assert sum(spinal.images.values()) == images
+    classes = [box(line)[0] for line in label_lines(tmp_path / "out", "spinal", "13")]
+    assert classes == [5, 8, 11, 14]
+    if none_severe == "background":
+        assert label_lines(tmp_path / "out", "spinal", "12") == []
+
+
+def test_the_summary_counts_classes_and_reasons(root: Path, tmp_path: Path) -> None:
+    (root / "train_images" / "11" / "111" / "5.dcm").unlink()
+    table = root / "train.csv"
+    table.write_text(table.read_text().replace("12,Moderate", "12,", 1))
+    spinal = prepare(root, tmp_path / "out", options())[0]
+    assert sum(spinal.boxes.values()) == 14
+    assert spinal.classes["(no grade)"] == {"train": 0, "val": 0, "point_without_label": 1}
+    first = spinal.classes["spinal_canal_stenosis_l1_l2_normal_mild"]
+    assert first["file_missing"] == 1 and first["train"] + first["val"] == 1  # 11 and 14
+    stored = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert stored["empty_labels"] == 1
+    assert stored["groups"][0]["classes"] == spinal.classes
+    text = (tmp_path / "out" / "summary.txt").read_text()
+    assert as_table(spinal) in text
+    row = next(line for line in text.splitlines() if line.startswith("(no grade)"))
+    assert row.split()[2:] == ["0", "0", "1", "0"]
+
+
+def test_finished_is_not_done_again(root: Path, tmp_path: Path) -> None:
+    first = prepare(root, tmp_path / "out", options())
+    before = contents(tmp_path / "out")
+    for path in root.rglob("*.dcm"):
+        path.unlink()
+    assert prepare(root, tmp_path / "out", options()) == first
+    assert contents(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("name", ["out", "out.partial"])
+def test_other_options_are_not_mixed_in(root: Path, tmp_path: Path, name: str) -> None:
+    prepare(root, tmp_path / "out", options())
+    (tmp_path / "out").rename(tmp_path / name)
+    with pytest.raises(DataError, match=r"other options\.folds.*remove it"):
+        prepare(root, tmp_path / "out", options(seed=1))
+    (root / "train.csv").write_text((root / "train.csv").read_text() + "\n")
+    with pytest.raises(DataError, match=r"other tables\.train\.csv"):
+        prepare(root, tmp_path / "out", options())
+
+
+def test_a_foreign_partial_folder_is_not_touched(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "out.partial").mkdir()
+    (tmp_path / "out.partial" / "mine").touch()
+    with pytest.raises(DataError, match="in the way"):
+        prepare(root, tmp_path / "out", options())
+    assert (tmp_path / "out.partial" / "mine").exists()

@@ -1,0 +1,74 @@
+"""A root in the challenge's layout, small and made by hand: tables and DICOM files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
+
+from rsna_lumbar.runtime.labels import GROUPS, LOCATIONS, condition_title, level_title
+
+ROWS, COLUMNS, SIZE_PX = 48, 64, 32
+STUDIES = ("11", "12", "13", "14")
+SERIES_OF = {"Sagittal T2/STIR": "1", "Sagittal T1": "2", "Axial T2": "3"}
+
+
+def write_dicom(path: Path, pixels: np.ndarray) -> None:
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.MediaStorageSOPClassUID = MRImageStorage
+    dataset = FileDataset(path, {}, file_meta=meta, preamble=b"\0" * 128)
+    dataset.SOPClassUID, dataset.Modality = MRImageStorage, "MR"
+    dataset.Rows, dataset.Columns = pixels.shape
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 12, 11
+    dataset.PixelRepresentation = 0
+    dataset.PixelData = pixels.astype("<u2").tobytes()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pydicom.dcmwrite(path, dataset)
+
+
+def pixels_of(study: str, series: str, instance: int) -> np.ndarray:
+    rng = np.random.default_rng([int(study), int(series), instance])
+    return rng.integers(0, 4096, (ROWS, COLUMNS))
+
+
+def write_root(root: Path) -> Path:
+    """Four studies; every label has a point at column 20, row 10 of instance 5 of its series."""
+    root.mkdir(exist_ok=True)
+    header = ",".join(["study_id", *("_".join(location) for location in LOCATIONS)])
+    grades = ["Normal/Mild", "Moderate", "Severe", "Normal/Mild"]
+    labels = [
+        ",".join([study, *[grade] * 25]) for study, grade in zip(STUDIES, grades, strict=True)
+    ]
+    points, series = [], []
+    for study in STUDIES:
+        for group in GROUPS:
+            number = study + SERIES_OF[group.series_kind]
+            series.append(f"{study},{number},{group.series_kind}")
+            for instance in (5, 60):  # 60 carries no label
+                path = root / "train_images" / study / number / f"{instance}.dcm"
+                write_dicom(path, pixels_of(study, number, instance))
+            points += [
+                f"{study},{number},5,{condition_title(condition)},{level_title(level)},20,10"
+                for condition, level in group.locations
+            ]
+    tables = {
+        "train.csv": [header, *labels],
+        "train_label_coordinates.csv": [
+            "study_id,series_id,instance_number,condition,level,x,y",
+            *points,
+        ],
+        "train_series_descriptions.csv": ["study_id,series_id,series_description", *series],
+    }
+    for name, lines in tables.items():
+        (root / name).write_text("\n".join(lines) + "\n")
+    return root
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}

@@ -1,0 +1,135 @@
+"""A preparation that was killed, at whatever moment, and started again ends with the same bytes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from challenge import contents, write_root
+
+from rsna_lumbar.train.prepare import PrepareOptions, prepare
+from rsna_lumbar.train.slice_images import SliceOutcome
+from rsna_lumbar.train.slice_index import read_outcomes
+from rsna_lumbar.train.split import Folds
+
+KILLED = 9
+OPTIONS = PrepareOptions(size_px=32, folds=Folds(folds=4))
+COMMAND = """
+from pathlib import Path
+from rsna_lumbar.train.prepare import PrepareOptions, prepare
+from rsna_lumbar.train.split import Folds
+if __name__ == "__main__":
+    options = PrepareOptions(size_px=32, folds=Folds(folds=4))
+    prepare(Path({root!r}), Path({out!r}), options, workers=2)
+"""
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_root(tmp_path_factory.mktemp("data") / "root")
+
+
+@pytest.fixture(scope="module")
+def expected(root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    out = tmp_path_factory.mktemp("expected") / "out"
+    prepare(root, out, OPTIONS)
+    return contents(out)
+
+
+def prepare_until(count: int, root: Path, out: Path) -> None:
+    """Prepare, and end without cleaning up before the ``count``-th change of a file or folder."""
+    import PIL.Image
+
+    left = [count]
+
+    def counted(change: Callable[..., object]) -> Callable[..., object]:
+        def wrapper(*arguments: object, **options: object) -> object:
+            left[0] -= 1
+            if left[0] < 0:
+                os._exit(KILLED)
+            return change(*arguments, **options)
+
+        return wrapper
+
+    for owner, name in (
+        (os, "replace"),
+        (os, "fsync"),
+        (Path, "mkdir"),
+        (Path, "rename"),
+        (Path, "write_text"),
+        (PIL.Image.Image, "save"),
+    ):
+        setattr(owner, name, counted(getattr(owner, name)))
+    prepare(root, out, OPTIONS)
+    os._exit(0)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork; the kill sweep did not run")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_killed_before_any_change_of_a_file(
+    root: Path, expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    """Every seventh of the changes that one preparation makes; each time started again twice."""
+    fork = multiprocessing.get_context("fork")
+    killed_at = 0
+    for count in range(0, 1000, 7):
+        out = tmp_path / str(count) / "out"
+        for more in (count, 7):  # the second attempt is killed as well, if it is not done by then
+            process = fork.Process(target=prepare_until, args=(more, root, out))
+            process.start()
+            process.join()
+            assert process.exitcode in (0, KILLED)
+        prepare(root, out, OPTIONS)
+        assert contents(out) == expected
+        assert [path.name for path in out.parent.iterdir()] == ["out"]
+        killed_at = max(killed_at, count)
+        if process.exitcode == 0:
+            break
+    assert killed_at > 40  # two for each of the 12 slices, and the tables
+
+
+@pytest.mark.parametrize("images", [1, 6, 11])
+def test_killed_by_the_system(
+    root: Path, expected: dict[str, bytes], tmp_path: Path, images: int
+) -> None:
+    """With worker processes, which have to end too before the next attempt starts."""
+    out = tmp_path / "out"
+    script = tmp_path / "script.py"
+    script.write_text(COMMAND.format(root=str(root), out=str(out)))
+    process = subprocess.Popen([sys.executable, str(script)])
+    while process.poll() is None and len(list(tmp_path.rglob("*.png"))) < images:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    time.sleep(0.2)  # for the workers, which see that the pipe to their parent is closed
+    prepare(root, out, OPTIONS)
+    assert contents(out) == expected
+
+
+def test_a_line_cut_short_is_made_again(
+    root: Path, expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    prepare(root, out, OPTIONS)
+    partial = out.rename(tmp_path / "out.partial")
+    index = partial / "spinal" / "slices.csv"
+    index.write_bytes(index.read_bytes()[:-7])
+    (partial / "spinal" / ".card.json.abc").touch()
+    (partial / "foraminal" / "slices.csv").unlink()
+    first = next((partial / "subarticular").rglob("*.png"))
+    first.write_bytes(first.read_bytes()[:-1])
+    prepare(root, out, OPTIONS)
+    assert contents(out) == expected
+
+
+def test_no_index_means_nothing_is_done(tmp_path: Path) -> None:
+    outcomes: list[SliceOutcome] = read_outcomes(tmp_path / "slices.csv", [])
+    assert outcomes == []
+    assert (tmp_path / "slices.csv").read_text() == "name,part,image_bytes,points\n"

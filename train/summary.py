@@ -1,0 +1,91 @@
+"""What a data set was made of: per class, how many boxes each part has and what was left out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+
+from rsna_lumbar.runtime.labels import GRADES, Group
+from rsna_lumbar.train.annotations import LeftOut
+from rsna_lumbar.train.split import PARTS
+
+NO_GRADE = "(no grade)"
+
+
+@dataclass(frozen=True, slots=True)
+class GroupSummary:
+    """Counts of one group."""
+
+    group: str
+    images: Mapping[str, int]  # by part
+    classes: Mapping[str, Mapping[str, int]]  # class (or NO_GRADE) -> part or reason -> count
+
+    @property
+    def boxes(self) -> dict[str, int]:
+        """Boxes by part."""
+        return {part: self._total(part) for part in PARTS}
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """Labels and points by the reason why they are not used."""
+        return {reason.value: n for reason in LeftOut if (n := self._total(reason.value))}
+
+    def _total(self, column: str) -> int:
+        return sum(counts.get(column, 0) for counts in self.classes.values())
+
+
+def summarise(
+    group: Group, used: pd.DataFrame, images: Mapping[str, int], left_out: pd.DataFrame
+) -> GroupSummary:
+    """Count.
+
+    Args:
+        group: whose classes.
+        used: rows with ``part`` and ``class_index``.
+        images: by part.
+        left_out: rows with ``reason``, ``condition``, ``level`` and ``grade``.
+    """
+    counts = Counter(
+        (group.classes[index], str(part))
+        for index, part in zip(used["class_index"], used["part"], strict=True)
+    )
+    columns_of_class = ["condition", "level", "grade", "reason"]
+    for *of_class, reason in left_out[columns_of_class].itertuples(index=False):
+        counts[_class_name(*of_class), str(reason)] += 1
+    reasons = [reason.value for reason in LeftOut]
+    by_class = {
+        name: {part: counts[name, part] for part in PARTS}
+        | {reason: counts[name, reason] for reason in reasons if counts[name, reason]}
+        for name in (*group.classes, NO_GRADE)
+    }
+    if not any(by_class[NO_GRADE].values()):
+        del by_class[NO_GRADE]
+    return GroupSummary(group=group.name, images=dict(images), classes=by_class)
+
+
+def _class_name(condition: str, level: str, grade: float | None) -> str:
+    return NO_GRADE if pd.isna(grade) else f"{condition}_{level}_{GRADES[int(grade)]}"
+
+
+def as_table(summary: GroupSummary) -> str:
+    """A row for each class, a column for each part and each reason that occurs."""
+    reasons = list(summary.left_out)
+    head = [summary.group, *PARTS, *(reason.replace("_", " ") for reason in reasons)]
+    rows = [
+        [name, *(str(counts.get(column, 0)) for column in (*PARTS, *reasons))]
+        for name, counts in summary.classes.items()
+    ]
+    total = ["boxes", *(str(n) for n in (*summary.boxes.values(), *summary.left_out.values()))]
+    images = ["images", *(str(n) for n in summary.images.values()), *[""] * len(reasons)]
+    table = [head, *rows, total, images]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return "\n".join(_aligned(row, widths) for row in table)
+
+
+def _aligned(row: list[str], widths: list[int]) -> str:
+    """The first cell to the left, numbers to the right."""
+    numbers = (cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))
+    return "  ".join([row[0].ljust(widths[0]), *numbers]).rstrip()
