@@ -38,6 +38,7 @@ class Request:
     output: Path
     evidence: Path | None
     series: Path | None
+    studies: Path | None
     backend: str
     device: str
     batch_size: int | None
@@ -52,6 +53,7 @@ class Request:
             "data": str(self.data),
             "bundle": str(self.bundle),
             "series": str(self.series) if self.series else None,
+            "studies": str(self.studies) if self.studies else None,
             "backend": self.backend,
             "device": self.device,
             "workers": self.workers,
@@ -68,6 +70,11 @@ class Request:
     "--series",
     type=click.Path(path_type=Path),
     help="CSV with study_id, series_id, series_description.",
+)
+@click.option(
+    "--studies",
+    type=click.Path(path_type=Path),
+    help="CSV with study_id: score these studies only, such as one fold of rsna-train prepare.",
 )
 @click.option("--backend", default="auto", show_default=True, help="auto or onnxruntime.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:N.")
@@ -89,6 +96,7 @@ def cli(
     output: Path | None,
     demo: bool,
     series: Path | None,
+    studies: Path | None,
     backend: str,
     device: str,
     batch_size: int | None,
@@ -115,21 +123,22 @@ def cli(
         missing = "DATA" if data is None else "--bundle" if bundle is None else "--output"
         raise UsageError(f"{missing} is missing; give DATA, --bundle and --output, or try --demo")
     request = Request(
-        data, bundle, output, evidence, series, backend, device, batch_size, workers, strict,
-        quiet, tables=demo,
+        data, bundle, output, evidence, series, studies, backend, device, batch_size, workers,
+        strict, quiet, tables=demo,
     )  # fmt: skip
     return run(request)
 
 
 def run(request: Request) -> int:
     """Score what the request names; return the exit code."""
-    from rsna_lumbar.runtime.discovery import find_studies
+    from rsna_lumbar.runtime.discovery import find_studies, read_study_list
     from rsna_lumbar.runtime.outputs import RunRecord
     from rsna_lumbar.runtime.scoring import Scorer
 
     _check_targets(request)
+    wanted = read_study_list(request.studies) if request.studies else None
     with _Progress("reading headers", "file", total=None, quiet=request.quiet) as step:
-        inventory = find_studies(request.data, request.series, step)
+        inventory = find_studies(request.data, request.series, step, wanted)
     record = RunRecord(inventory)
     with Scorer(
         request.bundle,

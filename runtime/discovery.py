@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,6 +80,7 @@ def find_studies(
     data: Path,
     series_table: Path | None = None,
     progress: Progress = ignore_progress,
+    studies: Collection[str] | None = None,
 ) -> Inventory:
     """Find studies and series below a folder.
 
@@ -88,6 +89,8 @@ def find_studies(
         series_table: CSV with study_id, series_id, series_description; without it the table
             beside the folder of images is used, and headers where there is none.
         progress: called with 1 for every file (series, where a table tells all) looked at.
+        studies: ids of the only studies wanted; one of them that is not there counts as listed
+            by a table. None takes all that there are.
 
     Raises:
         DataError: no such folder, nothing in it to score, or the table cannot be used.
@@ -97,13 +100,35 @@ def find_studies(
     table = _read_series_table(series_table) if series_table else None
     images = _images_folder(data, table)
     if images is None:
-        inventory = _find_in_tree(data, progress)
+        inventory = _find_in_tree(data, progress, studies)
     else:
-        inventory = _find_in_challenge(data, images, table, progress)
+        inventory = _find_in_challenge(data, images, table, progress, studies)
+    if studies is not None and not any(study.series for study in inventory.studies):
+        raise DataError(f"{data} holds none of the {len(studies)} studies that were asked for")
     if not inventory.studies:
         others = len(inventory.skips)
         raise DataError(f"{data} holds no MR image ({others} other files); nothing to score")
     return inventory
+
+
+def read_study_list(path: Path) -> tuple[str, ...]:
+    """Study ids of a CSV table with a column ``study_id``, such as train.csv, each once, sorted.
+
+    Raises:
+        DataError: it is no such table, or names no study.
+    """
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        ids = tuple(sorted(set(table["study_id"].str.strip()) - {""}))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as a table of studies ({error})") from error
+    except KeyError:
+        raise DataError(f"{path} lacks the column study_id") from None
+    if not ids:
+        raise DataError(f"{path} names no study")
+    return ids
 
 
 def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
@@ -144,13 +169,19 @@ def _images_folder(data: Path, table: SeriesTable | None) -> _Images | None:
 
 
 def _find_in_challenge(
-    data: Path, images: _Images, table: SeriesTable | None, progress: Progress
+    data: Path,
+    images: _Images,
+    table: SeriesTable | None,
+    progress: Progress,
+    studies: Collection[str] | None,
 ) -> Inventory:
     if table is None:
         table = _table_beside(images.folder)
-    wanted = images.only_study
-    listed = {key: group for key, group in table.items() if wanted in (None, key[0])}
-    names = [wanted] if wanted else _folders(images.folder)
+    names = [images.only_study] if images.only_study else _folders(images.folder)
+    if studies is not None:
+        names = [name for name in names if name in studies]
+    wanted = [images.only_study] if images.only_study else studies
+    listed = {key: group for key, group in table.items() if wanted is None or key[0] in wanted}
     found = {(study, s) for study in names for s in _folders(images.folder / study)}
     skips: list[Skip] = []
     series = []
@@ -160,7 +191,8 @@ def _find_in_challenge(
         folder = images.folder / study_id / series_id
         series.append(_challenge_series(folder, listed, data, skips))
         progress(1)
-    return Inventory(data, _studies(series, {study for study, _ in listed}), tuple(skips))
+    due = {study for study, _ in listed} | set(studies or ())
+    return Inventory(data, _studies(series, due), tuple(skips))
 
 
 def _table_beside(images: Path) -> SeriesTable:
@@ -229,7 +261,7 @@ def _read_series_table(path: Path) -> SeriesTable:
 # Any tree
 
 
-def _find_in_tree(data: Path, progress: Progress) -> Inventory:
+def _find_in_tree(data: Path, progress: Progress, studies: Collection[str] | None) -> Inventory:
     skips: list[Skip] = []
     members: dict[tuple[str, str], list[tuple[Path, Header]]] = defaultdict(list)
     files = sorted(_walk(data), key=lambda path: natural_key(relative(path, data)))
@@ -241,7 +273,9 @@ def _find_in_tree(data: Path, progress: Progress) -> Inventory:
             skips.append(Skip(skip.reason, relative(path, data), skip.detail))
             continue
         folder = relative(path.parent, data)
-        members[header.study_uid or folder, header.series_uid or folder].append((path, header))
+        study_id = header.study_uid or folder
+        if studies is None or study_id in studies:
+            members[study_id, header.series_uid or folder].append((path, header))
     series = [
         Series(
             study,
@@ -252,7 +286,7 @@ def _find_in_tree(data: Path, progress: Progress) -> Inventory:
         )
         for (study, name), found in members.items()
     ]
-    return Inventory(data, _studies(series, set()), tuple(skips))
+    return Inventory(data, _studies(series, set(studies or ())), tuple(skips))
 
 
 def _walk(folder: Path) -> Iterator[Path]:

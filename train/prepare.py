@@ -1,7 +1,7 @@
 """Tables and DICOM -> one YOLO data set per group.
 
     OUT/prepare.json                                 what decides the bytes: options, tables' hashes
-    OUT/split.csv                                    study_id, part
+    OUT/{train,val}_studies.csv                      study_id
     OUT/summary.json, summary.txt                    counts per class, part and reason
     OUT/<group>/data.yaml                            class names in canonical order, one channel
     OUT/<group>/images/{train,val}/<study>_<series>_<instance>.png
@@ -49,7 +49,6 @@ from rsna_lumbar.train.summary import GroupSummary, as_table, summarise
 from rsna_lumbar.train.tables import LABELS, POINTS, SERIES, Tables, read_tables
 
 PLAN = "prepare.json"
-SPLIT = "split.csv"
 SUMMARY = "summary.json"
 CARD = "card.json"
 IMAGES = "train_images"
@@ -110,8 +109,8 @@ def prepare(
     _claim(partial, plan)
     tables = read_tables(root)
     split = split_studies(tables, options.folds)
-    parts = pd.DataFrame(sorted(split.part_of.items()), columns=["study_id", "part"])
-    write_atomically(partial / SPLIT, parts.to_csv(index=False, lineterminator="\n"))
+    for part, studies in (("train", split.train), ("val", split.val)):
+        write_atomically(partial / f"{part}_studies.csv", "\n".join(["study_id", *studies, ""]))
     summaries = [
         _prepare_group(
             root, partial / group.name, group, tables, split, options, workers, track or _untracked

@@ -129,6 +129,16 @@ def test_a_missing_series_is_filled_and_said(
     assert len(rows_of(output)) == 75
 
 
+def test_only_the_studies_of_a_list(root: Path, toy_bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("study_id\n7\n")
+    out = tmp_path / "out.csv"
+    assert (
+        run(root, "--bundle", toy_bundle, "--output", out, "--studies", tmp_path / "list.csv") == 0
+    )
+    assert {row["row_id"].split("_")[0] for row in rows_of(out)} == {"7"}
+    assert len(rows_of(out)) == 25
+
+
 def test_strict_writes_nothing(root: Path, toy_bundle: Path, tmp_path: Path) -> None:
     shutil.rmtree(root / "test_images" / "12" / "11")
     output = tmp_path / "out.csv"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from toys import AXIAL, T1, T2, slice_pixels, write_slice, write_study
 
-from rsna_lumbar.runtime.discovery import Inventory, find_studies, natural_key
+from rsna_lumbar.runtime.discovery import Inventory, find_studies, natural_key, read_study_list
 from rsna_lumbar.runtime.errors import DataError
 from rsna_lumbar.runtime.labels import FORAMINAL, GROUPS, SPINAL
 from rsna_lumbar.runtime.reasons import Reason, Skip
@@ -179,3 +179,45 @@ def test_nothing_to_score_is_an_error(tmp_path: Path, make: object) -> None:
 def test_no_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is no folder"):
         find_studies(tmp_path / "absent")
+
+
+@pytest.mark.parametrize("root_of", ["test_images", "."])
+def test_only_the_studies_asked_for(toy_root: Path, tmp_path: Path, root_of: str) -> None:
+    """In the challenge's layout the others are not even opened; one that is not there is due."""
+    shutil.copytree(toy_root, tmp_path, dirs_exist_ok=True)
+    broken = tmp_path / "test_images" / "12" / "11" / "1.dcm"
+    assert broken.exists()
+    broken.write_bytes(b"no DICOM")
+    inventory = find_studies(tmp_path / root_of, studies=["7", "404"])
+    assert shape(inventory) == {"404": [], "7": EXPECTED}
+    assert [study.listed for study in inventory.studies] == [True, True]
+    assert inventory.skips == ()
+
+
+def test_only_the_studies_asked_for_in_a_tree(toy_root: Path, tmp_path: Path) -> None:
+    shutil.copytree(toy_root / "test_images", tmp_path / "tree")
+    (one, *_) = (study.study_id for study in find_studies(tmp_path / "tree").studies)
+    assert [study.study_id for study in find_studies(tmp_path, studies=[one]).studies] == [one]
+
+
+def test_none_of_the_studies_asked_for(toy_root: Path) -> None:
+    with pytest.raises(DataError, match="none of the 2 studies"):
+        find_studies(toy_root, studies=["404", "405"])
+
+
+def test_a_study_list_is_any_table_with_study_id(tmp_path: Path) -> None:
+    path = tmp_path / "list.csv"
+    path.write_text("x,study_id\r\n1,12\r\n2, 7 \r\n3,12\r\n4,\r\n")
+    assert read_study_list(path) == ("12", "7")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("id\n1\n", "column study_id"), ("study_id\n", "names no study"), ("", "")],
+)
+def test_study_lists_that_are_none(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "list.csv").write_text(text)
+    with pytest.raises(DataError, match=rf"list\.csv.*{message}"):
+        read_study_list(tmp_path / "list.csv")
+    with pytest.raises(DataError, match="cannot be read"):
+        read_study_list(tmp_path / "absent.csv")

@@ -18,7 +18,7 @@ from rsna_lumbar.runtime.preprocess import Preprocessing, square_slice
 from rsna_lumbar.train.boxes import METHOD_BOX, BoxSize
 from rsna_lumbar.train.label_scheme import LabelScheme
 from rsna_lumbar.train.prepare import PrepareOptions, prepare
-from rsna_lumbar.train.split import Folds
+from rsna_lumbar.train.split import PARTS, Folds
 from rsna_lumbar.train.summary import as_table
 
 
@@ -42,8 +42,10 @@ def test_data_sets_are_written(root: Path, tmp_path: Path) -> None:
     assert [(one.group, one.images, one.left_out) for one in made] == [
         (group.name, {"train": 3, "val": 1}, {}) for group in GROUPS
     ]
-    lines = (out / "split.csv").read_text().splitlines()[1:]
-    part_of = dict(line.split(",") for line in lines)
+    parts = {part: (out / f"{part}_studies.csv").read_text().split() for part in PARTS}
+    assert {lines.pop(0) for lines in parts.values()} == {"study_id"}
+    part_of = {study: part for part, studies in parts.items() for study in studies}
+    assert sorted(part_of) == list(STUDIES)
     for group in GROUPS:
         names = sorted(path.name for path in (out / group.name).glob("images/*/*.png"))
         assert names == [
@@ -83,11 +85,7 @@ def test_card_and_data_yaml_are_complete(root: Path, tmp_path: Path) -> None:
 def test_the_prior_counts_training_studies_only(root: Path, tmp_path: Path) -> None:
     prepare(root, tmp_path / "out", options())
     out = tmp_path / "out"
-    (validation,) = (
-        line.split(",")[0]
-        for line in (out / "split.csv").read_text().splitlines()
-        if line.endswith(",val")
-    )
+    _, validation = (out / "val_studies.csv").read_text().split()
     cases = np.ones(3)  # Laplace
     for study, grade in zip(STUDIES, (0, 1, 2, 0), strict=True):
         cases[grade] += study != validation
