@@ -27,6 +27,7 @@ from rsna_lumbar.runtime.preprocess import Preprocessing
 MANIFEST = "bundle.json"
 FORMAT_VERSION = 1
 READABLE_VERSIONS = (1,)  # this version and the one before it
+CALIBRATION_AIMS = ("none", "metric", "probability")
 REBUILD = "rebuild it with rsna-export"
 
 # What model_file_name gives: group, backend, target, precision, 12 digits of the SHA-256.
@@ -78,7 +79,7 @@ class Bundle:
 
     detectors: tuple[Detector, ...]  # in the order of GROUPS
     preprocessing: Preprocessing
-    calibration_aim: str  # "none", "metric" or "probability"
+    calibration_aim: str  # one of CALIBRATION_AIMS
     made_with: Mapping[str, str]  # versions of what made it
 
 
@@ -187,7 +188,7 @@ def _bundle(fields: Mapping[str, Any]) -> Bundle:
             high_percentile=_number(preprocessing, "high_percentile"),
             pad_value=_typed(preprocessing, "pad_value", int),
         ),
-        calibration_aim=_typed(fields, "calibration_aim", str),
+        calibration_aim=_aim(fields),
         made_with=dict(_typed(fields, "made_with", dict)),
     )
 
@@ -272,6 +273,13 @@ def _number(fields: Mapping[str, Any], key: str) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
         raise ValueError(f"{key} must be a finite number")
     return float(value)
+
+
+def _aim(fields: Mapping[str, Any]) -> str:
+    aim = _typed(fields, "calibration_aim", str)
+    if aim not in CALIBRATION_AIMS:
+        raise ValueError(f"calibration_aim {aim!r} is none of {', '.join(CALIBRATION_AIMS)}")
+    return aim
 
 
 def _size(fields: Mapping[str, Any]) -> int:

@@ -136,7 +136,7 @@ def test_every_command_answers(command: str, option: str) -> None:
         assert done.stdout.split() == [command, metadata.version("rsna-lumbar")]
 
 
-@pytest.mark.parametrize("name", ("phantom", "prepare", "fit", "evaluate"))
+@pytest.mark.parametrize("name", ("phantom", "prepare", "fit", "calibrate", "evaluate"))
 @pytest.mark.parametrize("option", ("--help", "--version"))
 def test_every_subcommand_answers(name: str, option: str) -> None:
     program = f"from rsna_lumbar.train.cli import main; main(['{name}', '{option}'])"

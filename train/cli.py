@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from rsna_lumbar.runtime.command_line import common_options, entry_point
+from rsna_lumbar.train.commands.calibrate import calibrate
 from rsna_lumbar.train.commands.evaluate import evaluate
 from rsna_lumbar.train.commands.fit import fit
 from rsna_lumbar.train.commands.phantom import phantom
@@ -17,7 +18,7 @@ def cli() -> None:
     """Train the three detectors and measure them."""
 
 
-for command in (phantom, prepare, fit, evaluate):
+for command in (phantom, prepare, fit, calibrate, evaluate):
     cli.add_command(command)
 
 main = entry_point(cli, "rsna-train")

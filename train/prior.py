@@ -6,7 +6,7 @@ grade, divided by the sum: the constant answer that the metric likes best.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -30,6 +30,7 @@ def class_prior(
     locations: Iterable[tuple[str, str]] = LOCATIONS,
     *,
     smoothing: float = SMOOTHING,
+    grade_weights: Sequence[float] = GRADE_WEIGHTS,
 ) -> Prior:
     """Weighted grade frequencies of each location, with Laplace smoothing.
 
@@ -37,6 +38,7 @@ def class_prior(
         labels: as :func:`rsna_lumbar.train.tables.tidy_labels` returns them.
         locations: (condition, level) pairs, the rows of the result.
         smoothing: cases of each grade added to those counted. With 0, a location must have cases.
+        grade_weights: what a case of each grade counts; equal ones give plain frequencies.
     """
     counted = labels.groupby(["condition", "level", "grade"]).size().to_dict()
     cases = np.array(
@@ -46,7 +48,7 @@ def class_prior(
         ],
         np.float64,
     )
-    weighted = (cases + smoothing) * np.array(GRADE_WEIGHTS)
+    weighted = (cases + smoothing) * np.array(grade_weights)
     return np.asarray(weighted / weighted.sum(axis=1, keepdims=True), np.float64)
 
 

@@ -86,6 +86,12 @@ def test_every_field_is_needed_and_typed(bundle: Path) -> None:
             read_bundle(bundle)
 
 
+def test_an_unknown_calibration_aim_is_refused(bundle: Path) -> None:
+    change(bundle, lambda fields: fields.update(calibration_aim="beauty"))
+    with pytest.raises(BundleError, match="calibration_aim 'beauty' is none of none, metric"):
+        read_bundle(bundle)
+
+
 @pytest.mark.parametrize("name", ["../evil.onnx", "a/b.onnx", "/etc/passwd", "..", ""])
 def test_a_model_file_cannot_lie_elsewhere(bundle: Path, name: str) -> None:
     change(bundle, lambda f: f["detectors"]["spinal"]["models"][0].update(file=name))

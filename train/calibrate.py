@@ -1,0 +1,365 @@
+"""A bundle and labelled studies -> the same bundle, calibrated.
+
+The bundle scores the studies; its peaks do not depend on the calibration it has, so calibrating
+twice is the same as calibrating once. Each group is fitted by :mod:`rsna_lumbar.train.calibration`,
+the prior rows for sets without slices are counted again, and ``bundle.json`` is replaced. The
+model files stay as they are: temperature, bias, floor and prior are inputs of the score graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from rsna_lumbar.runtime.bundle import Bundle, Detector, read_bundle, write_manifest
+from rsna_lumbar.runtime.discovery import find_studies, read_study_list
+from rsna_lumbar.runtime.errors import BundleError, DataError
+from rsna_lumbar.runtime.grading import Calibration
+from rsna_lumbar.runtime.labels import GRADES, GROUPS, LOCATIONS, SUBMISSION_COLUMNS, Group, row_id
+from rsna_lumbar.runtime.scoring import GroupScore, Scorer, StudyScore
+from rsna_lumbar.runtime.sets import default_workers
+from rsna_lumbar.train.calibration import (
+    AIM_WEIGHTS,
+    LEAST_STUDIES,
+    NO_LABEL,
+    PLAIN,
+    Aim,
+    GroupFit,
+    IntArray,
+    Losses,
+    calibrate_group,
+    crossvalidated_probabilities,
+    group_probabilities,
+    losses,
+    study_folds,
+)
+from rsna_lumbar.train.metric import MetricResult, score
+from rsna_lumbar.train.prior import class_prior
+from rsna_lumbar.train.split import Folds, split_studies
+from rsna_lumbar.train.tables import LABELS, SERIES, Tables, read_csv, read_tables, tidy_labels
+
+Track = Callable[[Iterable[StudyScore], int], Iterable[StudyScore]]
+Rows = NDArray[np.float64]  # (N, 25, 3), locations in the order of LOCATIONS
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Which studies to calibrate on; both are sorted and have at least one label."""
+
+    studies: tuple[str, ...]
+    prior_studies: tuple[str, ...]  # whose labels the prior rows are counted on
+    told: str  # how they were chosen, for a person
+
+
+@dataclass(frozen=True, slots=True)
+class GroupPeaks:
+    """Peaks and grades of one group, studies as in the table that they belong to."""
+
+    group: Group
+    peaks: NDArray[np.float64]  # (N, L, 3); NaN in a study without a slice to score
+    grades: IntArray  # (N, L), index into GRADES, or NO_LABEL
+
+
+@dataclass(frozen=True, slots=True)
+class PeakTable:
+    """What a bundle's detectors saw in labelled studies, beside the labels."""
+
+    studies: tuple[str, ...]  # (N,)
+    groups: tuple[GroupPeaks, ...]  # in the order of GROUPS
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """The challenge's metric on the studies of a peak table."""
+
+    plain: MetricResult  # divided by the sum, prior rows as the bundle has them
+    bundle: MetricResult | None  # as the bundle has it, where that is not plain
+    after: MetricResult  # every study by what was fitted without it
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """What calibrating found; nothing is written yet."""
+
+    before: Bundle
+    after: Bundle
+    aim: Aim  # asked for; the bundle's is "none" where no fit was adopted
+    fits: tuple[GroupFit, ...]  # in the order of GROUPS
+    in_bundle: tuple[Losses | None, ...]  # of a calibration that the bundle has, else None
+    scores: Scores
+    studies: int
+    missing: tuple[str, ...]  # chosen studies without a single slice to score
+    kept_prior: tuple[str, ...]  # groups with too few labelled studies to count the prior on
+
+
+# Which studies
+
+
+def studies_of_fold(root: Path, folds: Folds) -> Chosen:
+    """The validation studies of one fold.
+
+    Raises:
+        DataError: the tables cannot be used, or no study is labelled.
+    """
+    tables = read_tables(root)
+    split = split_studies(tables, folds)
+    told = f"the validation studies of fold {folds.fold} of {folds.folds}, seed {folds.seed}"
+    return _chosen(tables, split.val, split.train, told)
+
+
+def studies_of_list(root: Path, table: Path) -> Chosen:
+    """The studies of a table with the column study_id; the prior is counted on all others.
+
+    Raises:
+        DataError: a table cannot be used, or no study is labelled.
+    """
+    tables, wanted = read_tables(root), read_study_list(table)
+    others = set(tables.studies) - set(wanted)
+    return _chosen(tables, wanted, others, f"the studies of {table.name}")
+
+
+def all_studies(root: Path) -> Chosen:
+    """Every labelled study of a root.
+
+    Raises:
+        DataError: the tables cannot be used, or no study is labelled.
+    """
+    tables = read_tables(root)
+    told = "all labelled studies; make sure that the detectors were not trained on them"
+    return _chosen(tables, tables.studies, (), told)
+
+
+def _chosen(tables: Tables, wanted: Iterable[str], others: Iterable[str], told: str) -> Chosen:
+    labelled = set(tables.labels["study_id"])
+    studies = sorted(labelled & set(wanted))
+    if not studies:
+        raise DataError(f"none of {told.partition(';')[0]} has a label in {LABELS}; choose others")
+    training = sorted(labelled & set(others)) or studies
+    return Chosen(tuple(studies), tuple(training), told)
+
+
+# Their peaks
+
+
+def collect_peaks(
+    bundle: Path,
+    root: Path,
+    studies: Sequence[str],
+    *,
+    workers: int | None = None,
+    device: str = "auto",
+    track: Track | None = None,
+) -> PeakTable:
+    """Score labelled studies with a bundle.
+
+    Args:
+        bundle: folder made by rsna-export.
+        root: folder with the challenge's tables and ``train_images``.
+        studies: ids; those without a single slice to score are left out of the result.
+        workers: decoding processes; None takes what suits the number of files.
+        device: as :class:`rsna_lumbar.runtime.scoring.Scorer` takes it.
+        track: shows progress; called with the scores and their number, returns the scores.
+
+    Raises:
+        DataError: the tables cannot be used, or there is no slice to score.
+        BundleError, UsageError, BackendError: as the scorer raises them.
+    """
+    inventory = find_studies(root, root / SERIES, studies=studies)
+    found = tuple(study for study in inventory.studies if any(study.of(group) for group in GROUPS))
+    inventory = replace(inventory, studies=found)
+    if workers is None:
+        workers = default_workers(inventory.file_count)
+    with Scorer(bundle, device=device) as scorer:
+        scores = scorer.score(inventory, workers=workers)
+        return _peak_table(track(scores, len(found)) if track else scores, root)
+
+
+def _peak_table(scores: Iterable[StudyScore], root: Path) -> PeakTable:
+    scored = [one for one in scores if any(group.slice_count for group in one.groups)]
+    if not scored:
+        raise DataError(f"{root} holds no readable image of the studies to calibrate on")
+    studies = tuple(one.study_id for one in scored)
+    labels = tidy_labels(read_csv(root / LABELS))
+    groups = tuple(
+        GroupPeaks(
+            group,
+            np.stack([_peaks(one.groups[index]) for one in scored]),
+            _grades(labels, studies, group),
+        )
+        for index, group in enumerate(GROUPS)
+    )
+    return PeakTable(studies, groups)
+
+
+def _peaks(one: GroupScore) -> NDArray[np.float64]:
+    """(L, 3)"""
+    shape = len(one.group.locations), len(GRADES)
+    if one.peak is None:
+        return np.full(shape, np.nan)
+    return one.peak.astype(np.float64).reshape(shape)
+
+
+def _grades(labels: pd.DataFrame, studies: Sequence[str], group: Group) -> IntArray:
+    """(N, L)"""
+    row = {study: index for index, study in enumerate(studies)}
+    column = {location: index for index, location in enumerate(group.locations)}
+    grades = np.full((len(studies), len(column)), NO_LABEL, np.int64)
+    wanted = labels[labels["study_id"].isin(row) & labels["condition"].isin(group.conditions)]
+    places = zip(wanted["condition"], wanted["level"], strict=True)
+    grades[wanted["study_id"].map(row), [column[place] for place in places]] = wanted["grade"]
+    return grades
+
+
+# Calibrating
+
+
+def calibrate(
+    before: Bundle, root: Path, chosen: Chosen, table: PeakTable, *, aim: Aim, seed: int = 0
+) -> Calibrated:
+    """Fit every group and the prior rows; nothing is written.
+
+    Args:
+        before: the bundle that gave the peaks, read before it did.
+        root: folder with the challenge's tables.
+        chosen: from one of the functions above.
+        table: from :func:`collect_peaks`.
+        aim: what to minimise.
+        seed: of the folds by which the fits are tried on unseen studies.
+
+    Raises:
+        DataError: a group has no graded row in any of the studies.
+    """
+    wide = read_csv(root / LABELS)
+    labels = tidy_labels(wide)
+    fold_of = study_folds(np.concatenate([g.grades for g in table.groups], axis=1), seed=seed)
+    fits = tuple(calibrate_group(g.peaks, g.grades, aim, fold_of) for g in table.groups)
+    adopted = aim if any(fit.adopted for fit in fits) else None
+    priors = _PriorRows(before, labels, chosen.prior_studies, AIM_WEIGHTS[adopted or "metric"])
+    detectors = tuple(
+        replace(detector, calibration=fit.calibration, prior=_as_tuples(priors.rows(detector)))
+        for detector, fit in zip(before.detectors, fits, strict=True)
+    )
+    after = replace(before, detectors=detectors, calibration_aim=adopted or "none")
+    truth = wide[wide["study_id"].isin(table.studies)]
+    return Calibrated(
+        before=before,
+        after=after,
+        aim=aim,
+        fits=fits,
+        in_bundle=_losses_in_bundle(before, table, aim),
+        scores=Scores(
+            plain=_score(table, _plain_rows(before, table), truth),
+            bundle=_score(table, _bundle_rows(before, table), truth) if _differs(before) else None,
+            after=_score(table, _unseen_rows(table, fits, aim, fold_of, priors), truth),
+        ),
+        studies=len(table.studies),
+        missing=tuple(sorted(set(chosen.studies) - set(table.studies))),
+        kept_prior=tuple(d.group.name for d in before.detectors if priors.too_few(d.group)),
+    )
+
+
+def write_calibration(folder: Path, calibrated: Calibrated) -> None:
+    """Replace ``bundle.json`` atomically.
+
+    Raises:
+        BundleError: the bundle is not the one that was calibrated any more.
+    """
+    if read_bundle(folder) != calibrated.before:
+        raise BundleError(f"{folder} was changed while it was being calibrated; calibrate it again")
+    write_manifest(folder, calibrated.after)
+
+
+@dataclass(frozen=True, slots=True)
+class _PriorRows:
+    """Prior rows of a detector, counted on labels; the bundle's own where those are too few."""
+
+    bundle: Bundle
+    labels: pd.DataFrame
+    studies: tuple[str, ...]
+    weights: tuple[float, ...]
+
+    def too_few(self, group: Group) -> bool:
+        counted = self.labels["study_id"].isin(self.studies)
+        counted &= self.labels["condition"].isin(group.conditions)
+        return self.labels.loc[counted, "study_id"].nunique() < LEAST_STUDIES
+
+    def rows(self, detector: Detector, unseen: Iterable[str] = ()) -> NDArray[np.float64]:
+        """(L, 3), counted without the unseen studies."""
+        if self.too_few(detector.group):
+            return np.array(detector.prior)
+        counted = self.labels["study_id"].isin(set(self.studies) - set(unseen))
+        locations = detector.group.locations
+        return class_prior(self.labels[counted], locations, grade_weights=self.weights)
+
+
+def _as_tuples(rows: NDArray[np.float64]) -> tuple[tuple[float, float, float], ...]:
+    return tuple((low, middle, high) for low, middle, high in rows.tolist())
+
+
+def _differs(bundle: Bundle) -> bool:
+    return any(detector.calibration != PLAIN for detector in bundle.detectors)
+
+
+def _losses_in_bundle(bundle: Bundle, table: PeakTable, aim: Aim) -> tuple[Losses | None, ...]:
+    return tuple(
+        losses(group_probabilities(group.peaks, detector.calibration), group.grades, aim)
+        if detector.calibration != PLAIN
+        else None
+        for detector, group in zip(bundle.detectors, table.groups, strict=True)
+    )
+
+
+def _plain_rows(bundle: Bundle, table: PeakTable) -> Rows:
+    return _rows_by(bundle, table, [PLAIN] * len(table.groups))
+
+
+def _bundle_rows(bundle: Bundle, table: PeakTable) -> Rows:
+    return _rows_by(bundle, table, [detector.calibration for detector in bundle.detectors])
+
+
+def _rows_by(bundle: Bundle, table: PeakTable, calibrations: Iterable[Calibration]) -> Rows:
+    filled = [
+        _filled(group_probabilities(group.peaks, calibration), np.array(detector.prior))
+        for detector, group, calibration in zip(
+            bundle.detectors, table.groups, calibrations, strict=True
+        )
+    ]
+    return np.concatenate(filled, axis=1)
+
+
+def _unseen_rows(
+    table: PeakTable,
+    fits: Sequence[GroupFit],
+    aim: Aim,
+    fold_of: IntArray,
+    priors: _PriorRows,
+) -> Rows:
+    """What was adopted, refitted for each fold without it; prior rows too."""
+    parts = []
+    for detector, group, fit in zip(priors.bundle.detectors, table.groups, fits, strict=True):
+        if fit.adopted:
+            given = crossvalidated_probabilities(group.peaks, group.grades, aim, fold_of)
+        else:
+            given = group_probabilities(group.peaks, PLAIN)
+        for fold in np.unique(fold_of):
+            inside = fold_of == fold
+            unseen = np.array(table.studies)[inside].tolist()
+            given[inside] = _filled(given[inside], priors.rows(detector, unseen))
+        parts.append(given)
+    return np.concatenate(parts, axis=1)
+
+
+def _filled(given: NDArray[np.float64], prior: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.where(np.isnan(given), prior, given)
+
+
+def _score(table: PeakTable, rows: Rows, truth: pd.DataFrame) -> MetricResult:
+    names = [row_id(study, *location) for study in table.studies for location in LOCATIONS]
+    frame = pd.DataFrame(rows.reshape(-1, len(GRADES)), columns=list(GRADES))
+    frame.insert(0, SUBMISSION_COLUMNS[0], names)
+    return score(frame, truth)

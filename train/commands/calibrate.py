@@ -1,0 +1,105 @@
+"""``rsna-train calibrate``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from rsna_lumbar.runtime.command_line import common_options
+from rsna_lumbar.runtime.errors import UsageError
+from rsna_lumbar.train.commands.shared import EXISTING_FILE, EXISTING_FOLDER, FOLDER
+
+if TYPE_CHECKING:
+    from rsna_lumbar.runtime.scoring import StudyScore
+    from rsna_lumbar.train.calibrate import Chosen
+    from rsna_lumbar.train.calibration import Aim
+
+
+@click.command()
+@click.argument("bundle", type=FOLDER)
+@click.argument("root", type=EXISTING_FOLDER)
+@click.option(
+    "--fold",
+    type=click.IntRange(0),
+    help="Calibrate on the validation studies of this fold, counted from 0.",
+)
+@click.option("--folds", type=click.IntRange(2), default=5, show_default=True)
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Of the split, and of the folds by which the fits are tried.",
+)
+@click.option(
+    "--studies",
+    type=EXISTING_FILE,
+    help="Instead of --fold: CSV with study_id, such as val_studies.csv of prepare.",
+)
+@click.option(
+    "--aim",
+    type=click.Choice(["metric", "probability"]),
+    default="metric",
+    show_default=True,
+    help="The challenge's weighted loss, or numbers to be read as probabilities.",
+)
+@click.option("--workers", type=click.IntRange(0), help="Decoding processes.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:N.")
+@click.option("--dry-run", is_flag=True, help="Print, and leave the bundle as it is.")
+@click.option("--json", "as_json", is_flag=True, help="Print an object instead of tables.")
+@common_options
+def calibrate(
+    bundle: Path,
+    root: Path,
+    fold: int | None,
+    folds: int,
+    seed: int,
+    studies: Path | None,
+    aim: Aim,
+    workers: int | None,
+    device: str,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Fit what turns the peaks of BUNDLE into probabilities, on labelled studies of ROOT.
+
+    ROOT holds train.csv, the other two tables, and train_images. A group keeps plain division by
+    the sum unless studies that the fit did not see show a gain. The bundle takes effect at once,
+    without a new export. Without --fold or --studies, every labelled study is used.
+    """
+    from rsna_lumbar.runtime.bundle import read_bundle
+    from rsna_lumbar.train import calibration_report as report
+    from rsna_lumbar.train.calibrate import calibrate as calibrate_bundle
+    from rsna_lumbar.train.calibrate import collect_peaks, write_calibration
+
+    before = read_bundle(bundle)
+    chosen = _choose(root, fold, folds, seed, studies)
+    table = collect_peaks(
+        bundle, root, chosen.studies, workers=workers, device=device, track=_tracked
+    )
+    found = calibrate_bundle(before, root, chosen, table, aim=aim, seed=seed)
+    if not dry_run:
+        write_calibration(bundle, found)
+    click.echo(report.as_json(found, chosen) if as_json else report.as_table(found, chosen))
+    if not as_json:
+        click.echo("Nothing was written." if dry_run else f"Written to {bundle}.")
+
+
+def _choose(root: Path, fold: int | None, folds: int, seed: int, studies: Path | None) -> Chosen:
+    from rsna_lumbar.train.calibrate import all_studies, studies_of_fold, studies_of_list
+    from rsna_lumbar.train.split import Folds
+
+    if fold is not None and studies is not None:
+        raise UsageError("--fold and --studies both choose studies; give one of them")
+    if fold is not None:
+        return studies_of_fold(root, Folds(folds=folds, fold=fold, seed=seed))
+    return all_studies(root) if studies is None else studies_of_list(root, studies)
+
+
+def _tracked(scores: Iterable[StudyScore], total: int) -> Iterable[StudyScore]:
+    from tqdm import tqdm
+
+    return tqdm(scores, desc="scoring", total=total, disable=None, leave=False)
