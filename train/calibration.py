@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from rsna_lumbar.runtime.grading import MINIMUM_TEMPERATURE, Calibration, probabilities
 from rsna_lumbar.runtime.labels import GRADE_WEIGHTS, GRADES
+from rsna_lumbar.train.diagnostics import classwise_calibration_error
 
 Aim = Literal["metric", "probability"]
 AIM_WEIGHTS: Mapping[Aim, tuple[float, ...]] = MappingProxyType(
@@ -43,7 +44,6 @@ FLOORS = tuple(float(f"1e{power}") for power in range(-6, 0))  # 1e-6 ... 1e-1
 FOLDS = 5
 LEAST_STUDIES = 10  # with peaks and a graded row
 LEAST_CASES = 5  # graded rows of each grade
-BINS = 15  # of the calibration error
 NO_LABEL = -1
 PLAIN = Calibration()
 
@@ -216,25 +216,7 @@ def losses(given: FloatArray, grades: IntArray, aim: Aim) -> Losses | None:
     if not len(rows.grades):
         return None
     loss = float(np.mean(rows.weights * _log_loss(rows.peaks, rows.grades)))
-    return Losses(loss, calibration_error(rows.peaks, rows.grades))
-
-
-def calibration_error(probabilities: FloatArray, grades: IntArray) -> float:
-    """Expected calibration error, each grade against the other two, the three pooled.
-
-    The 3 N pairs (probability of a grade, 1 where it is the grade else 0) go into 15 bins of
-    equal width. The error is the mean over pairs of the distance between the mean probability
-    and the share of ones in the pair's bin: 0 is best, at most 1.
-
-    Args:
-        probabilities: (N, 3), rows summing to 1, N > 0.
-        grades: (N,), index into GRADES.
-    """
-    given = np.asarray(probabilities, np.float64).ravel()
-    true = (np.arange(len(GRADES)) == grades[:, None]).ravel()
-    bins = np.minimum((given * BINS).astype(np.int64), BINS - 1)
-    gaps = np.bincount(bins, given - true, BINS)  # sums over the pairs of a bin
-    return float(np.abs(gaps).sum() / len(given))
+    return Losses(loss, classwise_calibration_error(rows.grades, rows.peaks))
 
 
 def _graded_rows(values: FloatArray, grades: IntArray, aim: Aim) -> _Rows:

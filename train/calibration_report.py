@@ -9,7 +9,8 @@ from typing import Any
 from rsna_lumbar.runtime.grading import Calibration
 from rsna_lumbar.runtime.labels import GROUPS
 from rsna_lumbar.train.calibrate import Calibrated, Chosen
-from rsna_lumbar.train.calibration import BINS, GroupFit, Losses
+from rsna_lumbar.train.calibration import GroupFit, Losses
+from rsna_lumbar.train.diagnostics import BINS
 from rsna_lumbar.train.metric import MetricResult
 
 _TERMS = ("spinal", "foraminal", "subarticular", "any_severe_spinal", "score")

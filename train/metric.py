@@ -10,35 +10,29 @@
 
 Probabilities are clipped to [eps, 1 - eps], eps being the machine epsilon of their own dtype.
 Locations without a grade are not scored, yet their rows must be there, as in the challenge.
+Both tables are brought into one order, by study, before anything is added up: the order of their
+rows cannot move the last bit.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from rsna_lumbar.runtime.errors import DataError
-from rsna_lumbar.runtime.labels import (
-    GRADE_WEIGHTS,
-    GRADES,
-    GROUPS,
-    LOCATIONS,
-    SPINAL,
-    SUBMISSION_COLUMNS,
-    row_id,
-)
+from rsna_lumbar.runtime.labels import GRADE_WEIGHTS, GRADES, GROUPS, LOCATIONS, SPINAL, Group
+from rsna_lumbar.train.submission import read_answers
 from rsna_lumbar.train.tables import study_ids, tidy_labels
 
-# Six written digits are off by at most 3 * 5e-7; the score moves by no more than that.
-SUM_TOLERANCE = 1e-5
 SEVERE = GRADES.index("severe")
-_SHOWN = 3  # examples in an error message
+NO_GRADE = -1
 
 FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +48,16 @@ class MetricResult:
     any_severe_spinal: float | None
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class GradedAnswers:
+    """Labels and answers of the same studies, paired by id and sorted by study."""
+
+    studies: tuple[str, ...]  # S of them
+    grade: IntArray  # (S, 25) index into GRADES, NO_GRADE where there is none; as LOCATIONS
+    probability: FloatArray  # (S, 25, 3), clipped at the epsilon of the submission's dtype
+    ignored: int = 0  # rows of the submission for studies that were left aside
+
+
 def score(submission: pd.DataFrame, labels: pd.DataFrame) -> MetricResult:
     """Score a submission against a label table. Rows pair up by id; neither table is changed.
 
@@ -62,19 +66,46 @@ def score(submission: pd.DataFrame, labels: pd.DataFrame) -> MetricResult:
         labels: in the layout of train.csv, empty cells allowed.
 
     Raises:
-        DataError: rows missing, unknown or standing twice; a value that is no number, negative,
-            or a row that does not sum to 1; a group without a single graded row.
+        SubmissionError: bad rows, as :func:`rsna_lumbar.train.submission.read_answers` finds them.
+        DataError: a column is missing, the label table holds a word that the challenge does not
+            use or a study twice, or a group has not a single graded row.
     """
-    graded = tidy_labels(labels)
-    answers = _answers(submission, sorted(study_ids(labels)))
-    graded["row_id"] = [
-        row_id(study, condition, level)
-        for study, condition, level in zip(
-            graded["study_id"], graded["condition"], graded["level"], strict=True
-        )
-    ]
-    terms = {group.name: _group_loss(group.name, graded, answers) for group in GROUPS}
-    any_severe = _any_severe_loss(graded, answers)
+    return score_answers(pair(submission, labels))
+
+
+def pair(
+    submission: pd.DataFrame, labels: pd.DataFrame, studies: Collection[str] | None = None
+) -> GradedAnswers:
+    """Bring labels and answers together, in an order that is that of neither.
+
+    Args:
+        submission: as for :func:`score`.
+        labels: as for :func:`score`.
+        studies: those of ``labels`` to score. The submission's rows of the others are ignored.
+
+    Raises:
+        DataError: as :func:`score`.
+    """
+    known = sorted(study_ids(labels))
+    chosen = known if studies is None else sorted(set(studies).intersection(known))
+    answers = read_answers(submission, chosen, set(known).difference(chosen))
+    epsilon = np.finfo(answers.probability.dtype).eps
+    return GradedAnswers(
+        studies=tuple(chosen),
+        grade=_grade_table(labels, chosen),
+        probability=np.clip(answers.probability, epsilon, 1 - epsilon).astype(np.float64),
+        ignored=answers.ignored,
+    )
+
+
+def score_answers(answers: GradedAnswers) -> MetricResult:
+    """The metric of labels and answers that were paired already.
+
+    Raises:
+        DataError: a group without a single graded row.
+    """
+    terms = {group.name: _group_loss(group, answers) for group in GROUPS}
+    any_severe = _any_severe_loss(answers)
     existing = [*terms.values(), *([] if any_severe is None else [any_severe])]
     return MetricResult(score=float(np.mean(existing)), any_severe_spinal=any_severe, **terms)
 
@@ -87,64 +118,59 @@ def weighted_log_loss(
     return float(np.sum(weights * -np.log(likelihood)) / np.sum(weights))
 
 
-def _group_loss(name: str, graded: pd.DataFrame, answers: pd.DataFrame) -> float:
-    group = next(group for group in GROUPS if group.name == name)
-    rows = graded[graded["condition"].isin(group.conditions)]
-    if rows.empty:
-        raise DataError(f"the label table holds no graded {name} row: there is nothing to score")
-    grades = rows["grade"].to_numpy(np.int64)
-    probabilities = answers.loc[rows["row_id"]].to_numpy(np.float64)
-    return weighted_log_loss(probabilities, grades, np.array(GRADE_WEIGHTS)[grades])
+def columns_of(group: Group) -> list[int]:
+    """Where a group's locations stand among LOCATIONS."""
+    return [LOCATIONS.index(location) for location in group.locations]
 
 
-def _any_severe_loss(graded: pd.DataFrame, answers: pd.DataFrame) -> float | None:
-    worst = graded[graded["condition"].isin(SPINAL.conditions)].groupby("study_id")["grade"].max()
-    label = np.asarray(worst == SEVERE, np.int64)
+def graded_rows(answers: GradedAnswers, columns: Sequence[int]) -> tuple[IntArray, FloatArray]:
+    """Grades (N,) and probabilities (N, 3) of the rows that have a grade, of some locations."""
+    grade, probability = answers.grade[:, columns], answers.probability[:, columns]
+    graded = grade != NO_GRADE
+    return grade[graded], probability[graded]
+
+
+def pooled_loss(answers: GradedAnswers, columns: Sequence[int]) -> float | None:
+    """Weighted log loss of some locations' graded rows; None where there is not one."""
+    grade, probability = graded_rows(answers, columns)
+    if not len(grade):
+        return None
+    return weighted_log_loss(probability, grade, _weights(grade))
+
+
+def _group_loss(group: Group, answers: GradedAnswers) -> float:
+    loss = pooled_loss(answers, columns_of(group))
+    if loss is None:
+        raise DataError(
+            f"the label table holds no graded {group.name} row: there is nothing to score"
+        )
+    return loss
+
+
+def _any_severe_loss(answers: GradedAnswers) -> float | None:
+    columns = columns_of(SPINAL)
+    worst = answers.grade[:, columns].max(axis=1)
+    label = (worst == SEVERE).astype(np.int64)
     if not label.any():
         return None
-    names = [row_id(study, *location) for study in worst.index for location in SPINAL.locations]
-    severe = answers.loc[names, GRADES[SEVERE]].to_numpy(np.float64)
-    largest = severe.reshape(-1, len(SPINAL.locations)).max(axis=1)
+    graded = worst != NO_GRADE
+    largest = answers.probability[:, columns, SEVERE].max(axis=1)
+    binary = np.stack([1 - largest, largest], axis=1)
     # Weights grow with the grade, so the largest weight is that of the worst grade.
-    weights = np.array(GRADE_WEIGHTS)[worst.to_numpy(np.int64)]
-    return weighted_log_loss(np.stack([1 - largest, largest], axis=1), label, weights)
+    return weighted_log_loss(binary[graded], label[graded], _weights(worst[graded]))
 
 
-def _answers(submission: pd.DataFrame, studies: list[str]) -> pd.DataFrame:
-    """(rows, 3) float64, clipped, indexed by row id."""
-    for column in SUBMISSION_COLUMNS:
-        if column not in submission.columns:
-            raise DataError(f"the submission lacks the column {column}")
-    names = submission[SUBMISSION_COLUMNS[0]].astype(str)
-    expected = {row_id(study, *location) for study in studies for location in LOCATIONS}
-    _refuse(names[names.duplicated()], "stands twice", "stand twice")
-    _refuse(names[~names.isin(expected)], "is of no labelled study", "are of no labelled study")
-    _refuse(pd.Series(sorted(expected - set(names)), dtype=object), "is missing", "are missing")
-    values = _numbers(submission, names)
-    epsilon = np.finfo(values.dtype).eps
-    clipped = np.clip(values, epsilon, 1 - epsilon).astype(np.float64)
-    return pd.DataFrame(clipped, index=pd.Index(names), columns=list(GRADES))
+def _weights(grade: IntArray) -> FloatArray:
+    return np.array(GRADE_WEIGHTS, np.float64)[grade]
 
 
-def _numbers(submission: pd.DataFrame, names: pd.Series[str]) -> NDArray[np.floating[Any]]:
-    columns = submission[list(GRADES)].apply(pd.to_numeric, errors="coerce")
-    values: NDArray[Any] = columns.to_numpy()
-    if values.dtype not in (np.float32, np.float64):
-        values = values.astype(np.float64)
-    finite = np.all(np.isfinite(values), axis=1)
-    _refuse(names[~finite], "has a value that is no number", "have a value that is no number")
-    _refuse(names[np.asarray(np.any(values < 0, axis=1))], "is negative", "are negative")
-    off = np.abs(values.sum(axis=1, dtype=np.float64) - 1) > SUM_TOLERANCE
-    _refuse(names[off], "does not sum to 1", "do not sum to 1")
-    return values
-
-
-def _refuse(wrong: pd.Series[str], one: str, several: str) -> None:
-    if len(wrong):
-        examples = ", ".join(map(str, wrong.head(_SHOWN)))
-        count = (
-            f"1 row of the submission {one}"
-            if len(wrong) == 1
-            else (f"{len(wrong)} rows of the submission {several}")
-        )
-        raise DataError(f"{count}, such as {examples}")
+def _grade_table(labels: pd.DataFrame, studies: Sequence[str]) -> IntArray:
+    """(studies, 25) grades, NO_GRADE where the label table has none."""
+    tidy = tidy_labels(labels)
+    row = pd.Index(studies).get_indexer(pd.Index(tidy["study_id"]))
+    places = {location: place for place, location in enumerate(LOCATIONS)}
+    column = [places[found] for found in zip(tidy["condition"], tidy["level"], strict=True)]
+    grades = np.full((len(studies), len(LOCATIONS)), NO_GRADE, np.int64)
+    chosen = row >= 0
+    grades[row[chosen], np.array(column, np.int64)[chosen]] = tidy["grade"].to_numpy()[chosen]
+    return grades

@@ -18,7 +18,6 @@ from rsna_lumbar.train.calibration import (
     STRENGTH,
     Aim,
     calibrate_group,
-    calibration_error,
     crossvalidated_probabilities,
     fit_group,
     group_probabilities,
@@ -253,31 +252,3 @@ def test_small_sets_do_not_spoil_unseen_studies(aim: Aim, source: str) -> None:
         ratios.append(after.loss / plain.loss)
     assert np.mean(ratios) <= 1.02
     assert max(ratios) <= 1.1
-
-
-def slow_calibration_error(given: np.ndarray, grades: np.ndarray) -> float:
-    pairs = [(p, float(k == g)) for row, g in zip(given, grades, strict=True)
-             for k, p in enumerate(row)]  # fmt: skip
-    total = 0.0
-    for index in range(15):
-        inside = [(p, y) for p, y in pairs if min(int(p * 15), 14) == index]
-        if inside:
-            mean, share = np.mean(inside, axis=0)
-            total += len(inside) * abs(mean - share)
-    return total / len(pairs)
-
-
-@given(st.integers(1, 40), st.integers(0, 999))
-@settings(deadline=None)
-def test_calibration_error_is_its_definition(rows: int, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    given_rows, grades = rng.dirichlet([1, 0.5, 0.5], rows), rng.integers(0, 3, rows)
-    expected = slow_calibration_error(given_rows, grades)
-    assert calibration_error(given_rows, grades) == pytest.approx(expected, abs=1e-12)
-
-
-def test_calibration_error_of_known_answers() -> None:
-    grades = np.array([0, 1, 2, 0, 1, 2])
-    assert calibration_error(np.eye(3)[grades], grades) == 0
-    assert calibration_error(np.eye(3)[(grades + 1) % 3], grades) == pytest.approx(2 / 3)
-    assert calibration_error(np.full((6, 3), 1 / 3), grades) == pytest.approx(0)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from rsna_lumbar.runtime.command_line import common_options
-from rsna_lumbar.train.commands.shared import EXISTING_FILE
+from rsna_lumbar.train.commands.shared import EXISTING_FILE, FOLDER
+
+if TYPE_CHECKING:
+    from rsna_lumbar.train.diagnostics import Diagnostics
 
 
 @click.command()
@@ -16,7 +21,12 @@ from rsna_lumbar.train.commands.shared import EXISTING_FILE
     "--labels",
     type=EXISTING_FILE,
     required=True,
-    help="Table in train.csv's layout of exactly the studies of the submission.",
+    help="Table in train.csv's layout; the submission is of all its studies, or see --studies.",
+)
+@click.option(
+    "--studies",
+    type=EXISTING_FILE,
+    help="CSV with study_id, such as val_studies.csv of prepare: score these studies only.",
 )
 @click.option(
     "--prior-labels",
@@ -24,10 +34,44 @@ from rsna_lumbar.train.commands.shared import EXISTING_FILE
     help="Such a table of the training studies, to count the prior on.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print an object instead of a table.")
+@click.option(
+    "--figures",
+    type=FOLDER,
+    help="Draw reliability curves and confusion matrices as PNG files in this folder.",
+)
 @common_options
-def evaluate(submission: Path, labels: Path, prior_labels: Path | None, as_json: bool) -> None:
+def evaluate(
+    submission: Path,
+    labels: Path,
+    studies: Path | None,
+    prior_labels: Path | None,
+    as_json: bool,
+    figures: Path | None,
+) -> None:
     """Score SUBMISSION by the challenge's metric, beside the weighted class prior."""
     from rsna_lumbar.train import evaluate as evaluation
+    from rsna_lumbar.train import evaluation_report
+    from rsna_lumbar.train.submission import SubmissionError
 
-    result = evaluation.evaluate(submission, labels, prior_labels)
-    click.echo(evaluation.as_json(result) if as_json else evaluation.as_table(result))
+    try:
+        result = evaluation.evaluate(submission, labels, prior_labels, studies=studies)
+    except SubmissionError as error:
+        _refuse(error.bad_rows)
+    if figures:
+        _draw(result.diagnostics, figures)
+    text = evaluation_report.as_json if as_json else evaluation_report.as_table
+    click.echo(text(result))
+
+
+def _refuse(bad_rows: Iterable[object]) -> NoReturn:
+    """One line for each kind of fault, and exit code 1."""
+    for rows in bad_rows:
+        click.echo(f"Error: {rows}", err=True)
+    click.get_current_context().exit(1)
+
+
+def _draw(diagnostics: Diagnostics, folder: Path) -> None:
+    from rsna_lumbar.train.figures import draw_figures
+
+    paths = draw_figures(diagnostics, folder)
+    click.echo(f"Drawn: {', '.join(map(str, paths))}", err=True)
