@@ -158,14 +158,14 @@ def run(request: Request) -> int:
 def _write_results(
     request: Request, inventory: Inventory, scorer: Scorer, record: RunRecord
 ) -> None:
-    from rsna_lumbar.runtime.files import AtomicText
+    from rsna_lumbar.runtime.files import atomic_text
     from rsna_lumbar.runtime.outputs import evidence_lines, submission_header, submission_lines
     from rsna_lumbar.runtime.sets import default_workers
 
     with ExitStack() as stack:
-        submission = stack.enter_context(AtomicText(request.output))
-        evidence = stack.enter_context(AtomicText(request.evidence)) if request.evidence else None
-        manifest = stack.enter_context(AtomicText(_manifest_path(request.output)))
+        submission = stack.enter_context(atomic_text(request.output))
+        evidence = stack.enter_context(atomic_text(request.evidence)) if request.evidence else None
+        manifest = stack.enter_context(atomic_text(_manifest_path(request.output)))
         submission.write(submission_header())
         step = stack.enter_context(
             _Progress("scoring", "file", total=inventory.file_count, quiet=request.quiet)

@@ -4,53 +4,51 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
-from types import TracebackType
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 
-class AtomicText:
-    """A UTF-8 text file written aside in the same folder; a context manager.
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """A file written aside in the same folder.
 
     Leaving the context flushes to disk and renames over ``path``; leaving it by an exception
-    removes what was written and keeps the old file.
+    removes what was written and keeps the old file. What a killed process leaves aside is named
+    ``.<name>.<anything>``.
     """
+    try:
+        descriptor, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:  # name the file that was asked for, not the one aside
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(aside, 0o666 & ~_umask())
+        os.replace(aside, path)
+    finally:
+        Path(aside).unlink(missing_ok=True)
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
 
-    def __enter__(self) -> TextIO:
+@contextmanager
+def atomic_text(path: Path) -> Iterator[TextIO]:
+    """A UTF-8 text file with Unix line ends, written as :func:`atomic_file` does."""
+    with atomic_file(path) as raw:
+        stream = TextIOWrapper(raw, encoding="utf-8", newline="\n")
         try:
-            descriptor, self._aside = tempfile.mkstemp(
-                dir=self._path.parent, prefix=f".{self._path.name}."
-            )
-        except OSError as error:  # name the file that was asked for, not the one aside
-            raise OSError(error.errno, error.strerror, str(self._path)) from error
-        self._stream = os.fdopen(descriptor, "w", encoding="utf-8", newline="\n")
-        return self._stream
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        try:
-            if kind is None:
-                self._stream.flush()
-                os.fsync(self._stream.fileno())
-            self._stream.close()
-            if kind is None:
-                os.chmod(self._aside, 0o666 & ~_umask())
-                os.replace(self._aside, self._path)
+            yield stream
         finally:
-            Path(self._aside).unlink(missing_ok=True)
+            stream.detach()  # flushes, and leaves closing to atomic_file
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a text file as :class:`AtomicText` does."""
-    with AtomicText(path) as stream:
-        stream.write(text)
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Replace a file, text as UTF-8, as :func:`atomic_file` does."""
+    with atomic_file(path) as stream:
+        stream.write(content.encode() if isinstance(content, str) else content)
 
 
 def _umask() -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import re
 from bisect import insort
 from collections.abc import Iterator, Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rsna_lumbar.runtime.errors import DataError
+from rsna_lumbar.runtime.files import write_atomically
 from rsna_lumbar.runtime.labels import GRADES, GROUPS, condition_title, level_title
 from rsna_lumbar.train.split import PARTS
 
@@ -129,7 +129,7 @@ def write_contact_sheet(folder: Path, target: Path, *, seed: int, per_class: int
     sheet.title(_title(folder, names, rows, slices, seed))
     for index, row in enumerate(rows):
         sheet.row(index, row, folder)
-    _write(target, sheet.png())
+    write_atomically(target, sheet.png())
 
 
 def _class_names(path: Path) -> tuple[str, ...]:
@@ -328,15 +328,3 @@ def _open(folder: Path, candidate: Candidate) -> Image.Image:
     if grey.width != grey.height:
         raise DataError(f"{path} is not square; make the data set again")
     return grey
-
-
-def _write(target: Path, content: bytes) -> None:
-    aside = target.with_name(f".{target.name}.aside")
-    try:
-        with aside.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(aside, target)
-    finally:
-        aside.unlink(missing_ok=True)

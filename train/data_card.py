@@ -10,7 +10,8 @@ from typing import Any
 
 from rsna_lumbar.runtime.errors import DataError
 from rsna_lumbar.runtime.labels import Group
-from rsna_lumbar.train.prepare import CARD, PARTS
+from rsna_lumbar.train.prepare import CARD
+from rsna_lumbar.train.split import PARTS
 
 
 def read_card(folder: Path, group: Group) -> Mapping[str, Any]:

@@ -3,102 +3,147 @@
 from __future__ import annotations
 
 import json
-import math
-import shutil
-from collections.abc import Callable, Mapping
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from rsna_lumbar.runtime.bundle import sha256_of
 from rsna_lumbar.runtime.command_line import DISTRIBUTION
 from rsna_lumbar.runtime.files import write_atomically
 from rsna_lumbar.runtime.third_party import prepare_third_party
 from rsna_lumbar.runtime.versions import versions_of
-from rsna_lumbar.train.data_card import data_sha256
+from rsna_lumbar.train.curves import draw_curves
+from rsna_lumbar.train.resume import Identity, TrainingFiles, begin, clean, resumed_at
+from rsna_lumbar.train.side_by_side import mark_as_starter
 
-_COPIED = (
-    "group",
-    "size_px",
-    "preprocessing",
-    "prior",
-    "box_fraction",
-    "least_box_px",
-    "split",
-    "images",
-)
+_POLL_S = 0.5
+_OF_THE_DATA = ("group", "size_px", "preprocessing", "prior")  # what export asks for
+# Of ultralytics' settings: where things lie on this machine, and what it has no use for.
+_LEFT_OUT = frozenset({"data", "model", "name", "project", "resume", "save_dir"})
 
 
 @dataclass(frozen=True, slots=True)
 class DetectorJob:
     """What one training needs to know; it travels to another process."""
 
-    group: str
     data: Path  # folder of the group's data set
-    out: Path
+    files: TrainingFiles
     card: Mapping[str, Any]  # of the data set
-    options: Mapping[str, Any]  # as the card of the detector records them
+    identity: Identity
     settings: Mapping[str, Any]  # as ultralytics names them
     threads: int | None  # of this process; None leaves it to torch
+    trainer: str  # importable name of its class
 
 
 def train_detector(job: DetectorJob, report: Callable[[str, int], None]) -> None:
-    """Train, then write ``OUT/<group>.pt`` and the card.
+    """Train the epochs that are left, then write ``OUT/<group>.pt`` and the card.
 
     Args:
         job: what to train.
-        report: called with the group and the number of epochs done, after each.
+        report: called with the group and the number of epochs done, in rising order.
     """
     prepare_third_party("train")
     import torch
 
-    from rsna_lumbar.train.trainer import LumbarTrainer
-
     if job.threads is not None:
         torch.set_num_threads(job.threads)
+    done = begin(job.files, job.identity)
+    with _watched(job.files.run / "results.csv", lambda n: report(job.files.group, n)):
+        if done < job.settings["epochs"]:
+            _train(job, resume=done > 0)
+    _finish(job)
+
+
+def _train(job: DetectorJob, resume: bool) -> None:
     for stale in job.data.glob("labels/*.cache"):  # ultralytics trusts one where the sizes agree
-        stale.unlink()
+        stale.unlink(missing_ok=True)  # another training of the same data may be as quick
     overrides = {
         **job.settings,
-        "data": str(job.data / "data.yaml"),
+        "data": str(job.data.resolve() / "data.yaml"),
         "imgsz": job.card["size_px"],
-        "project": str(job.out.resolve()),
-        "name": job.group,
+        "save_dir": str(job.files.run.resolve()),
     }
-    trainer = LumbarTrainer(overrides=overrides)
-    trainer.add_callback("on_train_epoch_end", lambda it: report(job.group, it.epoch + 1))
-    trainer.train()  # type: ignore[no-untyped-call]
-    weights = job.out / job.group / "weights"
-    _save_weights(weights / "last.pt", job.out / f"{job.group}.pt")
-    shutil.rmtree(weights)
-    _write_card(job, trainer.metrics or {})
+    if resume:
+        overrides["resume"] = str(job.files.checkpoint.resolve())
+    mark_as_starter()
+    module, _, name = job.trainer.rpartition(".")
+    getattr(import_module(module), name)(overrides=overrides).train()
 
 
-def _write_card(job: DetectorJob, metrics: Mapping[str, float]) -> None:
+@contextmanager
+def _watched(table: Path, report: Callable[[int], None]) -> Iterator[None]:
+    """Report the rows of a table as they come: with several GPUs other processes write them."""
+    ended = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(table, report, ended), daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
+
+
+def _watch(table: Path, report: Callable[[int], None], ended: threading.Event) -> None:
+    reported, last = 0, False
+    while not last:
+        last = ended.wait(_POLL_S)
+        rows = table.read_bytes().count(b"\n") - 1 if table.exists() else 0
+        if rows > reported:
+            report(rows)
+            reported = rows
+
+
+def _finish(job: DetectorJob) -> None:
+    """Everything here is made again, alike, if it is interrupted before the card is written."""
+    import torch
+
+    from rsna_lumbar.train.trainer import METRICS
+
+    files = job.files
+    saved = torch.load(files.checkpoint, map_location="cpu", weights_only=False)
+    settings = {key: value for key, value in saved["train_args"].items() if key not in _LEFT_OUT}
+    measured = json.loads((files.run / METRICS).read_bytes())
+    _save_weights(saved, files.weights)
+    results = (files.run / "results.csv").read_text(encoding="utf-8")
+    write_atomically(files.folder / "results.csv", results)
+    draw_curves(files.folder / "results.csv", files.folder / "curves.png", title=files.group)
+    _write_card(job, measured, settings)
+    clean(files)
+
+
+def _write_card(job: DetectorJob, measured: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     fields = {
-        **{key: job.card[key] for key in _COPIED},
-        "settings": dict(job.options),
-        "validation": {
-            name: float(value) for name, value in metrics.items() if math.isfinite(value)
-        },
-        "data_sha256": data_sha256(job.data),
+        **{key: job.card[key] for key in _OF_THE_DATA},
+        "settings": dict(job.identity.settings),
+        "resumed_at": resumed_at(job.files),
+        **measured,
+        "weights_sha256": sha256_of(job.files.weights),
+        "data_sha256": job.identity.data_sha256,
+        "data": dict(job.card),
+        "ultralytics": dict(settings),
         "versions": versions_of((DISTRIBUTION, "torch", "ultralytics")),
     }
-    text = json.dumps(fields, indent=2, allow_nan=False) + "\n"
-    write_atomically(job.out / f"{job.group}.json", text)
+    write_atomically(job.files.card, json.dumps(fields, indent=2, allow_nan=False) + "\n")
 
 
-def _save_weights(source: Path, target: Path) -> None:
-    """Copy the weights without the paths, the date and the git state of this machine."""
+def _save_weights(saved: Mapping[str, Any], target: Path) -> None:
+    """Keep of a checkpoint the averaged weights, without paths, date and state of this machine."""
     import torch
-    from ultralytics import __version__
 
-    saved = torch.load(source, map_location="cpu", weights_only=False)
-    model = saved["model"]
-    model.yaml["yaml_file"] = Path(model.yaml["yaml_file"]).name
+    model = saved["ema"].half().requires_grad_(False)
+    model.yaml["yaml_file"] = Path(model.yaml.get("yaml_file", "")).name
     arguments = {"task": "detect", "imgsz": saved["train_args"]["imgsz"]}
     model.args = dict(arguments)
-    kept = {"model": model, "train_args": arguments, "epoch": -1, "version": __version__,
+    kept = {"model": model, "train_args": arguments, "epoch": -1, "version": saved["version"],
             "license": saved["license"]}  # fmt: skip
     aside = target.with_suffix(".pt.part")
-    torch.save(kept, aside)
+    with aside.open("wb") as stream:
+        torch.save(kept, stream)
+        stream.flush()
+        os.fsync(stream.fileno())
     aside.replace(target)

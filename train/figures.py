@@ -5,7 +5,6 @@ Drawn through matplotlib's objects, never through pyplot: no window, no state th
 
 from __future__ import annotations
 
-import os
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rsna_lumbar.runtime.errors import UsageError
+from rsna_lumbar.runtime.files import write_atomically
 from rsna_lumbar.runtime.labels import GRADE_TITLES, GROUPS, Group
 from rsna_lumbar.train.diagnostics import BINS, Diagnostics, GradeReport, GroupReport
 
@@ -42,7 +42,7 @@ def draw_figures(diagnostics: Diagnostics, folder: Path) -> tuple[Path, Path]:
     drawn = {name: _png(draw(diagnostics)) for name, draw in pictures.items()}
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in drawn.items():
-        _replace(folder / name, content)
+        write_atomically(folder / name, content)
     return folder / RELIABILITY, folder / CONFUSION
 
 
@@ -168,12 +168,3 @@ def _png(figure: Figure) -> bytes:
     FigureCanvasAgg(figure)
     figure.savefig(content, format="png")
     return content.getvalue()
-
-
-def _replace(path: Path, content: bytes) -> None:
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        aside.write_bytes(content)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)

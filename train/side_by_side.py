@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from functools import partial
@@ -15,6 +18,8 @@ from rsna_lumbar.runtime.processes import worker_pool
 T = TypeVar("T")
 Report = Callable[[str, int], None]
 Reports = SimpleQueue[tuple[str, int]]
+
+STARTER = "RSNA_LUMBAR_STARTER"  # environment: the process that started this one's ancestor
 
 _POLL_S = 0.2
 _reports: Reports | None = None  # of a worker process, set when it starts
@@ -67,3 +72,28 @@ def _pass_on(reports: Reports, running: Sequence[Future[None]], report: Report) 
         ended = not pending or any(future.exception() for future in done)
         while not reports.empty():
             report(*reports.get())
+
+
+def mark_as_starter() -> None:
+    """Have the processes that libraries start from here end with this one, if they are asked to."""
+    os.environ[STARTER] = str(os.getpid())
+
+
+def end_with_starter() -> None:
+    """End when the process marked as starter is gone; does nothing in itself or without one.
+
+    Workers of ours watch their parent. This is for processes that a library starts through a
+    launcher, which would outlive a kill of the one that wants their work.
+    """
+    starter = int(os.environ.get(STARTER, os.getpid()))
+    if starter != os.getpid() and os.name == "posix":  # elsewhere os.kill(.., 0) kills
+        threading.Thread(target=_end_with, args=(starter,), daemon=True).start()
+
+
+def _end_with(process: int) -> None:
+    while True:
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            os._exit(1)
+        time.sleep(_POLL_S)

@@ -1,4 +1,4 @@
-"""One short training: what it writes, and that flips stay off."""
+"""One short training: what it writes, and which settings it used."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import json
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from rsna_lumbar.runtime.bundle import sha256_of
 from rsna_lumbar.runtime.errors import DataError, UsageError
-from rsna_lumbar.runtime.labels import SPINAL, SUBARTICULAR
+from rsna_lumbar.runtime.labels import FORAMINAL, SPINAL, SUBARTICULAR, Group
 from rsna_lumbar.train.cli import main
 from rsna_lumbar.train.data_card import data_sha256, read_card
-from rsna_lumbar.train.fit import FitOptions, fit
+from rsna_lumbar.train.fit import FitOptions, fit, settings_of
 
 SIZE_PX = 64
 
@@ -42,8 +44,6 @@ def write_data(folder: Path, images: dict[str, int]) -> Path:
         "size_px": SIZE_PX,
         "preprocessing": {"low_percentile": 0.5, "high_percentile": 99.5, "pad_value": 114},
         "prior": [[0.6, 0.2, 0.2]] * 5,
-        "box_fraction": 20 / 384,
-        "least_box_px": 16.0,
         "split": {"seed": 0},
         "images": images,
     }
@@ -72,15 +72,16 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return root / "data", root / "out"
 
 
-def test_flips_are_off(trained: tuple[Path, Path]) -> None:
-    from ultralytics.utils import YAML
+def read_card_of(trained: tuple[Path, Path]) -> dict[str, Any]:
+    return dict(json.loads((trained[1] / "spinal.json").read_text()))
 
-    saved = YAML.load(trained[1] / "spinal" / "args.yaml")  # type: ignore[no-untyped-call]
-    assert saved["fliplr"] == 0.0
-    assert saved["flipud"] == 0.0
-    assert saved["mosaic"] == 0.0
-    assert saved["amp"] is False
-    assert saved["seed"] == 0
+
+def test_flips_are_off(trained: tuple[Path, Path]) -> None:
+    used = read_card_of(trained)["ultralytics"]
+    assert (used["fliplr"], used["flipud"], used["mosaic"]) == (0.0, 0.0, 0.0)
+    assert used["augmentations"] == []
+    assert used["amp"] is False
+    assert used["seed"] == 0
 
 
 def test_weights_load_and_take_one_channel(trained: tuple[Path, Path]) -> None:
@@ -108,19 +109,113 @@ def test_weights_say_nothing_of_this_machine(trained: tuple[Path, Path]) -> None
 
 def test_card_is_complete(trained: tuple[Path, Path]) -> None:
     data, out = trained
-    card = json.loads((out / "spinal.json").read_text())
+    card = read_card_of(trained)
     assert card["group"] == "spinal"
-    assert card["size_px"] == SIZE_PX
+    assert card["size_px"] == card["ultralytics"]["imgsz"] == SIZE_PX
     assert card["preprocessing"]["pad_value"] == 114
     assert np.array(card["prior"]).shape == (5, 3)
+    assert card["data"] == json.loads((data / "spinal" / "card.json").read_text())
     assert card["settings"]["epochs"] == 1
+    assert card["resumed_at"] == []
     assert card["data_sha256"] == data_sha256(data / "spinal")
+    assert card["weights_sha256"] == sha256_of(out / "spinal.pt")
     assert {"torch", "ultralytics", "python"} <= set(card["versions"])
+    assert str(data.parent) not in json.dumps(card)
+
+
+def test_metrics_are_there_by_class(trained: tuple[Path, Path]) -> None:
+    card = read_card_of(trained)
+    assert {"metrics/mAP50(B)", "val/cls_loss"} <= set(card["validation"])
+    assert tuple(card["classes"]) == SPINAL.classes
+    shown = {name for name, values in card["classes"].items() if values["boxes"]}
+    assert shown == {"spinal_canal_stenosis_l1_l2_normal_mild",
+                     "spinal_canal_stenosis_l2_l3_normal_mild"}  # fmt: skip
+    for name, values in card["classes"].items():
+        measured = [values[key] for key in ("precision", "recall", "map50", "map50_95")]
+        assert all((value is not None) == (name in shown) for value in measured)
+
+
+def test_metrics_by_class_are_those_of_the_class() -> None:
+    """Two boxes of class 1: one found, one not; class 0 has none; class 2 is never found."""
+    from ultralytics.utils.metrics import DetMetrics
+
+    from rsna_lumbar.train.trainer import metrics_by_class
+
+    measured = DetMetrics({0: "a", 1: "b", 2: "c"})
+    measured.update_stats(  # type: ignore[no-untyped-call]
+        {
+            "tp": np.ones((1, 10), bool),
+            "conf": np.array([0.9]),
+            "pred_cls": np.array([1.0]),
+            "target_cls": np.array([1.0, 1.0, 2.0]),
+            "target_img": np.array([1.0, 2.0]),
+            "im_name": "x",
+        }
+    )
+    measured.process()
+    found = metrics_by_class(measured)
+    assert found["a"] == {"boxes": 0, **dict.fromkeys(("precision", "recall", "map50", "map50_95"))}
+    assert found["b"]["boxes"] == 2
+    assert found["b"]["recall"] == pytest.approx(0.5, abs=0.01)
+    assert found["b"]["map50"] == pytest.approx(0.5, abs=0.01)  # precision 1 up to recall 0.5
+    assert found["c"] == {"boxes": 1, "precision": 0, "recall": 0, "map50": 0, "map50_95": 0}
+
+
+def test_the_same_seed_gives_the_same_weights(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    options = FitOptions(model="demo", epochs=1, batch_size=3, device="cpu")
+    fit(trained[0], [SPINAL], tmp_path / "again", options)
+    again = json.loads((tmp_path / "again" / "spinal.json").read_text())
+    assert again == read_card_of(trained)
 
 
 def test_nothing_else_is_left(trained: tuple[Path, Path]) -> None:
     files = sorted(p.relative_to(trained[1]).as_posix() for p in trained[1].rglob("*"))
-    assert files == ["spinal", "spinal.json", "spinal.pt", "spinal/args.yaml", "spinal/results.csv"]
+    assert files == [
+        "spinal",
+        "spinal.json",
+        "spinal.pt",
+        "spinal/curves.png",
+        "spinal/results.csv",
+    ]
+
+
+def test_the_command_says_what_is_finished(
+    trained: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--group", "spinal", "--model", "demo", "--epochs", "1", "--device", "cpu"]
+    with pytest.raises(SystemExit) as stopped:
+        main(["fit", *map(str, trained), *words, "--batch-size", "3"])
+    assert stopped.value.code == 0
+    shown = capsys.readouterr()
+    assert shown.out == f"{trained[1] / 'spinal.pt'}\n"
+    assert "spinal: finished already" in shown.err
+    with pytest.raises(SystemExit) as stopped:
+        main(["fit", *map(str, trained), *words, "--batch-size", "4"])
+    assert stopped.value.code == 2
+    assert "batch_size 3, not 4" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "epochs", "mosaic", "closed"),
+    [("light", 50, 0.0, 0), ("method", 50, 1.0, 10), ("method", 9, 1.0, 4), ("method", 1, 1.0, 0)],
+)
+def test_mosaics_end_before_the_training(
+    name: str, epochs: int, mosaic: float, closed: int
+) -> None:
+    options = FitOptions(model="demo", augmentation=name, epochs=epochs)
+    settings = settings_of(SPINAL, options, "cpu")
+    assert (settings["mosaic"], settings["close_mosaic"]) == (mosaic, closed)
+
+
+def test_an_unknown_augmentation_is_refused() -> None:
+    with pytest.raises(UsageError, match="light, method"):
+        settings_of(SPINAL, FitOptions(model="demo", augmentation="strong"), "cpu")
+
+
+@pytest.mark.parametrize(("group", "share"), [(SPINAL, 0), (FORAMINAL, 0), (SUBARTICULAR, 0.5)])
+def test_only_axial_slices_are_flipped_on_request(group: Group, share: float) -> None:
+    settings = settings_of(group, FitOptions(model="demo", axial_flip=0.5), "cpu")
+    assert (settings["fliplr"], settings["flipud"]) == (share, 0.0)
 
 
 def test_the_hash_sees_a_changed_label(tmp_path: Path) -> None:

@@ -59,6 +59,30 @@ def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     assert not any(map(is_alive, workers))
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_processes_of_a_library_end_with_the_one_that_started_them() -> None:
+    """As with several GPUs: starter -> launcher -> worker; the starter is killed."""
+    worker = (
+        "import os, time; from rsna_lumbar.train.side_by_side import end_with_starter;"
+        "end_with_starter(); print(os.getpid(), flush=True); time.sleep(60)"
+    )
+    launcher = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {worker!r}])"
+    starter = (
+        "import subprocess, sys; from rsna_lumbar.train.side_by_side import mark_as_starter;"
+        f"mark_as_starter(); subprocess.run([sys.executable, '-c', {launcher!r}])"
+    )
+    process = subprocess.Popen([sys.executable, "-c", starter], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    number = int(process.stdout.readline())
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    deadline = time.monotonic() + 10
+    while is_alive(number) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not is_alive(number)
+
+
 def is_alive(process: int) -> bool:
     try:
         os.kill(process, 0)

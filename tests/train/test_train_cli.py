@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from challenge import write_root
 
 from rsna_lumbar.runtime.labels import GROUPS, condition_title
 from rsna_lumbar.train.cli import main
 from rsna_lumbar.train.phantom import QUIRKS, PhantomOptions, make_phantom
 
 SMALL = PhantomOptions(
-    studies=4, seed=3, matrix_px=64, slices_sagittal=9, slices_axial=12, quirks=frozenset(QUIRKS)
+    studies=5, seed=3, matrix_px=64, slices_sagittal=9, slices_axial=12, quirks=frozenset(QUIRKS)
 )
 
 
@@ -34,7 +35,7 @@ def test_every_point_of_a_quirky_phantom_is_used_or_named(
     labels = pd.read_csv(root / "train.csv")
     for group in GROUPS:
         card = json.loads((out / group.name / "card.json").read_text())
-        boxes = sum(sum(parts.values()) for parts in card["boxes"].values())
+        boxes = sum(counts["train"] + counts["val"] for counts in card["classes"].values())
         without_point = card["left_out"].pop("label_without_point", 0)
         titles = [condition_title(condition) for condition in group.conditions]
         of_group = points[points["condition"].isin(titles)]
@@ -43,11 +44,44 @@ def test_every_point_of_a_quirky_phantom_is_used_or_named(
         assert boxes + sum(card["left_out"].values()) == len(of_group)
         misplaced = sum(n for r, n in card["left_out"].items() if r != "point_without_label")
         assert boxes + misplaced + without_point == graded
-        assert f"{group.name:13} train" in shown
+        assert f"\n{group.name} " in f"\n{shown}"
         pictures = list((out / group.name).glob("images/*/*.png"))
         texts = list((out / group.name).glob("labels/*/*.txt"))
         assert len(pictures) == len(texts) == sum(card["images"].values())
         assert sum(len(path.read_text().splitlines()) for path in texts) == boxes
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--box", "spinal"), "--box takes GROUP=SIZE"),
+        (("--box", "hip=20px"), "--box takes GROUP=SIZE"),
+        (("--box", "spinal=20cm"), "no size of a box"),
+        (("--fold", "5"), "no fold 5 of 5"),
+        (("--window", "90", "10"), "percentile"),
+    ],
+)
+def test_prepare_refuses_in_one_line(
+    tmp_path: Path, options: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("prepare", tmp_path, tmp_path / "out", *options) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_prepare_goes_by_what_it_was_asked(tmp_path: Path) -> None:
+    root, out = write_root(tmp_path / "root"), tmp_path / "out"
+    options = ("--folds", 2, "--fold", 1, "--labels", "mask-non-severe", "--none-severe", "drop",
+               "--box", "spinal=20px", "--box", "foraminal=1/4")  # fmt: skip
+    assert run("prepare", root, out, "--image-size", 64, *options) == 0
+    cards = [json.loads((out / group.name / "card.json").read_text()) for group in GROUPS]
+    assert [(card["box"]["value"], card["box"]["unit"]) for card in cards] == [
+        (20, "px"), (0.25, "share"), (20 / 384, "share"),
+    ]  # fmt: skip
+    assert cards[0]["labels"] == {"name": "mask-non-severe", "none_severe": "drop"}
+    assert cards[0]["split"]["folds"] == 2 and cards[0]["split"]["fold"] == 1
+    assert cards[0]["images"]["train"] + cards[0]["images"]["val"] == 1  # the one severe study
 
 
 def test_phantom_writes_what_prepare_reads(tmp_path: Path) -> None:

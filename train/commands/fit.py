@@ -37,7 +37,20 @@ if TYPE_CHECKING:
 @click.option(
     "--learning-rate", type=click.FloatRange(0, min_open=True), default=0.002, show_default=True
 )
-@click.option("--mosaic", type=click.FloatRange(0, 1), default=0.0, show_default=True)
+@click.option(
+    "--augmentation",
+    type=click.Choice(["light", "method"]),
+    default="light",
+    show_default=True,
+    help="light: shift and scale a little; method: more of both, and mosaics.",
+)
+@click.option(
+    "--axial-flip",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="Share of axial slices mirrored, with left and right exchanged; sagittal ones never are.",
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, 0, or 0,1.")
 @click.option(
@@ -68,14 +81,18 @@ def fit(
     epochs: int,
     batch_size: int,
     learning_rate: float,
-    mosaic: float,
+    augmentation: str,
+    axial_flip: float,
     seed: int,
     device: str,
     workers: int,
     jobs: int | None,
     threads: int,
 ) -> None:
-    """Train detectors on DATA (from prepare) and write weights and cards to OUT."""
+    """Train detectors on DATA (from prepare) and write weights and cards to OUT.
+
+    The same call again resumes what was interrupted and leaves alone what is finished.
+    """
     from rsna_lumbar.train.fit import FitOptions
     from rsna_lumbar.train.fit import fit as fit_groups
 
@@ -85,7 +102,8 @@ def fit(
         epochs=epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,
-        mosaic=mosaic,
+        augmentation=augmentation,
+        axial_flip=axial_flip,
         seed=seed,
         device=device,
         workers=workers,
@@ -93,11 +111,15 @@ def fit(
         threads=threads,
     )
     with progress_bar("fit", epochs * len(chosen)) as bar:
-        fit_groups(data, chosen, out, options, progress=partial(_epoch_done, bar))
-    for group in chosen:
-        click.echo(out / f"{group.name}.pt")
+        fitted = fit_groups(data, chosen, out, options, progress=partial(_show, bar, {}))
+    for one in fitted:
+        if one.already:
+            click.echo(f"{one.files.group}: finished already", err=True)
+        click.echo(one.files.weights)
 
 
-def _epoch_done(bar: tqdm[Any], group: str, epochs: int) -> None:
+def _show(bar: tqdm[Any], done: dict[str, int], group: str, epochs: int) -> None:
+    """A resumed training begins with the epochs that it had."""
     bar.set_postfix_str(f"{group} {epochs}", refresh=False)
-    bar.update()
+    bar.update(epochs - done.get(group, 0))
+    done[group] = epochs

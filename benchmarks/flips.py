@@ -1,0 +1,137 @@
+"""What flips do to sides: the subarticular detector without them, side-safe, and naive.
+
+    python -m rsna_lumbar.benchmarks.flips PREPARED WEIGHTS HELDOUT WORK
+
+WEIGHTS holds the three detectors of ``rsna-train fit PREPARED WEIGHTS``, trained without flips.
+Two more subarticular detectors are trained with the same options into WORK, with half of the
+slices mirrored: once with left and right classes exchanged (``--axial-flip 0.5``), once without,
+as ultralytics' own flip does it. Each scores the studies of HELDOUT.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from rsna_lumbar.benchmarks.machine import describe_machine, versions
+from rsna_lumbar.runtime.labels import GRADE_WEIGHTS, LEVELS, SUBARTICULAR
+
+if TYPE_CHECKING:
+    from rsna_lumbar.train.fit import FitOptions
+
+SHARE = 0.5
+NAIVE = "rsna_lumbar.benchmarks.naive_flips.NaiveTrainer"
+TRAINER = "rsna_lumbar.train.trainer.LumbarTrainer"
+PATH = click.Path(path_type=Path, file_okay=False, exists=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """How one detector does on one side's rows."""
+
+    accuracy: float  # of the likeliest grade
+    apart: float  # the same, where the two sides of a level have different grades
+    loss: float  # weighted log loss
+
+
+@click.command()
+@click.argument("prepared", type=PATH)
+@click.argument("weights", type=PATH)
+@click.argument("heldout", type=PATH)
+@click.argument("work", type=click.Path(path_type=Path, file_okay=False))
+def cli(prepared: Path, weights: Path, heldout: Path, work: Path) -> None:
+    """Train, export and score the three, and print accuracy by side."""
+    flipped = {"side-safe": TRAINER, "naive": NAIVE}
+    for name, trainer in flipped.items():
+        _fit(prepared, work / name, _options(weights), trainer)
+    detectors = {"off": weights, **{name: work / name for name in flipped}}
+    lines = [f"{'flips':10} {'side':5} {'accuracy':>9} {'where apart':>12} {'loss':>7}"]
+    for name, folder in detectors.items():
+        bundle = _export(work / f"bundle-{name}", weights, folder)
+        for side, found in _sides(bundle, heldout).items():
+            lines.append(
+                f"{name:10} {side:5} {found.accuracy:9.3f} {found.apart:12.3f} {found.loss:7.4f}"
+            )
+    click.echo("\n".join([*lines, _footer(weights, heldout), describe_machine(), versions()]))
+
+
+def _options(weights: Path) -> FitOptions:
+    """Those of the detector without flips, but for the flips."""
+    from rsna_lumbar.train.fit import FitOptions
+
+    settings = json.loads((weights / "subarticular.json").read_bytes())["settings"]
+    known = {field.name for field in fields(FitOptions)}
+    same = {name: value for name, value in settings.items() if name in known}
+    return FitOptions(**{**same, "axial_flip": SHARE})
+
+
+def _fit(prepared: Path, out: Path, options: FitOptions, trainer: str) -> None:
+    from rsna_lumbar.train.fit import fit
+
+    fit(prepared, [SUBARTICULAR], out, options, trainer=trainer)
+
+
+def _export(bundle: Path, weights: Path, subarticular: Path) -> Path:
+    if not bundle.exists():
+        words = [
+            *(bundle, "--spinal", weights / "spinal.pt", "--foraminal", weights / "foraminal.pt"),
+            *("--subarticular", subarticular / "subarticular.pt"),
+        ]
+        command = [sys.executable, "-c", "from rsna_lumbar.export.cli import main; main()"]
+        subprocess.run([*command, *map(str, words)], check=True, stdout=subprocess.DEVNULL)
+    return bundle
+
+
+def _sides(bundle: Path, heldout: Path) -> dict[str, Side]:
+    """Every study by a calibration that did not see it, so that no grade is favoured."""
+    from rsna_lumbar.train.calibrate import all_studies, collect_peaks
+    from rsna_lumbar.train.calibration import crossvalidated_probabilities, study_folds
+
+    table = collect_peaks(bundle, heldout, all_studies(heldout).studies, workers=0)
+    group = next(one for one in table.groups if one.group is SUBARTICULAR)
+    fold_of = study_folds(group.grades)
+    given = crossvalidated_probabilities(group.peaks, group.grades, "metric", fold_of)
+    sides = np.split(given, 2, axis=1), np.split(group.grades, 2, axis=1)  # (N, 5, 3), (N, 5)
+    apart = sides[1][0] != sides[1][1]
+    return {
+        condition.partition("_")[0]: _side(probability, grade, apart)
+        for condition, probability, grade in zip(SUBARTICULAR.conditions, *sides, strict=True)
+    }
+
+
+def _side(
+    probability: NDArray[np.float64], grade: NDArray[np.int64], apart: NDArray[np.bool_]
+) -> Side:
+    if grade.shape[1] != len(LEVELS) or (grade < 0).any():
+        raise click.ClickException("every level of every held-out study must have a label")
+    right = probability.argmax(axis=2) == grade
+    weights = np.array(GRADE_WEIGHTS)[grade]
+    likelihood = np.take_along_axis(probability, grade[..., None], axis=2)[..., 0]
+    return Side(
+        accuracy=float(right.mean()),
+        apart=float(right[apart].mean()),
+        loss=float(np.sum(weights * -np.log(likelihood)) / np.sum(weights)),
+    )
+
+
+def _footer(weights: Path, heldout: Path) -> str:
+    card: dict[str, Any] = json.loads((weights / "subarticular.json").read_bytes())
+    studies = len((heldout / "train.csv").read_text().splitlines()) - 1
+    settings = card["settings"]
+    return (
+        f"{studies} held-out phantom studies, calibrated, cross-validated by study; "
+        f"{card['size_px']} px, model {settings['model']}, {settings['epochs']} epochs, "
+        f"seed {settings['seed']}"
+    )
+
+
+if __name__ == "__main__":
+    cli()

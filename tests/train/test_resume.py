@@ -1,0 +1,229 @@
+"""A training killed anywhere goes on; a finished one, or another one, is not touched."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rsna_lumbar.runtime.errors import DataError, UsageError
+from rsna_lumbar.runtime.labels import SPINAL
+from rsna_lumbar.train.fit import FitOptions, fit
+from rsna_lumbar.train.resume import Identity, TrainingFiles, begin, clean, is_finished
+
+SIZE_PX = 64
+OPTIONS = FitOptions(model="demo", epochs=3, batch_size=3, device="cpu")
+IDENTITY = Identity({"epochs": 3, "workers": 8}, "ab")
+
+# Trains once per moment, each time in a process that is killed there: where the named function is
+# called for the nth time. They are forked, for importing torch takes longer than the training.
+PROGRAM = """
+import importlib, json, os, signal, sys
+from pathlib import Path
+from rsna_lumbar.runtime.labels import SPINAL
+from rsna_lumbar.runtime.third_party import prepare_third_party
+from rsna_lumbar.train.fit import FitOptions, fit
+
+data, out, moments = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
+prepare_third_party("train")
+import torch
+import rsna_lumbar.train.trainer
+run = out / "spinal" / "run"
+
+def train_until(module, name, calls):
+    owner = importlib.import_module(module)
+    wrapped, left = getattr(owner, name), calls
+
+    def killed(*values, **named):
+        nonlocal left
+        left -= 1
+        if not left:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return wrapped(*values, **named)
+
+    setattr(owner, name, killed)
+    fit(data, [SPINAL], out, FitOptions(model="demo", epochs=3, batch_size=3, device="cpu"))
+
+for module, name, calls in moments:
+    process = os.fork()
+    if not process:
+        train_until(module, name, calls)
+        os._exit(1)  # not killed
+    _, status = os.waitpid(process, 0)
+    table, checkpoint, epochs = run / "results.csv", run / "weights" / "last.pt", 0
+    if checkpoint.exists():
+        epochs = torch.load(checkpoint, weights_only=False)["epoch"] + 1
+    rows = len(table.read_text().splitlines()) - 1 if table.exists() else 0
+    print(json.dumps([-os.waitstatus_to_exitcode(status), rows, epochs]), flush=True)
+"""
+MOMENTS = (
+    # (module, function, call at which it is killed, epochs in the table, epochs to resume from)
+    ("rsna_lumbar.train.trainer", "_flush", 1, 1, 0),  # first checkpoint only aside
+    ("rsna_lumbar.train.trainer", "_flush", 2, 2, 1),  # second checkpoint only aside
+    ("rsna_lumbar.train.detector", "draw_curves", 1, 3, 3),  # all trained, weights written
+    ("rsna_lumbar.train.detector", "clean", 1, 3, 3),  # and the card
+)
+
+
+def write_data(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 6), ("val", 2)):
+        (folder / "images" / part).mkdir(parents=True)
+        (folder / "labels" / part).mkdir(parents=True)
+        for index in range(count):
+            picture = rng.integers(0, 60, (SIZE_PX, SIZE_PX), np.uint8)
+            picture[24:40, 24:40] = 250
+            Image.fromarray(picture).save(folder / "images" / part / f"{index}.png")
+            (folder / "labels" / part / f"{index}.txt").write_text("0 0.5 0.5 0.25 0.25\n")
+    names = "".join(f"  {index}: {name}\n" for index, name in enumerate(SPINAL.classes))
+    (folder / "data.yaml").write_text(
+        f"train: images/train\nval: images/val\nchannels: 1\nnames:\n{names}"
+    )
+    card = {
+        "group": "spinal",
+        "size_px": SIZE_PX,
+        "preprocessing": {"low_percentile": 0.5, "high_percentile": 99.5, "pad_value": 114},
+        "prior": [[0.6, 0.2, 0.2]] * 5,
+        "images": {"train": 6, "val": 2},
+    }
+    (folder / "card.json").write_text(json.dumps(card))
+
+
+def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
+    return {
+        path.relative_to(folder).as_posix(): (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, list[list[int]]]:
+    """(data, out, states after each kill) of one training, killed at every moment in turn."""
+    root = tmp_path_factory.mktemp("killed")
+    write_data(root / "data" / "spinal")
+    (root / "program.py").write_text(PROGRAM)
+    moments = json.dumps([moment[:3] for moment in MOMENTS])
+    words = [sys.executable, root / "program.py", root / "data", root / "out", moments]
+    ended = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    return root / "data", root / "out", [json.loads(line) for line in ended.stdout.splitlines()]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_a_training_killed_anywhere_goes_on(
+    killed: tuple[Path, Path, list[list[int]]],
+) -> None:
+    data, out, states = killed
+    assert states == [[signal.SIGKILL, *moment[3:]] for moment in MOMENTS]
+    (fitted,) = fit(data, [SPINAL], out, OPTIONS)
+    assert fitted.already  # the last kill came after the card
+    names = {"spinal.json", "spinal.pt", "spinal/curves.png", "spinal/results.csv"}
+    assert set(contents(out)) == names
+    card = json.loads((out / "spinal.json").read_text())
+    assert card["resumed_at"] == [1, 3]
+    rows = (out / "spinal" / "results.csv").read_text().splitlines()
+    assert [row.partition(",")[0] for row in rows] == ["epoch", "1", "2", "3"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_a_finished_training_is_left_alone(
+    killed: tuple[Path, Path, list[list[int]]],
+) -> None:
+    data, out, _ = killed
+    fit(data, [SPINAL], out, OPTIONS)
+    before = contents(out)
+    (fitted,) = fit(data, [SPINAL], out, replace(OPTIONS, workers=2, threads=2))
+    assert fitted.already
+    assert contents(out) == before
+    with pytest.raises(UsageError, match="seed 0, not 1"):
+        fit(data, [SPINAL], out, replace(OPTIONS, seed=1))
+    assert contents(out) == before
+
+
+def make_started(out: Path, identity: Identity = IDENTITY) -> TrainingFiles:
+    files = TrainingFiles(out, "spinal")
+    assert not is_finished(files, identity)
+    assert begin(files, identity) == 0
+    return files
+
+
+def make_finished(out: Path) -> TrainingFiles:
+    from rsna_lumbar.runtime.bundle import sha256_of
+
+    files = make_started(out)
+    files.weights.write_bytes(b"weights")
+    card: dict[str, Any] = {
+        "settings": dict(IDENTITY.settings),
+        "data_sha256": IDENTITY.data_sha256,
+        "weights_sha256": sha256_of(files.weights),
+    }
+    files.card.write_text(json.dumps(card))
+    return files
+
+
+@pytest.mark.parametrize("make", [make_started, make_finished])
+def test_another_training_is_not_overwritten(tmp_path: Path, make: Any) -> None:
+    files = make(tmp_path)
+    with pytest.raises(UsageError, match=r"\(epochs 3, not 4\); name another folder, or remove"):
+        is_finished(files, replace(IDENTITY, settings={"epochs": 4, "workers": 8}))
+    with pytest.raises(UsageError, match="other data"):
+        is_finished(files, replace(IDENTITY, data_sha256="cd"))
+    elsewhere = replace(IDENTITY, settings={"epochs": 3, "workers": 1})
+    assert is_finished(files, elsewhere) is (make is make_finished)
+
+
+def test_weights_that_changed_are_told(tmp_path: Path) -> None:
+    files = make_finished(tmp_path)
+    files.weights.write_bytes(b"other")
+    with pytest.raises(DataError, match=r"not what spinal\.json describes"):
+        is_finished(files, IDENTITY)
+    files.weights.unlink()
+    with pytest.raises(DataError, match=r"not what spinal\.json describes"):
+        is_finished(files, IDENTITY)
+
+
+@pytest.mark.parametrize("name", ["spinal.pt", "spinal/results.csv"])
+def test_files_of_something_else_are_not_overwritten(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(UsageError, match=r"no job\.json"):
+        is_finished(TrainingFiles(tmp_path, "spinal"), IDENTITY)
+
+
+def test_a_training_without_a_checkpoint_begins_again(tmp_path: Path) -> None:
+    files = make_started(tmp_path)
+    files.checkpoint.parent.mkdir(parents=True)
+    files.checkpoint.with_suffix(".part").write_bytes(b"half of the first")
+    assert not is_finished(files, IDENTITY)
+    assert begin(files, IDENTITY) == 0
+    assert set(contents(tmp_path)) == {"spinal/job.json"}
+
+
+def test_what_a_kill_left_of_the_first_file_does_not_matter(tmp_path: Path) -> None:
+    (tmp_path / "spinal").mkdir()
+    (tmp_path / "spinal" / ".job.json.x1").write_text("{")
+    assert not is_finished(TrainingFiles(tmp_path, "spinal"), IDENTITY)
+
+
+def test_a_damaged_card_is_told(tmp_path: Path) -> None:
+    files = make_finished(tmp_path)
+    files.card.write_text("{")
+    with pytest.raises(DataError, match=r"spinal\.json is damaged"):
+        is_finished(files, IDENTITY)
+
+
+def test_what_a_kill_left_half_written_goes_at_the_end(tmp_path: Path) -> None:
+    files = make_finished(tmp_path)
+    for name in (".spinal.json.x1", "spinal/.results.csv.x2", ".foraminal.json.x3"):
+        (tmp_path / name).write_text("{")
+    clean(files)
+    assert set(contents(tmp_path)) == {"spinal.pt", "spinal.json", ".foraminal.json.x3"}
