@@ -316,11 +316,12 @@ def _cross(tile: Image.Image, edges: Edges, colour: Colour) -> None:
 
 
 def _open(folder: Path, candidate: Candidate) -> Image.Image:
-    from PIL import Image
+    # Not Image.open: ultralytics replaces that by one that looks for more formats to install.
+    from PIL.PngImagePlugin import PngImageFile
 
     path = folder / "images" / candidate.part / f"{candidate.name}.png"
     try:
-        with Image.open(path) as image:
+        with PngImageFile(path) as image:
             image.load()
             grey = image.convert("L")
     except (OSError, SyntaxError) as error:  # Pillow's word for a broken PNG
