@@ -11,18 +11,16 @@ as ultralytics' own flip does it. Each scores the studies of HELDOUT.
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 import numpy as np
 from numpy.typing import NDArray
 
-from rsna_lumbar.benchmarks.machine import describe_machine, versions
-from rsna_lumbar.runtime.labels import GRADE_WEIGHTS, LEVELS, SUBARTICULAR
+from rsna_lumbar.benchmarks.experiment import export_bundle, footer, peaks_of, settings_of
+from rsna_lumbar.runtime.labels import GRADE_WEIGHTS, GROUPS, LEVELS, SUBARTICULAR
 
 if TYPE_CHECKING:
     from rsna_lumbar.train.fit import FitOptions
@@ -55,12 +53,19 @@ def cli(prepared: Path, weights: Path, heldout: Path, work: Path) -> None:
     detectors = {"off": weights, **{name: work / name for name in flipped}}
     lines = [f"{'flips':10} {'side':5} {'accuracy':>9} {'where apart':>12} {'loss':>7}"]
     for name, folder in detectors.items():
-        bundle = _export(work / f"bundle-{name}", weights, folder)
+        of_group = {group.name: weights for group in GROUPS} | {SUBARTICULAR.name: folder}
+        bundle = export_bundle(work / f"bundle-{name}", of_group)
         for side, found in _sides(bundle, heldout).items():
             lines.append(
                 f"{name:10} {side:5} {found.accuracy:9.3f} {found.apart:12.3f} {found.loss:7.4f}"
             )
-    click.echo("\n".join([*lines, _footer(weights, heldout), describe_machine(), versions()]))
+    lines += [
+        "held-out phantom studies, calibrated, cross-validated by study; accuracy of the likeliest "
+        "grade, of all levels and of those whose sides differ; loss weighted 1/2/4",
+        settings_of(weights, SUBARTICULAR.name),
+        footer(),
+    ]
+    click.echo("\n".join(lines))
 
 
 def _options(weights: Path) -> FitOptions:
@@ -79,23 +84,12 @@ def _fit(prepared: Path, out: Path, options: FitOptions, trainer: str) -> None:
     fit(prepared, [SUBARTICULAR], out, options, trainer=trainer)
 
 
-def _export(bundle: Path, weights: Path, subarticular: Path) -> Path:
-    if not bundle.exists():
-        words = [
-            *(bundle, "--spinal", weights / "spinal.pt", "--foraminal", weights / "foraminal.pt"),
-            *("--subarticular", subarticular / "subarticular.pt"),
-        ]
-        command = [sys.executable, "-c", "from rsna_lumbar.export.cli import main; main()"]
-        subprocess.run([*command, *map(str, words)], check=True, stdout=subprocess.DEVNULL)
-    return bundle
-
-
 def _sides(bundle: Path, heldout: Path) -> dict[str, Side]:
     """Every study by a calibration that did not see it, so that no grade is favoured."""
-    from rsna_lumbar.train.calibrate import all_studies, collect_peaks
+    from rsna_lumbar.train.calibrate import all_studies
     from rsna_lumbar.train.calibration import crossvalidated_probabilities, study_folds
 
-    table = collect_peaks(bundle, heldout, all_studies(heldout).studies, workers=0)
+    table = peaks_of(bundle, heldout, all_studies(heldout))
     group = next(one for one in table.groups if one.group is SUBARTICULAR)
     fold_of = study_folds(group.grades)
     given = crossvalidated_probabilities(group.peaks, group.grades, "metric", fold_of)
@@ -119,17 +113,6 @@ def _side(
         accuracy=float(right.mean()),
         apart=float(right[apart].mean()),
         loss=float(np.sum(weights * -np.log(likelihood)) / np.sum(weights)),
-    )
-
-
-def _footer(weights: Path, heldout: Path) -> str:
-    card: dict[str, Any] = json.loads((weights / "subarticular.json").read_bytes())
-    studies = len((heldout / "train.csv").read_text().splitlines()) - 1
-    settings = card["settings"]
-    return (
-        f"{studies} held-out phantom studies, calibrated, cross-validated by study; "
-        f"{card['size_px']} px, model {settings['model']}, {settings['epochs']} epochs, "
-        f"seed {settings['seed']}"
     )
 
 

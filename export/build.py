@@ -37,7 +37,7 @@ from rsna_lumbar.runtime.cells import LARGEST_STRIDE
 from rsna_lumbar.runtime.demo import demo_studies
 from rsna_lumbar.runtime.discovery import find_studies
 from rsna_lumbar.runtime.errors import UsageError
-from rsna_lumbar.runtime.grading import Calibration
+from rsna_lumbar.runtime.grading import Calibration, Combination
 from rsna_lumbar.runtime.labels import GROUPS, Group
 from rsna_lumbar.runtime.preprocess import Preprocessing
 from rsna_lumbar.runtime.sets import read_sets
@@ -67,6 +67,7 @@ def build_bundle(
     image_size_px: int | None,
     verify_data: Path | None,
     report: Report,
+    combination: Combination = "maximum",
 ) -> Bundle:
     """Export checkpoints into a bundle, or replace the bundle that is there.
 
@@ -76,6 +77,7 @@ def build_bundle(
         image_size_px: side of the slices; None takes it from the card or the checkpoint.
         verify_data: DICOM folder to verify with; None takes the phantom studies of the package.
         report: takes a line of progress.
+        combination: of the peaks of an ensemble's detectors.
 
     Raises:
         CheckpointError: a checkpoint or card cannot be used.
@@ -83,7 +85,9 @@ def build_bundle(
     """
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file; name a folder for the bundle")
-    sources = [_source(group, weights[group.name], image_size_px, report) for group in GROUPS]
+    sources = [
+        _source(group, weights[group.name], image_size_px, combination, report) for group in GROUPS
+    ]
     preprocessing = _agreed({one.preprocessing for one in sources}, "preprocessing")
     versions = versions_of(MADE_WITH)
     read, label = _verification_slices(verify_data)
@@ -103,7 +107,11 @@ def build_bundle(
 
 
 def _source(
-    group: Group, paths: Sequence[Path], image_size_px: int | None, report: Report
+    group: Group,
+    paths: Sequence[Path],
+    image_size_px: int | None,
+    combination: Combination,
+    report: Report,
 ) -> Source:
     checkpoints = [read_checkpoint(path, group) for path in paths]
     for one in checkpoints:
@@ -117,7 +125,7 @@ def _source(
         size_px=_agreed(sizes, f"image sizes of {group.name}"),
         calibration=Calibration(),
         prior=tuple((float(a), float(b), float(c)) for a, b, c in prior),
-        combination="maximum",
+        combination=combination,
         models=(),
     )
     preprocessing = _agreed({card.preprocessing for card in cards}, "preprocessing")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from rsna_lumbar.runtime.command_line import common_options, entry_point
 from rsna_lumbar.runtime.labels import GROUPS
+
+if TYPE_CHECKING:
+    from rsna_lumbar.runtime.grading import Combination
 
 INTACT, DAMAGED = 0, 1
 WEIGHTS = click.Path(dir_okay=False, path_type=Path)
@@ -30,6 +34,13 @@ WEIGHTS = click.Path(dir_okay=False, path_type=Path)
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="DICOM folder whose slices the graphs are verified on. Default: phantom studies.",
 )
+@click.option(
+    "--combination",
+    type=click.Choice(["maximum", "mean"]),
+    default="maximum",
+    show_default=True,
+    help="How the peaks of an ensemble's detectors become one.",
+)
 @click.option("--inspect", "inspecting", is_flag=True, help="Only show what BUNDLE holds.")
 @common_options
 def cli(
@@ -41,6 +52,7 @@ def cli(
     precision: str,
     image_size: int | None,
     verify_data: Path | None,
+    combination: Combination,
     inspecting: bool,
 ) -> int:
     """Export YOLOv8 checkpoints to BUNDLE, a folder that rsna-run scores with.
@@ -57,7 +69,7 @@ def cli(
     missing = [f"--{name}" for name, paths in weights.items() if not paths]
     if missing:
         raise click.UsageError(f"missing {', '.join(missing)}: a bundle needs all three groups")
-    return _build(bundle, weights, image_size, verify_data)
+    return _build(bundle, weights, image_size, verify_data, combination)
 
 
 def _inspect(folder: Path) -> int:
@@ -74,6 +86,7 @@ def _build(
     weights: dict[str, tuple[Path, ...]],
     image_size_px: int | None,
     verify_data: Path | None,
+    combination: Combination,
 ) -> int:
     from rsna_lumbar.runtime.third_party import prepare_third_party
 
@@ -86,6 +99,7 @@ def _build(
         image_size_px=image_size_px,
         verify_data=verify_data,
         report=lambda line: click.echo(line, err=True),
+        combination=combination,
     )
     for detector in bundle.detectors:
         for model in detector.models:

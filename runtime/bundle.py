@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from rsna_lumbar.runtime.cells import LARGEST_STRIDE
 from rsna_lumbar.runtime.errors import BundleError
 from rsna_lumbar.runtime.files import write_atomically
-from rsna_lumbar.runtime.grading import Calibration, Combination
+from rsna_lumbar.runtime.grading import COMBINATIONS, Calibration, Combination
 from rsna_lumbar.runtime.labels import GRADES, GROUP_BY_NAME, GROUPS, Group
 from rsna_lumbar.runtime.preprocess import Preprocessing
 
@@ -199,8 +199,8 @@ def _detector(group: Group, fields: Any) -> Detector:
         raise ValueError(f"the {group.name} classes are not in canonical order")
     calibration = _typed(fields, "calibration", dict)
     combination = _typed(fields, "combination", str)
-    if combination not in ("maximum", "mean"):
-        raise ValueError(f"combination {combination!r} is neither maximum nor mean")
+    if combination not in COMBINATIONS:
+        raise ValueError(f"combination {combination!r} is none of {', '.join(COMBINATIONS)}")
     models = tuple(_model(model) for model in _typed(fields, "models", list))
     if not models:
         raise ValueError(f"{group.name} has no model")
@@ -213,7 +213,7 @@ def _detector(group: Group, fields: Any) -> Detector:
             floor=_number(calibration, "floor"),
         ),
         prior=_prior(group, _typed(fields, "prior", list)),
-        combination=combination,  # type: ignore[arg-type]  # checked above
+        combination=combination,
         models=models,
     )
 

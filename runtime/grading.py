@@ -13,7 +13,7 @@ For T = 1, bias = 0 and peaks above the floor that is peak / sum of the three pe
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from rsna_lumbar.runtime.labels import GRADES
 
 FloatArray = NDArray[np.floating[Any]]
 Combination = Literal["maximum", "mean"]
+COMBINATIONS: tuple[Combination, ...] = get_args(Combination)
 
 MINIMUM_TEMPERATURE = 0.05
 

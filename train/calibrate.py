@@ -263,6 +263,19 @@ def calibrate(
     )
 
 
+def score_peaks(bundle: Bundle, table: PeakTable, root: Path) -> MetricResult:
+    """The challenge's metric of peaks, normalised as a bundle says.
+
+    Args:
+        bundle: whose calibration and prior rows to use.
+        table: from :func:`collect_peaks`.
+        root: folder with the labels of the table's studies.
+    """
+    wide = read_csv(root / LABELS)
+    truth = wide[wide["study_id"].isin(table.studies)]
+    return _score(table, _bundle_rows(bundle, table), truth)
+
+
 def write_calibration(folder: Path, calibrated: Calibrated) -> None:
     """Replace ``bundle.json`` atomically.
 

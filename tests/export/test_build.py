@@ -16,6 +16,7 @@ from rsna_lumbar.export import build, cli, verify
 from rsna_lumbar.export.errors import CheckpointError, ExportError, VerificationError
 from rsna_lumbar.runtime.bundle import Bundle, read_bundle, read_model
 from rsna_lumbar.runtime.errors import UsageError
+from rsna_lumbar.runtime.grading import COMBINATIONS
 from rsna_lumbar.runtime.labels import GROUPS, SPINAL
 from rsna_lumbar.runtime.preprocess import Preprocessing
 
@@ -111,6 +112,14 @@ def test_ensemble_and_cards(
     assert len(spinal.models) == 2 and spinal.combination == "maximum"
     assert len({model.weights_sha256 for model in spinal.models}) == 2
     np.testing.assert_allclose(spinal.prior, [[0.6, 0.2, 0.2]] * 5)
+
+
+def test_an_ensemble_by_mean(tmp_path: Path, weights: Weights, studies: Path) -> None:
+    bundle, _ = export(tmp_path / "bundle", weights, studies, combination="mean")
+    assert {one.combination for one in bundle.detectors} == {"mean"}
+    assert read_bundle(tmp_path / "bundle") == bundle
+    (option,) = (one for one in cli.cli.params if one.name == "combination")
+    assert tuple(option.to_info_dict()["type"]["choices"]) == COMBINATIONS
 
 
 def test_size_of_the_card_comes_before_the_checkpoint(
