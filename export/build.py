@@ -8,7 +8,7 @@ as it was, and nothing of the new one.
 from __future__ import annotations
 
 import os
-import tempfile
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -240,12 +240,20 @@ def _write_through(path: Path, content: bytes) -> None:
 
 @contextmanager
 def _aside(folder: Path) -> Iterator[Path]:
-    """A folder that goes afterwards, on the file system that the bundle lies on."""
+    """A folder that goes afterwards, on the file system that the bundle lies on.
+
+    Its name is always the same, so that what a killed export left goes as well.
+    """
     place = folder.absolute()
     while not place.exists():
         place = place.parent
-    with tempfile.TemporaryDirectory(dir=place, prefix=".rsna-export-") as name:
-        yield Path(name)
+    aside = place / f".rsna-export-{folder.name}"
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir()
+    try:
+        yield aside
+    finally:
+        shutil.rmtree(aside)
 
 
 def _move_in(aside: Path, folder: Path, bundle: Bundle) -> None:

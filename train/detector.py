@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from typing import Any
 
 from rsna_lumbar.runtime.bundle import sha256_of
 from rsna_lumbar.runtime.command_line import DISTRIBUTION
-from rsna_lumbar.runtime.files import write_atomically
+from rsna_lumbar.runtime.files import atomic_file, write_atomically
 from rsna_lumbar.runtime.third_party import prepare_third_party
 from rsna_lumbar.runtime.versions import versions_of
 from rsna_lumbar.train.curves import draw_curves
@@ -60,8 +59,7 @@ def train_detector(job: DetectorJob, report: Callable[[str, int], None]) -> None
 
 
 def _train(job: DetectorJob, resume: bool) -> None:
-    for stale in job.data.glob("labels/*.cache"):  # ultralytics trusts one where the sizes agree
-        stale.unlink(missing_ok=True)  # another training of the same data may be as quick
+    _drop_caches(job.data)  # ultralytics trusts one where the sizes agree
     overrides = {
         **job.settings,
         "data": str(job.data.resolve() / "data.yaml"),
@@ -73,6 +71,12 @@ def _train(job: DetectorJob, resume: bool) -> None:
     mark_as_starter()
     module, _, name = job.trainer.rpartition(".")
     getattr(import_module(module), name)(overrides=overrides).train()
+    _drop_caches(job.data)
+
+
+def _drop_caches(data: Path) -> None:
+    for cache in data.glob("labels/*.cache"):
+        cache.unlink(missing_ok=True)  # another training of the same data may be as quick
 
 
 @contextmanager
@@ -141,9 +145,5 @@ def _save_weights(saved: Mapping[str, Any], target: Path) -> None:
     model.args = dict(arguments)
     kept = {"model": model, "train_args": arguments, "epoch": -1, "version": saved["version"],
             "license": saved["license"]}  # fmt: skip
-    aside = target.with_suffix(".pt.part")
-    with aside.open("wb") as stream:
+    with atomic_file(target) as stream:
         torch.save(kept, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    aside.replace(target)

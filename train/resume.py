@@ -119,7 +119,7 @@ def clean(files: TrainingFiles) -> None:
     """Remove what a finished training does not need, and what a kill left half written."""
     shutil.rmtree(files.run, ignore_errors=True)
     files.job.unlink(missing_ok=True)
-    for aside in (*files.folder.glob(".*"), *files.out.glob(f".{files.card.name}.*")):
+    for aside in files.folder.glob(".*"):
         aside.unlink()
 
 

@@ -1,0 +1,124 @@
+"""The recipe on a tiny phantom: six commands, killed in the middle of each and started again."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from challenge import contents
+
+from rsna_lumbar.train.phantom import PhantomOptions, make_phantom
+
+RECIPE = Path(__file__).parents[2] / "benchmarks" / "recipe"
+SETTINGS = {
+    "PREPARE": "--image-size 64 --workers 1",
+    "FIT": "--model demo --device cpu --epochs 1 --jobs 1",
+    "FIT_SPINAL": "--model demo --device cpu --epochs 2",
+    "OMP_NUM_THREADS": "1",
+}
+# What is there once a command is at work, in the order of the commands; fit is told apart below.
+SIGNS = (
+    "prepared.partial/foraminal",
+    ".rsna-export-*/*.onnx",
+    "bundle/bundle.json",
+    "submission.csv",
+)
+TIMED = "submission.run.json"  # says when it was made
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("bash") is None or shutil.which("rsna-train") is None,
+    reason="needs bash and the installed commands; the recipe was not run",
+)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("phantom") / "root"
+    options = PhantomOptions(
+        studies=6,
+        seed=4,
+        matrix_px=64,
+        slices_sagittal=9,
+        slices_axial=12,
+        grade_frequencies=(0.4, 0.3, 0.3),
+    )
+    make_phantom(root, options)
+    return root
+
+
+@pytest.fixture(scope="module")
+def whole(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """WORK of a recipe that nobody interrupted."""
+    work = tmp_path_factory.mktemp("whole") / "work"
+    done = subprocess.run(
+        [RECIPE, root, work], env=os.environ | SETTINGS, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Score (mean)" in done.stdout
+    return work
+
+
+def test_it_ends_with_a_scored_submission(root: Path, whole: Path) -> None:
+    listed = (whole / "prepared" / "val_studies.csv").read_text().split()[1:]
+    with (whole / "submission.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 25 * len(listed)
+    assert {row["row_id"].split("_")[0] for row in rows} == set(listed)
+    assert {path.name for path in (whole / "figures").iterdir()} == {
+        "reliability.png",
+        "confusion.png",
+    }
+
+
+def run_until(sign: str, root: Path, work: Path) -> None:
+    """Kill the recipe and all that it started as soon as a file is there."""
+    recipe = subprocess.Popen(
+        [RECIPE, root, work],
+        env=os.environ | SETTINGS,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    while recipe.poll() is None and not list(work.glob(sign)):
+        time.sleep(0.005)
+    if recipe.poll() is None:
+        os.killpg(recipe.pid, signal.SIGKILL)
+    assert recipe.wait() == -signal.SIGKILL
+
+
+def test_killed_in_each_command_it_ends_with_the_same_bytes(
+    root: Path, whole: Path, tmp_path: Path
+) -> None:
+    """All but the training, whose weights are taken over: resumed ones are not the same bytes."""
+    work = tmp_path / "work"
+    run_until(SIGNS[0], root, work)
+    shutil.copytree(whole / "weights", work / "weights")
+    for sign in SIGNS[1:]:
+        run_until(sign, root, work)
+    subprocess.run([RECIPE, root, work], env=os.environ | SETTINGS, check=True, capture_output=True)
+    found, expected = contents(work), contents(whole)
+    assert found.pop(TIMED) and expected.pop(TIMED)
+    assert sorted(found) == sorted(expected)
+    assert [name for name in found if found[name] != expected[name]] == []
+
+
+def test_killed_in_training_it_ends_all_the_same(root: Path, whole: Path, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    shutil.copytree(whole / "prepared", work / "prepared")
+    run_until("weights/spinal/run/results.csv", root, work)
+    subprocess.run([RECIPE, root, work], env=os.environ | SETTINGS, check=True, capture_output=True)
+    found, expected = contents(work), contents(whole)
+    assert sorted(map(without_hash, found)) == sorted(map(without_hash, expected))
+    for group in ("foraminal", "subarticular"):  # trained from the start, with the same seed
+        assert found[f"weights/{group}.pt"] == expected[f"weights/{group}.pt"]
+
+
+def without_hash(name: str) -> str:
+    return re.sub(r"-[0-9a-f]{12}\.", ".", name)
