@@ -210,7 +210,7 @@ def test_a_training_without_a_checkpoint_begins_again(tmp_path: Path) -> None:
 
 def test_what_a_kill_left_of_the_first_file_does_not_matter(tmp_path: Path) -> None:
     (tmp_path / "spinal").mkdir()
-    (tmp_path / "spinal" / ".job.json.x1").write_text("{")
+    (tmp_path / "spinal" / ".job.json.part").write_text("{")
     assert not is_finished(TrainingFiles(tmp_path, "spinal"), IDENTITY)
 
 
@@ -223,7 +223,8 @@ def test_a_damaged_card_is_told(tmp_path: Path) -> None:
 
 def test_what_a_kill_left_half_written_goes_at_the_end(tmp_path: Path) -> None:
     files = make_finished(tmp_path)
-    for name in (".spinal.json.x1", "spinal/.results.csv.x2", ".foraminal.json.x3"):
+    for name in ("spinal/.results.csv.part", "foraminal.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("{")
     clean(files)
-    assert set(contents(tmp_path)) == {"spinal.pt", "spinal.json", ".foraminal.json.x3"}
+    assert set(contents(tmp_path)) == {"spinal.pt", "spinal.json", "foraminal.json"}
