@@ -63,6 +63,24 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         stream.write(content.encode() if isinstance(content, str) else content)
 
 
+@contextmanager
+def sole_user(folder: Path) -> Iterator[None]:
+    """Work in a folder alone: no other process that asks for the same may, until this one ends.
+
+    Raises:
+        OSError: another process is at work in it.
+    """
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        _lock(descriptor, folder, "another process is at work in it")
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def _claim(aside: Path, path: Path) -> int:
     """Open the file aside, empty and for this process alone."""
     while True:
@@ -71,7 +89,7 @@ def _claim(aside: Path, path: Path) -> int:
         except OSError as error:  # name the file that was asked for, not the one aside
             raise OSError(error.errno, error.strerror, str(path)) from error
         try:
-            _lock(descriptor, path)
+            _lock(descriptor, path, "another process is writing it")
             if _is_still(aside, descriptor):
                 os.ftruncate(descriptor, 0)
                 return descriptor
@@ -81,13 +99,13 @@ def _claim(aside: Path, path: Path) -> int:
         os.close(descriptor)  # its writer has renamed it since it was opened
 
 
-def _lock(descriptor: int, path: Path) -> None:
+def _lock(descriptor: int, path: Path, refusal: str) -> None:
     if fcntl is None:
         return
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise OSError(errno.EBUSY, "another process is writing it", str(path)) from None
+        raise OSError(errno.EBUSY, refusal, str(path)) from None
 
 
 def _is_still(aside: Path, descriptor: int) -> bool:

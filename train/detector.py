@@ -13,7 +13,7 @@ from typing import Any
 
 from rsna_lumbar.runtime.bundle import sha256_of
 from rsna_lumbar.runtime.command_line import DISTRIBUTION
-from rsna_lumbar.runtime.files import atomic_file, write_atomically
+from rsna_lumbar.runtime.files import atomic_file, sole_user, write_atomically
 from rsna_lumbar.runtime.third_party import prepare_third_party
 from rsna_lumbar.runtime.versions import versions_of
 from rsna_lumbar.train.curves import draw_curves
@@ -51,11 +51,13 @@ def train_detector(job: DetectorJob, report: Callable[[str, int], None]) -> None
 
     if job.threads is not None:
         torch.set_num_threads(job.threads)
-    done = begin(job.files, job.identity)
-    with _watched(job.files.run / "results.csv", lambda n: report(job.files.group, n)):
-        if done < job.settings["epochs"]:
-            _train(job, resume=done > 0)
-    _finish(job)
+    job.files.folder.mkdir(parents=True, exist_ok=True)
+    with sole_user(job.files.folder):
+        done = begin(job.files, job.identity)
+        with _watched(job.files.run / "results.csv", lambda n: report(job.files.group, n)):
+            if done < job.settings["epochs"]:
+                _train(job, resume=done > 0)
+        _finish(job)
 
 
 def _train(job: DetectorJob, resume: bool) -> None:

@@ -33,7 +33,7 @@ import pandas as pd
 from rsna_lumbar.runtime.bundle import sha256_of
 from rsna_lumbar.runtime.command_line import DISTRIBUTION
 from rsna_lumbar.runtime.errors import DataError
-from rsna_lumbar.runtime.files import write_atomically
+from rsna_lumbar.runtime.files import sole_user, write_atomically
 from rsna_lumbar.runtime.labels import GROUPS, Group
 from rsna_lumbar.runtime.preprocess import Preprocessing
 from rsna_lumbar.runtime.processes import map_ahead
@@ -106,21 +106,28 @@ def prepare(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out} is not an empty folder; name a new one")
     partial = out.with_name(f"{out.name}.partial")
-    _claim(partial, plan)
+    partial.mkdir(parents=True, exist_ok=True)
+    with sole_user(partial):
+        _claim(partial, plan)
+        summaries = _prepare_all(root, partial, options, workers, track or _untracked)
+        if out.exists():
+            out.rmdir()
+        partial.rename(out)
+    return summaries
+
+
+def _prepare_all(
+    root: Path, partial: Path, options: PrepareOptions, workers: int, track: Track
+) -> list[GroupSummary]:
     tables = read_tables(root)
     split = split_studies(tables, options.folds)
     for part, studies in (("train", split.train), ("val", split.val)):
         write_atomically(partial / f"{part}_studies.csv", "\n".join(["study_id", *studies, ""]))
     summaries = [
-        _prepare_group(
-            root, partial / group.name, group, tables, split, options, workers, track or _untracked
-        )
+        _prepare_group(root, partial / group.name, group, tables, split, options, workers, track)
         for group in GROUPS
     ]
     _write_summaries(partial, summaries, tables)
-    if out.exists():
-        out.rmdir()
-    partial.rename(out)
     return summaries
 
 
@@ -136,8 +143,7 @@ def _plan(root: Path, options: PrepareOptions) -> str:
 
 
 def _claim(partial: Path, plan: str) -> None:
-    """Make the folder, or take over what an interrupted run with the same plan left in it."""
-    partial.mkdir(parents=True, exist_ok=True)
+    """Take over what an interrupted run with the same plan left in the folder, if anything."""
     for aside in partial.rglob(".*"):  # of files that were being written when it was killed
         aside.unlink()
     if (partial / PLAN).exists():

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rsna_lumbar.runtime.files import atomic_file, atomic_text, write_atomically
+from rsna_lumbar.runtime.files import atomic_file, atomic_text, sole_user, write_atomically
 
 KILLED = """
 import os, sys
@@ -71,6 +71,15 @@ def test_two_writers_are_told_apart(tmp_path: Path) -> None:
     assert path.read_text() == "first"
     write_atomically(path, "third")
     assert path.read_text() == "third"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no locks on Windows")
+def test_a_folder_has_one_user(tmp_path: Path) -> None:
+    refused = pytest.raises(OSError, match="another process is at work in it")
+    with sole_user(tmp_path), refused, sole_user(tmp_path):
+        raise AssertionError("both got in")
+    with sole_user(tmp_path):
+        assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes of POSIX")

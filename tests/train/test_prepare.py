@@ -13,6 +13,7 @@ from challenge import SERIES_OF, SIZE_PX, STUDIES, contents, pixels_of, write_ro
 from PIL import Image
 
 from rsna_lumbar.runtime.errors import DataError
+from rsna_lumbar.runtime.files import sole_user
 from rsna_lumbar.runtime.labels import GROUPS
 from rsna_lumbar.runtime.preprocess import Preprocessing, square_slice
 from rsna_lumbar.train.boxes import METHOD_BOX, BoxSize
@@ -223,6 +224,13 @@ def test_other_options_are_not_mixed_in(root: Path, tmp_path: Path, name: str) -
     (root / "train.csv").write_text((root / "train.csv").read_text() + "\n")
     with pytest.raises(DataError, match=r"other tables\.train\.csv"):
         prepare(root, tmp_path / "out", options())
+
+
+def test_two_preparations_at_once_are_told_apart(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "out.partial").mkdir()
+    with sole_user(tmp_path / "out.partial"), pytest.raises(OSError, match="another process"):
+        prepare(root, tmp_path / "out", options())
+    prepare(root, tmp_path / "out", options())
 
 
 def test_a_foreign_partial_folder_is_not_touched(root: Path, tmp_path: Path) -> None:
