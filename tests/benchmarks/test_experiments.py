@@ -1,0 +1,61 @@
+"""The parts of the experiments' scripts that could be wrong without anybody seeing it."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rsna_lumbar.benchmarks import ensembles, flips, prepare_scale
+from rsna_lumbar.runtime.grading import COMBINATIONS, Combination
+from rsna_lumbar.runtime.labels import GROUPS
+from rsna_lumbar.train.calibrate import GroupPeaks, PeakTable
+from rsna_lumbar.train.calibration import NO_LABEL
+
+
+def test_the_large_tree_has_the_challenges_sizes(tmp_path: Path) -> None:
+    series = list(prepare_scale._series())
+    assert len({stack.study for stack in series}) == prepare_scale.STUDIES
+    assert len(series) == prepare_scale.SERIES
+    assert sum(stack.count for stack in series) == prepare_scale.SLICES
+    assert all(max(stack.labelled, default=0) <= stack.count for stack in series)
+    prepare_scale._write_tables(tmp_path, series)
+    with (tmp_path / "train_label_coordinates.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == prepare_scale.POINTS
+    labelled = {(row["series_id"], row["instance_number"]) for row in rows}
+    assert len(labelled) == prepare_scale.LABELLED
+
+
+def table(*peaks: np.ndarray) -> PeakTable:
+    return PeakTable(
+        ("1",),
+        tuple(
+            GroupPeaks(group, one[None], np.full((1, len(one)), NO_LABEL))
+            for group, one in zip(GROUPS, peaks, strict=True)
+        ),
+    )
+
+
+@pytest.mark.parametrize("combination", COMBINATIONS)
+def test_pairs_are_combined_as_the_runtime_does(combination: Combination) -> None:
+    rng = np.random.default_rng(1)
+    first, second = ([rng.random((len(group.locations), 3)) for group in GROUPS] for _ in range(2))
+    found = ensembles._combined(table(*first), table(*second), combination)
+    for group, a, b in zip(found.groups, first, second, strict=True):
+        expected = np.maximum(a, b) if combination == "maximum" else (a + b) / 2
+        np.testing.assert_allclose(group.peaks[0], expected, rtol=1e-15)
+
+
+def test_a_side_by_hand() -> None:
+    """Two studies: the first right in all levels, the second in none; sides differ in one level."""
+    right, wrong = [0.8, 0.1, 0.1], [0.25, 0.5, 0.25]
+    given = np.array([[right] * 5, [wrong] * 5])
+    grade = np.zeros((2, 5), np.int64)
+    apart = np.zeros((2, 5), bool)
+    apart[0, 0] = True
+    found = flips._side(given, grade, apart)
+    assert (found.accuracy, found.apart) == (0.5, 1.0)
+    assert found.loss == pytest.approx(-(np.log(0.8) + np.log(0.25)) / 2)
