@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rsna_lumbar.train.fit import FitOptions
 
 SHARE = 0.5
+RESAMPLES = 1000
 NAIVE = "rsna_lumbar.benchmarks.naive_flips.NaiveTrainer"
 TRAINER = "rsna_lumbar.train.trainer.LumbarTrainer"
 PATH = click.Path(path_type=Path, file_okay=False, exists=True)
@@ -33,11 +34,14 @@ PATH = click.Path(path_type=Path, file_okay=False, exists=True)
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """How one detector does on one side's rows."""
+    """How one detector does on one side's rows, each figure with its standard error over studies.
 
-    accuracy: float  # of the likeliest grade
-    apart: float  # the same, where the two sides of a level have different grades
-    loss: float  # weighted log loss
+    Accuracy of the likeliest grade; the same where the two sides of a level have different grades;
+    weighted log loss.
+    """
+
+    figures: tuple[float, float, float]
+    errors: tuple[float, float, float]
 
 
 @click.command()
@@ -51,17 +55,18 @@ def cli(prepared: Path, weights: Path, heldout: Path, work: Path) -> None:
     for name, trainer in flipped.items():
         _fit(prepared, work / name, _options(weights), trainer)
     detectors = {"off": weights, **{name: work / name for name in flipped}}
-    lines = [f"{'flips':10} {'side':5} {'accuracy':>9} {'where apart':>12} {'loss':>7}"]
+    lines = [f"{'flips':10} {'side':5} {'accuracy':>15} {'where apart':>15} {'loss':>15}"]
     for name, folder in detectors.items():
         of_group = {group.name: weights for group in GROUPS} | {SUBARTICULAR.name: folder}
         bundle = export_bundle(work / f"bundle-{name}", of_group)
         for side, found in _sides(bundle, heldout).items():
-            lines.append(
-                f"{name:10} {side:5} {found.accuracy:9.3f} {found.apart:12.3f} {found.loss:7.4f}"
-            )
+            figures = zip(found.figures, found.errors, strict=True)
+            cells = " ".join(f"{value:7.3f} ± {error:.3f}" for value, error in figures)
+            lines.append(f"{name:10} {side:5} {cells}")
     lines += [
         "held-out phantom studies, calibrated, cross-validated by study; accuracy of the likeliest "
-        "grade, of all levels and of those whose sides differ; loss weighted 1/2/4",
+        "grade, of all levels and of those whose sides differ; loss weighted 1/2/4; ± standard "
+        f"error over studies, by {RESAMPLES} bootstrap samples",
         settings_of(weights, SUBARTICULAR.name),
         footer(),
     ]
@@ -106,14 +111,21 @@ def _side(
 ) -> Side:
     if grade.shape[1] != len(LEVELS) or (grade < 0).any():
         raise click.ClickException("every level of every held-out study must have a label")
+    rng = np.random.default_rng(0)
+    samples = rng.integers(0, len(grade), (RESAMPLES, len(grade)))
+    drawn = [_figures(probability[one], grade[one], apart[one]) for one in samples]
+    accuracy, where_apart, loss = np.std(drawn, axis=0).tolist()
+    return Side(_figures(probability, grade, apart), (accuracy, where_apart, loss))
+
+
+def _figures(
+    probability: NDArray[np.float64], grade: NDArray[np.int64], apart: NDArray[np.bool_]
+) -> tuple[float, float, float]:
     right = probability.argmax(axis=2) == grade
     weights = np.array(GRADE_WEIGHTS)[grade]
     likelihood = np.take_along_axis(probability, grade[..., None], axis=2)[..., 0]
-    return Side(
-        accuracy=float(right.mean()),
-        apart=float(right[apart].mean()),
-        loss=float(np.sum(weights * -np.log(likelihood)) / np.sum(weights)),
-    )
+    loss = np.sum(weights * -np.log(likelihood)) / np.sum(weights)
+    return float(right.mean()), float(right[apart].mean()), float(loss)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -37,12 +37,14 @@ from rsna_lumbar.runtime.cells import LARGEST_STRIDE
 from rsna_lumbar.runtime.demo import demo_studies
 from rsna_lumbar.runtime.discovery import find_studies
 from rsna_lumbar.runtime.errors import UsageError
+from rsna_lumbar.runtime.files import sole_user
 from rsna_lumbar.runtime.grading import Calibration, Combination
 from rsna_lumbar.runtime.labels import GROUPS, Group
 from rsna_lumbar.runtime.preprocess import Preprocessing
 from rsna_lumbar.runtime.sets import read_sets
 from rsna_lumbar.runtime.versions import versions_of
 
+ASIDE = ".rsna-export"  # inside the bundle's folder, while it is being made
 BACKEND, TARGET, PRECISION, SUFFIX = "onnxruntime", "any", "fp32", ".onnx"
 VERIFIED_SLICES = 64  # of each group
 MADE_WITH = ("rsna-lumbar", "torch", "ultralytics", "onnx", "numpy")
@@ -240,39 +242,43 @@ def _write_through(path: Path, content: bytes) -> None:
 
 @contextmanager
 def _aside(folder: Path) -> Iterator[Path]:
-    """A folder that goes afterwards, on the file system that the bundle lies on.
+    """A folder inside the bundle's, for this process alone, empty at first and gone afterwards.
 
-    Its name is always the same, so that what a killed export left goes as well.
+    Its name is always the same, so that what a killed export left in it goes as well. Folders that
+    had to be made go again where the export fails.
     """
-    place = folder.absolute()
-    while not place.exists():
-        place = place.parent
-    aside = place / f".rsna-export-{folder.name}"
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir()
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    aside = folder / ASIDE
+    aside.mkdir(parents=True, exist_ok=True)
     try:
-        yield aside
-    finally:
-        shutil.rmtree(aside)
+        with sole_user(aside):
+            for path in aside.iterdir():
+                path.unlink()
+            try:
+                yield aside
+            finally:
+                shutil.rmtree(aside, ignore_errors=True)
+    except BaseException:
+        for path in made:
+            with suppress(OSError):  # not empty: something else has come into it
+                path.rmdir()
+        raise
 
 
 def _move_in(aside: Path, folder: Path, bundle: Bundle) -> None:
     """Put the model files in place, then the manifest; take them out again where that fails.
 
     An interrupt (no Exception) leaves unreferenced files at worst, which the next export removes.
+    With the manifest there, nothing is left to be done or to be removed of this export.
     """
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
     files = [model.file for detector in bundle.detectors for model in detector.models]
     moved = [folder / file for file in files if not (folder / file).exists()]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         for file in files:
             os.replace(aside / file, folder / file)
+        shutil.rmtree(aside)
         write_manifest(folder, bundle)
     except Exception:
         for place in moved:
             place.unlink(missing_ok=True)
-        for path in made:
-            if path.is_dir():
-                path.rmdir()
         raise

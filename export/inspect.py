@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rsna_lumbar.runtime.bundle import Bundle, Detector, Model, read_model
 from rsna_lumbar.runtime.errors import BundleError
+from rsna_lumbar.runtime.grading import Calibration
 
 COLUMNS = ("group", "model", "backend", "precision", "size", "peak", "probability", "hash")
 
@@ -29,7 +30,20 @@ def table(folder: Path, bundle: Bundle) -> tuple[str, bool]:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
+    lines += ["", *(_calibration(detector) for detector in bundle.detectors)]
+    lines.append(f"aim of the calibration: {bundle.calibration_aim}")
     return "\n".join(lines), set(hashes) == {"ok"}
+
+
+def _calibration(detector: Detector) -> str:
+    found = detector.calibration
+    if found == Calibration():
+        return f"{detector.group.name}: peaks divided by their sum"
+    bias = " ".join(f"{value:.3f}" for value in found.bias)
+    return (
+        f"{detector.group.name}: temperature {found.temperature:.3f}, bias {bias}, "
+        f"floor {found.floor:.0e}"
+    )
 
 
 def hash_state(folder: Path, model: Model) -> str:

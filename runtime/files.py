@@ -15,6 +15,8 @@ try:
 except ImportError:  # Windows: two writers at once are not told apart there
     fcntl = None  # type: ignore[assignment]
 
+# What file systems without locks answer; two writers at once are not told apart there either.
+_LOCKLESS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
 _FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 
 
@@ -106,6 +108,9 @@ def _lock(descriptor: int, path: Path, refusal: str) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise OSError(errno.EBUSY, refusal, str(path)) from None
+    except OSError as error:
+        if error.errno not in _LOCKLESS:
+            raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _is_still(aside: Path, descriptor: int) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 LEVELS = ("l1_l2", "l2_l3", "l3_l4", "l4_l5", "l5_s1")
 GRADES = ("normal_mild", "moderate", "severe")
+MODERATE, SEVERE = 1, 2  # indices into GRADES
 GRADE_TITLES = ("Normal/Mild", "Moderate", "Severe")
 
 # What the challenge's metric weighs a row by, per grade.

@@ -26,7 +26,6 @@ from rsna_lumbar.runtime.sets import default_workers
 from rsna_lumbar.train.calibration import (
     AIM_WEIGHTS,
     LEAST_STUDIES,
-    NO_LABEL,
     PLAIN,
     Aim,
     GroupFit,
@@ -38,7 +37,7 @@ from rsna_lumbar.train.calibration import (
     losses,
     study_folds,
 )
-from rsna_lumbar.train.metric import MetricResult, score
+from rsna_lumbar.train.metric import MetricResult, columns_of, grade_table, score
 from rsna_lumbar.train.prior import class_prior
 from rsna_lumbar.train.split import Folds, split_studies
 from rsna_lumbar.train.tables import LABELS, SERIES, Tables, read_csv, read_tables, tidy_labels
@@ -62,7 +61,7 @@ class GroupPeaks:
 
     group: Group
     peaks: NDArray[np.float64]  # (N, L, 3); NaN in a study without a slice to score
-    grades: IntArray  # (N, L), index into GRADES, or NO_LABEL
+    grades: IntArray  # (N, L), index into GRADES, or NO_GRADE
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +86,8 @@ class Calibrated:
     """What calibrating found; nothing is written yet."""
 
     before: Bundle
-    after: Bundle
-    aim: Aim  # asked for; the bundle's is "none" where no fit was adopted
+    after: Bundle  # the same as before where no group could be judged
+    aim: Aim  # asked for; the bundle's is "none" where all groups divide by the sum
     fits: tuple[GroupFit, ...]  # in the order of GROUPS
     in_bundle: tuple[Losses | None, ...]  # of a calibration that the bundle has, else None
     scores: Scores
@@ -184,12 +183,12 @@ def _peak_table(scores: Iterable[StudyScore], root: Path) -> PeakTable:
     if not scored:
         raise DataError(f"{root} holds no readable image of the studies to calibrate on")
     studies = tuple(one.study_id for one in scored)
-    labels = tidy_labels(read_csv(root / LABELS))
+    grades = grade_table(read_csv(root / LABELS), studies)
     groups = tuple(
         GroupPeaks(
             group,
             np.stack([_peaks(one.groups[index]) for one in scored]),
-            _grades(labels, studies, group),
+            grades[:, columns_of(group)],
         )
         for index, group in enumerate(GROUPS)
     )
@@ -202,17 +201,6 @@ def _peaks(one: GroupScore) -> NDArray[np.float64]:
     if one.peak is None:
         return np.full(shape, np.nan)
     return one.peak.astype(np.float64).reshape(shape)
-
-
-def _grades(labels: pd.DataFrame, studies: Sequence[str], group: Group) -> IntArray:
-    """(N, L)"""
-    row = {study: index for index, study in enumerate(studies)}
-    column = {location: index for index, location in enumerate(group.locations)}
-    grades = np.full((len(studies), len(column)), NO_LABEL, np.int64)
-    wanted = labels[labels["study_id"].isin(row) & labels["condition"].isin(group.conditions)]
-    places = zip(wanted["condition"], wanted["level"], strict=True)
-    grades[wanted["study_id"].map(row), [column[place] for place in places]] = wanted["grade"]
-    return grades
 
 
 # Calibrating
@@ -238,13 +226,23 @@ def calibrate(
     labels = tidy_labels(wide)
     fold_of = study_folds(np.concatenate([g.grades for g in table.groups], axis=1), seed=seed)
     fits = tuple(calibrate_group(g.peaks, g.grades, aim, fold_of) for g in table.groups)
-    adopted = aim if any(fit.adopted for fit in fits) else None
-    priors = _PriorRows(before, labels, chosen.prior_studies, AIM_WEIGHTS[adopted or "metric"])
-    detectors = tuple(
-        replace(detector, calibration=fit.calibration, prior=_as_tuples(priors.rows(detector)))
+    used = tuple(
+        _to_use(detector.calibration, fit, before.calibration_aim == aim)
         for detector, fit in zip(before.detectors, fits, strict=True)
     )
-    after = replace(before, detectors=detectors, calibration_aim=adopted or "none")
+    reached: Aim | None = None if all(one == PLAIN for one in used) else aim
+    priors = _PriorRows(before, labels, chosen.prior_studies, AIM_WEIGHTS[reached or "metric"])
+    after = replace(
+        before,
+        detectors=tuple(
+            replace(detector, calibration=calibration, prior=_as_tuples(priors.rows(detector)))
+            for detector, calibration in zip(before.detectors, used, strict=True)
+        ),
+        calibration_aim=reached or "none",
+    )
+    unseen = _unseen_rows(table, fits, used, aim, fold_of, priors)
+    if all(fit.too_few for fit in fits):
+        after, unseen = before, _bundle_rows(before, table)
     truth = wide[wide["study_id"].isin(table.studies)]
     return Calibrated(
         before=before,
@@ -255,12 +253,17 @@ def calibrate(
         scores=Scores(
             plain=_score(table, _plain_rows(before, table), truth),
             bundle=_score(table, _bundle_rows(before, table), truth) if _differs(before) else None,
-            after=_score(table, _unseen_rows(table, fits, aim, fold_of, priors), truth),
+            after=_score(table, unseen, truth),
         ),
         studies=len(table.studies),
         missing=tuple(sorted(set(chosen.studies) - set(table.studies))),
         kept_prior=tuple(d.group.name for d in before.detectors if priors.too_few(d.group)),
     )
+
+
+def _to_use(in_bundle: Calibration, fit: GroupFit, same_aim: bool) -> Calibration:
+    """A group that cannot be judged keeps an earlier calibration for the same aim."""
+    return in_bundle if fit.too_few and same_aim else fit.calibration
 
 
 def score_peaks(bundle: Bundle, table: PeakTable, root: Path) -> MetricResult:
@@ -348,17 +351,20 @@ def _rows_by(bundle: Bundle, table: PeakTable, calibrations: Iterable[Calibratio
 def _unseen_rows(
     table: PeakTable,
     fits: Sequence[GroupFit],
+    used: Sequence[Calibration],
     aim: Aim,
     fold_of: IntArray,
     priors: _PriorRows,
 ) -> Rows:
-    """What was adopted, refitted for each fold without it; prior rows too."""
+    """What was adopted, refitted for each fold without it; prior rows too. The rest as it stays."""
     parts = []
-    for detector, group, fit in zip(priors.bundle.detectors, table.groups, fits, strict=True):
+    for detector, group, fit, calibration in zip(
+        priors.bundle.detectors, table.groups, fits, used, strict=True
+    ):
         if fit.adopted:
             given = crossvalidated_probabilities(group.peaks, group.grades, aim, fold_of)
         else:
-            given = group_probabilities(group.peaks, PLAIN)
+            given = group_probabilities(group.peaks, calibration)
         for fold in np.unique(fold_of):
             inside = fold_of == fold
             unseen = np.array(table.studies)[inside].tolist()

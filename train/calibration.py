@@ -27,8 +27,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsna_lumbar.runtime.grading import MINIMUM_TEMPERATURE, Calibration, probabilities
-from rsna_lumbar.runtime.labels import GRADE_WEIGHTS, GRADES
+from rsna_lumbar.runtime.labels import GRADE_WEIGHTS, GRADES, MODERATE, SEVERE
 from rsna_lumbar.train.diagnostics import classwise_calibration_error
+from rsna_lumbar.train.metric import NO_GRADE
+from rsna_lumbar.train.split import deal
 
 Aim = Literal["metric", "probability"]
 AIM_WEIGHTS: Mapping[Aim, tuple[float, ...]] = MappingProxyType(
@@ -44,7 +46,6 @@ FLOORS = tuple(float(f"1e{power}") for power in range(-6, 0))  # 1e-6 ... 1e-1
 FOLDS = 5
 LEAST_STUDIES = 10  # with peaks and a graded row
 LEAST_CASES = 5  # graded rows of each grade
-NO_LABEL = -1
 PLAIN = Calibration()
 
 _SLOPES = (1 / MAXIMUM_TEMPERATURE, 1 / MINIMUM_TEMPERATURE)  # bounds of a
@@ -72,6 +73,7 @@ class GroupFit:
 
     calibration: Calibration  # to be used: the fit, or plain division where it was not adopted
     fitted: Calibration  # the fit to all rows
+    too_few: str  # why the group cannot be judged; '' where it can
     kept_plain: str  # why the fit was not adopted; '' where it was
     rows: int
     studies: int
@@ -103,7 +105,7 @@ def fit_group(peaks: FloatArray, grades: IntArray, aim: Aim) -> Calibration:
 
     Args:
         peaks: (N, L, 3) of N studies, NaN in a study that was not scored.
-        grades: (N, L), index into GRADES, or NO_LABEL.
+        grades: (N, L), index into GRADES, or NO_GRADE.
         aim: whose weights the loss has.
 
     Returns:
@@ -127,7 +129,7 @@ def study_folds(grades: IntArray, *, folds: int = FOLDS, seed: int = 0) -> IntAr
     """Deal studies out to folds so that each gets its share of severe and moderate ones.
 
     Args:
-        grades: (N, any), with NO_LABEL where there is none.
+        grades: (N, any), with NO_GRADE where there is none.
         folds: at most N of them are used.
         seed: of what is left to chance.
 
@@ -138,11 +140,10 @@ def study_folds(grades: IntArray, *, folds: int = FOLDS, seed: int = 0) -> IntAr
     folds = max(1, min(folds, count))
     rng = np.random.default_rng(seed)
     chance = rng.permutation(count)
-    moderate, severe = ((grades == grade).sum(axis=1) for grade in (1, 2))
-    dealt = [fold for _ in range(0, count, folds) for fold in rng.permutation(folds)]
+    moderate, severe = ((grades == grade).sum(axis=1) for grade in (MODERATE, SEVERE))
     fold_of = np.empty(count, np.int64)
     worst_first = np.lexsort((chance, moderate, severe))[::-1]
-    fold_of[worst_first] = dealt[:count]
+    fold_of[worst_first] = deal(count, folds, rng)
     return fold_of
 
 
@@ -184,17 +185,19 @@ def calibrate_group(peaks: FloatArray, grades: IntArray, aim: Aim, fold_of: IntA
 
     Args: as in :func:`crossvalidated_probabilities`.
     """
-    graded = _scored(peaks)[:, None] & (grades != NO_LABEL)
+    graded = _scored(peaks)[:, None] & (grades != NO_GRADE)
     fitted = fit_group(peaks, grades, aim)
     plain = group_probabilities(peaks, PLAIN)
     unseen = crossvalidated_probabilities(peaks, grades, aim, fold_of)
     before, after = (losses(one, grades, aim) for one in (plain, unseen))
     error = _standard_error(plain, unseen, grades, aim)
     studies = int(graded.any(axis=1).sum())
-    reason = _too_few(grades[graded], studies) or _no_gain(before, after, error)
+    too_few = _too_few(grades[graded], studies)
+    reason = too_few or _no_gain(before, after, error)
     return GroupFit(
         calibration=PLAIN if reason else fitted,
         fitted=fitted,
+        too_few=too_few,
         kept_plain=reason,
         rows=int(graded.sum()),
         studies=studies,
@@ -220,7 +223,7 @@ def losses(given: FloatArray, grades: IntArray, aim: Aim) -> Losses | None:
 
 
 def _graded_rows(values: FloatArray, grades: IntArray, aim: Aim) -> _Rows:
-    graded = _scored(values)[:, None] & (grades != NO_LABEL)
+    graded = _scored(values)[:, None] & (grades != NO_GRADE)
     weights = np.array(AIM_WEIGHTS[aim])[grades[graded]]
     scale = weights.mean() if len(weights) else 1.0
     return _Rows(values[graded].astype(np.float64), grades[graded], weights / scale)
@@ -335,7 +338,7 @@ def _standard_error(
     With d[s] the weighted difference and v[s] the weight of study s, and D = sum d / sum v:
     sqrt(S / (S - 1) * sum (d[s] - D v[s])^2) / sum v. None for a single study.
     """
-    graded = _scored(before)[:, None] & (grades != NO_LABEL)
+    graded = _scored(before)[:, None] & (grades != NO_GRADE)
     study = np.nonzero(graded)[0]
     rows = _graded_rows(before, grades, aim)
     gained = _log_loss(rows.peaks, rows.grades) - _log_loss(

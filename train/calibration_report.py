@@ -42,8 +42,10 @@ def as_json(found: Calibrated, chosen: Chosen) -> str:
         "studies": found.studies,
         "missing": list(found.missing),
         "groups": {
-            group.name: _group_fields(fit, in_bundle)
-            for group, fit, in_bundle in zip(GROUPS, found.fits, found.in_bundle, strict=True)
+            detector.group.name: _group_fields(detector.calibration, fit, in_bundle)
+            for detector, fit, in_bundle in zip(
+                found.after.detectors, found.fits, found.in_bundle, strict=True
+            )
         },
         "score": asdict(found.scores),
         "prior": {d.group.name: d.prior for d in found.after.detectors},
@@ -53,13 +55,15 @@ def as_json(found: Calibrated, chosen: Chosen) -> str:
     return json.dumps(fields, indent=2, allow_nan=False)
 
 
-def _group_fields(fit: GroupFit, in_bundle: Losses | None) -> dict[str, Any]:
+def _group_fields(
+    calibration: Calibration, fit: GroupFit, in_bundle: Losses | None
+) -> dict[str, Any]:
     return {
         "rows": fit.rows,
         "studies": fit.studies,
         "adopted": fit.adopted,
         "kept_plain": fit.kept_plain,
-        "calibration": asdict(fit.calibration),
+        "calibration": asdict(calibration),
         "fitted": asdict(fit.fitted),
         "before": fit.plain and asdict(fit.plain),
         "after": fit.after and asdict(fit.after),
@@ -74,9 +78,10 @@ def _group_lines(found: Calibrated) -> list[str]:
         f"{'':13} {'rows':>6} {'studies':>7} {'T':>7} {'b':>23} {'floor':>6} "
         f"{'loss: plain':>12} {'after':>7} {'error: plain':>13} {'after':>7}"
     ]
-    for group, fit in zip(GROUPS, found.fits, strict=True):
+    for detector, fit in zip(found.after.detectors, found.fits, strict=True):
         lines.append(
-            f"{group.name:13} {fit.rows:6} {fit.studies:7} {_parameters(fit.calibration)} "
+            f"{detector.group.name:13} {fit.rows:6} {fit.studies:7} "
+            f"{_parameters(detector.calibration)} "
             f"{_losses(fit.plain, fit.after)}"
         )
     return lines
@@ -116,14 +121,21 @@ def _notes(found: Calibrated) -> list[str]:
         f"{BINS} bins; plain divides by the sum.",
         "after: every study by a fit that did not see it.",
         *(
-            f"{group.name} keeps plain division: {fit.kept_plain}."
-            for group, fit in zip(GROUPS, found.fits, strict=True)
+            f"{detector.group.name} keeps {_kept(detector.calibration)}: {fit.kept_plain}."
+            for detector, fit in zip(found.after.detectors, found.fits, strict=True)
             if not fit.adopted
         ),
+        "Prior rows for missing series were counted again; they are part of the score after."
+        if found.after != found.before
+        else "No group could be judged: the bundle stays as it is.",
         *(f"{name} keeps its prior rows: too few labelled studies." for name in found.kept_prior),
         *_bundle_notes(found),
         *_missing_notes(found),
     ]
+
+
+def _kept(calibration: Calibration) -> str:
+    return "plain division" if calibration == Calibration() else "its earlier calibration"
 
 
 def _bundle_notes(found: Calibrated) -> list[str]:

@@ -17,7 +17,7 @@ from rsna_lumbar.runtime.files import atomic_file, sole_user, write_atomically
 from rsna_lumbar.runtime.third_party import prepare_third_party
 from rsna_lumbar.runtime.versions import versions_of
 from rsna_lumbar.train.curves import draw_curves
-from rsna_lumbar.train.resume import Identity, TrainingFiles, begin, clean, resumed_at
+from rsna_lumbar.train.resume import Identity, TrainingFiles, begin, clean, is_finished, resumed_at
 from rsna_lumbar.train.side_by_side import mark_as_starter
 
 _POLL_S = 0.5
@@ -53,6 +53,8 @@ def train_detector(job: DetectorJob, report: Callable[[str, int], None]) -> None
         torch.set_num_threads(job.threads)
     job.files.folder.mkdir(parents=True, exist_ok=True)
     with sole_user(job.files.folder):
+        if is_finished(job.files, job.identity):  # by another call, since this one looked
+            return
         done = begin(job.files, job.identity)
         with _watched(job.files.run / "results.csv", lambda n: report(job.files.group, n)):
             if done < job.settings["epochs"]:
@@ -61,7 +63,7 @@ def train_detector(job: DetectorJob, report: Callable[[str, int], None]) -> None
 
 
 def _train(job: DetectorJob, resume: bool) -> None:
-    _drop_caches(job.data)  # ultralytics trusts one where the sizes agree
+    drop_caches(job.data)  # ultralytics trusts one where the sizes agree
     overrides = {
         **job.settings,
         "data": str(job.data.resolve() / "data.yaml"),
@@ -73,10 +75,10 @@ def _train(job: DetectorJob, resume: bool) -> None:
     mark_as_starter()
     module, _, name = job.trainer.rpartition(".")
     getattr(import_module(module), name)(overrides=overrides).train()
-    _drop_caches(job.data)
 
 
-def _drop_caches(data: Path) -> None:
+def drop_caches(data: Path) -> None:
+    """Remove what ultralytics leaves in a data set."""
     for cache in data.glob("labels/*.cache"):
         cache.unlink(missing_ok=True)  # another training of the same data may be as quick
 

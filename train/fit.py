@@ -40,7 +40,7 @@ from rsna_lumbar.runtime.labels import Group
 from rsna_lumbar.runtime.processes import usable_cores
 from rsna_lumbar.runtime.third_party import prepare_third_party
 from rsna_lumbar.train.data_card import data_sha256, read_card
-from rsna_lumbar.train.detector import DetectorJob, train_detector
+from rsna_lumbar.train.detector import DetectorJob, drop_caches, train_detector
 from rsna_lumbar.train.flips import is_axial
 from rsna_lumbar.train.resume import Identity, TrainingFiles, clean, is_finished
 from rsna_lumbar.train.side_by_side import run_side_by_side
@@ -109,6 +109,7 @@ def fit(
         raise UsageError(f"{out} is the data set; name another folder for the results")
     cards = {group: read_card(data / group.name, group) for group in groups}
     prepare_third_party("train")
+    _check_model(options.model)
     device = _device(options)
     jobs = [
         DetectorJob(
@@ -128,9 +129,9 @@ def fit(
     left.sort(key=lambda job: -job.card["images"]["train"])
     at_a_time = options.jobs or (usable_cores() if device == "cpu" else 1)
     run_side_by_side(train_detector, left, at_a_time, progress or _silent)
-    for one in fitted:
-        if one.already:  # a kill may have come just before it was cleaned
-            clean(one.files)
+    for job in jobs:  # also of what was finished: a kill may have come just before this
+        clean(job.files)
+        drop_caches(job.data)
     return fitted
 
 
@@ -195,13 +196,24 @@ def _augmentation(options: FitOptions) -> dict[str, float]:
 
 
 def _model(name: str) -> str:
-    if name == DEMO_MODEL:
-        return str(Path(__file__).with_name("yolov8-demo.yaml"))
+    return str(Path(__file__).with_name("yolov8-demo.yaml")) if name == DEMO_MODEL else name
+
+
+def _check_model(name: str) -> None:
+    """Before anything is written; ultralytics would look for a missing file on the internet."""
+    from ultralytics.nn.tasks import yaml_model_load
+
     if name.endswith(".pt") and not Path(name).is_file():
         raise UsageError(f"{name} does not exist; weights are never downloaded")
-    if not name.endswith((".pt", ".yaml", ".yml")):
+    if name != DEMO_MODEL and not name.endswith((".pt", ".yaml", ".yml")):
         raise UsageError(f"{name!r} is no model: name {DEMO_MODEL}, a .yaml or a .pt file")
-    return name
+    if not name.endswith(".pt"):
+        try:
+            yaml_model_load(_model(name))  # type: ignore[no-untyped-call]
+        except (OSError, ValueError) as error:
+            raise UsageError(
+                f"{name} is neither a file nor a model of ultralytics, such as yolov8s.yaml"
+            ) from error
 
 
 def _device(options: FitOptions) -> str:

@@ -12,10 +12,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rsna_lumbar.runtime.labels import GRADES
+from rsna_lumbar.runtime.labels import SEVERE
 from rsna_lumbar.train.annotations import LeftOut
 
-SEVERE = GRADES.index("severe")
 SCHEMES = ("all", "mask-non-severe")
 # What the labels of an image with several and none severe are left out for; '' keeps them.
 NONE_SEVERE = {
@@ -39,6 +38,8 @@ class LabelScheme:
             raise ValueError(
                 f"none-severe cannot be {self.none_severe!r}: {', '.join(NONE_SEVERE)}"
             )
+        if self.name == "all" and self.none_severe != "keep":
+            raise ValueError(f"none-severe {self.none_severe} needs labels mask-non-severe")
 
 
 def mask(grades: Sequence[int], scheme: LabelScheme) -> tuple[str, ...]:

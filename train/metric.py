@@ -24,11 +24,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rsna_lumbar.runtime.errors import DataError
-from rsna_lumbar.runtime.labels import GRADE_WEIGHTS, GRADES, GROUPS, LOCATIONS, SPINAL, Group
+from rsna_lumbar.runtime.labels import (
+    GRADE_WEIGHTS,
+    GROUPS,
+    LOCATIONS,
+    SEVERE,
+    SPINAL,
+    Group,
+)
 from rsna_lumbar.train.submission import read_answers
 from rsna_lumbar.train.tables import study_ids, tidy_labels
 
-SEVERE = GRADES.index("severe")
 NO_GRADE = -1
 
 FloatArray = NDArray[np.float64]
@@ -92,7 +98,7 @@ def pair(
     epsilon = np.finfo(answers.probability.dtype).eps
     return GradedAnswers(
         studies=tuple(chosen),
-        grade=_grade_table(labels, chosen),
+        grade=grade_table(labels, chosen),
         probability=np.clip(answers.probability, epsilon, 1 - epsilon).astype(np.float64),
         ignored=answers.ignored,
     )
@@ -164,8 +170,13 @@ def _weights(grade: IntArray) -> FloatArray:
     return np.array(GRADE_WEIGHTS, np.float64)[grade]
 
 
-def _grade_table(labels: pd.DataFrame, studies: Sequence[str]) -> IntArray:
-    """(studies, 25) grades, NO_GRADE where the label table has none."""
+def grade_table(labels: pd.DataFrame, studies: Sequence[str]) -> IntArray:
+    """(studies, 25) grades, NO_GRADE where the label table has none; columns as LOCATIONS.
+
+    Args:
+        labels: in train.csv's layout.
+        studies: the rows, in this order.
+    """
     tidy = tidy_labels(labels)
     row = pd.Index(studies).get_indexer(pd.Index(tidy["study_id"]))
     places = {location: place for place, location in enumerate(LOCATIONS)}

@@ -105,11 +105,15 @@ def prepare(
         return _read_summaries(out / SUMMARY)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out} is not an empty folder; name a new one")
+    tables = read_tables(root)
+    split = split_studies(tables, options.folds)
     partial = out.with_name(f"{out.name}.partial")
     partial.mkdir(parents=True, exist_ok=True)
     with sole_user(partial):
         _claim(partial, plan)
-        summaries = _prepare_all(root, partial, options, workers, track or _untracked)
+        summaries = _prepare_all(
+            root, partial, tables, split, options, workers, track or _untracked
+        )
         if out.exists():
             out.rmdir()
         partial.rename(out)
@@ -117,10 +121,14 @@ def prepare(
 
 
 def _prepare_all(
-    root: Path, partial: Path, options: PrepareOptions, workers: int, track: Track
+    root: Path,
+    partial: Path,
+    tables: Tables,
+    split: Split,
+    options: PrepareOptions,
+    workers: int,
+    track: Track,
 ) -> list[GroupSummary]:
-    tables = read_tables(root)
-    split = split_studies(tables, options.folds)
     for part, studies in (("train", split.train), ("val", split.val)):
         write_atomically(partial / f"{part}_studies.csv", "\n".join(["study_id", *studies, ""]))
     summaries = [
@@ -144,11 +152,9 @@ def _plan(root: Path, options: PrepareOptions) -> str:
 
 def _claim(partial: Path, plan: str) -> None:
     """Take over what an interrupted run with the same plan left in the folder, if anything."""
-    for aside in partial.rglob(".*"):  # of files that were being written when it was killed
-        aside.unlink()
     if (partial / PLAN).exists():
         _require_same(partial, plan)
-    elif any(partial.iterdir()):
+    elif any(path.name != f".{PLAN}.part" for path in partial.iterdir()):
         raise DataError(f"{partial} is in the way: remove it, or name another folder")
     else:
         write_atomically(partial / PLAN, plan)
@@ -230,8 +236,9 @@ def _outcomes(out: Path, jobs: list[SliceJob], workers: int) -> Iterator[SliceOu
         yield from slice_index.record(index, rest, map_ahead(write_slice, rest, workers=workers))
     except BrokenProcessPool as error:
         raise DataError(
-            "a decoding process died: out of memory, or a decoder crashed on a damaged file; "
-            "start again to go on, with --workers 1 to see at which file"
+            "a decoding process died: out of memory, or a decoder crashed on a damaged file; start "
+            f"again to go on. If it dies again: with --workers 1 the file is the labelled slice "
+            f"after the last line of {index}"
         ) from error
 
 

@@ -84,7 +84,8 @@ def is_finished(files: TrainingFiles, identity: Identity) -> bool:
         return True
     job = _read(files.job)
     if job is not None:
-        _refuse_other(files, job, identity)
+        if files.checkpoint.is_file():  # without one, nothing was trained that could be lost
+            _refuse_other(files, job, identity)
     elif files.weights.exists() or _holds_anything(files.folder):
         raise UsageError(
             f"{files.folder} has results, yet no job.json that says of what; {_way_out(files)}"
@@ -116,11 +117,9 @@ def resumed_at(files: TrainingFiles) -> list[int]:
 
 
 def clean(files: TrainingFiles) -> None:
-    """Remove what a finished training does not need, and what a kill left half written."""
+    """Remove what a finished training does not need."""
     shutil.rmtree(files.run, ignore_errors=True)
     files.job.unlink(missing_ok=True)
-    for aside in files.folder.glob(".*"):
-        aside.unlink()
 
 
 def _epochs_done(checkpoint: Path) -> int:

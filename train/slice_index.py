@@ -23,7 +23,7 @@ def read_outcomes(path: Path, jobs: Sequence[SliceJob]) -> list[SliceOutcome]:
 
     What follows them in the file is cut off, so that new lines can be added.
     """
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+    lines = path.read_text("utf-8", "replace").splitlines(keepends=True) if path.exists() else []
     outcomes = []
     for line, job in zip(lines[1:], jobs, strict=False):
         outcome = _outcome(line, job)
@@ -51,6 +51,8 @@ def _outcome(line: str, job: SliceJob) -> SliceOutcome | None:
     cells = line.removesuffix("\n").split(",")
     if not line.endswith("\n") or len(cells) != 4 or cells[:2] != [job.name, job.part]:
         return None
+    if not cells[2].isdecimal():
+        return None
     reasons = tuple(USED if word == _USED_WORD else word for word in cells[3].split())
     outcome = SliceOutcome(reasons, int(cells[2]))
     return outcome if len(reasons) == len(job.points) and _files_hold(job, outcome) else None
@@ -60,6 +62,7 @@ def _files_hold(job: SliceJob, outcome: SliceOutcome) -> bool:
     if outcome.image_bytes == 0:
         return True
     try:
-        return job.image.stat().st_size == outcome.image_bytes and job.label.exists()
+        labelled = job.label.stat().st_size > 0 or USED not in outcome.reasons
+        return labelled and job.image.stat().st_size == outcome.image_bytes
     except FileNotFoundError:
         return False

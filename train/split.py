@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from rsna_lumbar.runtime.errors import DataError, UsageError
-from rsna_lumbar.runtime.labels import GRADES, GROUPS
+from rsna_lumbar.runtime.labels import GROUPS, MODERATE, SEVERE
 from rsna_lumbar.train.tables import Tables
 
 PARTS = ("train", "val")
-MODERATE, SEVERE = GRADES.index("moderate"), GRADES.index("severe")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,14 +62,18 @@ def split_studies(tables: Tables, folds: Folds) -> Split:
         )
     rng = np.random.default_rng(folds.seed)
     ordered = _by_severity(tables, rng)
-    dealt = [
-        fold for _ in range(0, len(ordered), folds.folds) for fold in rng.permutation(folds.folds)
-    ]
-    chosen = {study for study, fold in zip(ordered, dealt, strict=False) if fold == folds.fold}
+    dealt = deal(len(ordered), folds.folds, rng)
+    chosen = {study for study, fold in zip(ordered, dealt, strict=True) if fold == folds.fold}
     return Split(
         train=tuple(study for study in tables.studies if study not in chosen),
         val=tuple(sorted(chosen)),
     )
+
+
+def deal(count: int, folds: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """The fold of each place in an order of ``count`` studies, block by block."""
+    blocks = [rng.permutation(folds) for _ in range(0, count, folds)]
+    return np.concatenate([np.empty(0, np.int64), *blocks])[:count]
 
 
 def _by_severity(tables: Tables, rng: np.random.Generator) -> list[str]:

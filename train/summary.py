@@ -12,7 +12,7 @@ from rsna_lumbar.runtime.labels import GRADES, Group
 from rsna_lumbar.train.annotations import LeftOut
 from rsna_lumbar.train.split import PARTS
 
-NO_GRADE = "(no grade)"
+UNGRADED = "(no grade)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class GroupSummary:
 
     group: str
     images: Mapping[str, int]  # by part
-    classes: Mapping[str, Mapping[str, int]]  # class (or NO_GRADE) -> part or reason -> count
+    classes: Mapping[str, Mapping[str, int]]  # class (or UNGRADED) -> part or reason -> count
 
     @property
     def boxes(self) -> dict[str, int]:
@@ -59,15 +59,15 @@ def summarise(
     by_class = {
         name: {part: counts[name, part] for part in PARTS}
         | {reason: counts[name, reason] for reason in reasons if counts[name, reason]}
-        for name in (*group.classes, NO_GRADE)
+        for name in (*group.classes, UNGRADED)
     }
-    if not any(by_class[NO_GRADE].values()):
-        del by_class[NO_GRADE]
+    if not any(by_class[UNGRADED].values()):
+        del by_class[UNGRADED]
     return GroupSummary(group=group.name, images=dict(images), classes=by_class)
 
 
 def _class_name(condition: str, level: str, grade: float | None) -> str:
-    return NO_GRADE if pd.isna(grade) else f"{condition}_{level}_{GRADES[int(grade)]}"
+    return UNGRADED if pd.isna(grade) else f"{condition}_{level}_{GRADES[int(grade)]}"
 
 
 def as_table(summary: GroupSummary) -> str:

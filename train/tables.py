@@ -123,7 +123,7 @@ def _points(table: pd.DataFrame) -> pd.DataFrame:
     columns = ("study_id", "series_id", "instance_number", "condition", "level", "x", "y")
     _require(table, columns, POINTS)
     return table[list(columns)].assign(
-        instance_number=_numbers(table["instance_number"]).astype("Int64"),
+        instance_number=_whole(_numbers(table["instance_number"])),
         condition=_translated(table["condition"], _CONDITION_OF, f"{POINTS}: condition"),
         level=_translated(table["level"], _LEVEL_OF, f"{POINTS}: level"),
         x=_numbers(table["x"]),
@@ -137,6 +137,11 @@ def _series(table: pd.DataFrame) -> pd.DataFrame:
     tidy = table[list(columns)].rename(columns=columns)
     tidy["kind"] = tidy["kind"].str.strip()
     return tidy.drop_duplicates(["study_id", "series_id"], ignore_index=True)
+
+
+def _whole(numbers: pd.Series[float]) -> pd.Series[int]:
+    """What is no whole number becomes NA."""
+    return numbers.where(numbers.abs().lt(2**53) & (numbers % 1 == 0)).astype("Int64")
 
 
 def _numbers(column: pd.Series[str]) -> pd.Series[float]:

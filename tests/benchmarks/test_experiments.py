@@ -12,7 +12,7 @@ from rsna_lumbar.benchmarks import ensembles, flips, prepare_scale
 from rsna_lumbar.runtime.grading import COMBINATIONS, Combination
 from rsna_lumbar.runtime.labels import GROUPS
 from rsna_lumbar.train.calibrate import GroupPeaks, PeakTable
-from rsna_lumbar.train.calibration import NO_LABEL
+from rsna_lumbar.train.metric import NO_GRADE
 
 
 def test_the_large_tree_has_the_challenges_sizes(tmp_path: Path) -> None:
@@ -33,7 +33,7 @@ def table(*peaks: np.ndarray) -> PeakTable:
     return PeakTable(
         ("1",),
         tuple(
-            GroupPeaks(group, one[None], np.full((1, len(one)), NO_LABEL))
+            GroupPeaks(group, one[None], np.full((1, len(one)), NO_GRADE))
             for group, one in zip(GROUPS, peaks, strict=True)
         ),
     )
@@ -56,6 +56,15 @@ def test_a_side_by_hand() -> None:
     grade = np.zeros((2, 5), np.int64)
     apart = np.zeros((2, 5), bool)
     apart[0, 0] = True
-    found = flips._side(given, grade, apart)
-    assert (found.accuracy, found.apart) == (0.5, 1.0)
-    assert found.loss == pytest.approx(-(np.log(0.8) + np.log(0.25)) / 2)
+    accuracy, where_apart, loss = flips._figures(given, grade, apart)
+    assert (accuracy, where_apart) == (0.5, 1.0)
+    assert loss == pytest.approx(-(np.log(0.8) + np.log(0.25)) / 2)
+
+
+def test_the_standard_error_is_that_of_studies_not_of_rows() -> None:
+    """Half of 200 studies right in all five levels: sqrt(0.25 / 200), not sqrt(0.25 / 1000)."""
+    given = np.repeat([[[0.8, 0.1, 0.1]], [[0.25, 0.5, 0.25]]], 100, axis=0).repeat(5, axis=1)
+    grade = np.zeros((200, 5), np.int64)
+    found = flips._side(given, grade, grade == 0)
+    assert found.figures[0] == 0.5
+    assert found.errors[0] == pytest.approx(0.0354, abs=0.004)

@@ -70,5 +70,10 @@ def write_root(root: Path) -> Path:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+    """Files below a folder by name, and folders, whose names end in a slash."""
+    return {
+        f"{path.relative_to(folder).as_posix()}{'/' * path.is_dir()}": (
+            b"" if path.is_dir() else path.read_bytes()
+        )
+        for path in folder.rglob("*")
+    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pandas as pd
 import pytest
 from toys import write_study, write_toy_bundle
 
-from rsna_lumbar.runtime.bundle import read_bundle
+from rsna_lumbar.runtime.bundle import read_bundle, write_manifest
 from rsna_lumbar.runtime.discovery import find_studies
 from rsna_lumbar.runtime.errors import BundleError
 from rsna_lumbar.runtime.grading import Calibration, probabilities
@@ -36,7 +37,6 @@ from rsna_lumbar.train.calibrate import (
     write_calibration,
 )
 from rsna_lumbar.train.calibration import (
-    NO_LABEL,
     PLAIN,
     Aim,
     crossvalidated_probabilities,
@@ -44,7 +44,7 @@ from rsna_lumbar.train.calibration import (
     study_folds,
 )
 from rsna_lumbar.train.cli import main
-from rsna_lumbar.train.metric import score
+from rsna_lumbar.train.metric import NO_GRADE, score
 from rsna_lumbar.train.prior import class_prior
 from rsna_lumbar.train.split import Folds, split_studies
 from rsna_lumbar.train.tables import read_tables
@@ -138,7 +138,7 @@ def test_peaks_stand_beside_the_labels(root: Path, plain_bundle: Path, table: Pe
                 np.testing.assert_array_equal(peaks.ravel(), peak)
             for location, grade in zip(group.group.locations, grades, strict=True):
                 cell = wide.loc[study, "_".join(location)]
-                assert (grade == NO_LABEL) if pd.isna(cell) else GRADE_TITLES[grade] == cell
+                assert (grade == NO_GRADE) if pd.isna(cell) else GRADE_TITLES[grade] == cell
 
 
 def test_it_takes_effect_without_a_new_export(root: Path, bundle: Path) -> None:
@@ -268,22 +268,40 @@ def test_a_calibrated_bundle_is_scored_as_it_is(
     assert spinal.loss == pytest.approx(odd.scores.bundle.spinal, rel=1e-12)
 
 
-def test_few_studies_keep_plain_division_and_the_prior(
-    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("aim", ["metric", "probability"])
+def test_few_studies_leave_the_bundle_as_it_is(
+    root: Path, tmp_path: Path, aim: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_toy_bundle(tmp_path / "odd", Calibration(0.5, (0.0, 0.4, -0.4)))
+    """Whatever it was calibrated for: what cannot be judged is not thrown away."""
+    folder = tmp_path / "odd"
+    write_toy_bundle(folder, Calibration(0.5, (0.0, 0.4, -0.4)))
+    write_manifest(folder, replace(read_bundle(folder), calibration_aim="metric"))
+    before = contents(folder)
     (tmp_path / "list.csv").write_text("study_id\n21\n22\n23\n")
-    assert run(tmp_path / "odd", root, "--studies", tmp_path / "list.csv") == 0
+    assert run(folder, root, "--studies", tmp_path / "list.csv", "--aim", aim) == 0
     shown = capsys.readouterr().out
-    found = read_bundle(tmp_path / "odd")
-    assert found.calibration_aim == "none"
-    for detector in found.detectors:
-        assert detector.calibration == PLAIN
-        assert set(detector.prior) == {(0.6, 0.25, 0.15)}
-        name = detector.group.name
-        reason = "studies with peaks and a graded row: 3, at least 10 are needed."
-        assert f"{name} keeps plain division: {reason}" in shown
-        assert f"{name} keeps its prior rows: too few labelled studies." in shown
+    assert contents(folder) == before
+    assert "Nothing was written." in shown and "the bundle stays as it is" in shown
+    reason = "studies with peaks and a graded row: 3, at least 10 are needed."
+    for group in GROUPS:
+        assert f"{group.name} keeps its earlier calibration: {reason}" in shown
+
+
+@pytest.mark.parametrize(("earlier", "kept"), [("metric", True), ("probability", False)])
+def test_a_group_that_cannot_be_judged_keeps_a_calibration_of_the_same_aim(
+    root: Path, tmp_path: Path, table: PeakTable, earlier: str, kept: bool
+) -> None:
+    folder = tmp_path / "odd"
+    odd = Calibration(0.5, (0.0, 0.4, -0.4))
+    write_toy_bundle(folder, odd)
+    write_manifest(folder, replace(read_bundle(folder), calibration_aim=earlier))
+    spinal, *others = table.groups
+    ungraded = replace(spinal, grades=spinal.grades.copy())
+    ungraded.grades[4:] = NO_GRADE  # four studies are left
+    found = all_of(root, folder, replace(table, groups=(ungraded, *others)))
+    assert found.fits[0].too_few and found.fits[1].adopted
+    assert found.after.detectors[0].calibration == (odd if kept else PLAIN)
+    assert found.after.calibration_aim == "metric"
 
 
 def test_a_study_without_images_is_named(

@@ -13,7 +13,6 @@ from rsna_lumbar.train.calibration import (
     FLOORS,
     LEAST_STUDIES,
     MAXIMUM_TEMPERATURE,
-    NO_LABEL,
     PLAIN,
     STRENGTH,
     Aim,
@@ -24,6 +23,7 @@ from rsna_lumbar.train.calibration import (
     losses,
     study_folds,
 )
+from rsna_lumbar.train.metric import NO_GRADE
 
 AIMS: tuple[Aim, ...] = ("metric", "probability")
 TRUTH = Calibration(temperature=0.6, bias=(0.7, -0.3, -0.4))
@@ -49,10 +49,10 @@ def noise(studies: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def penalised(calibration: Calibration, peaks: np.ndarray, grades: np.ndarray, aim: Aim) -> float:
     """J row by row, as the module's docstring has it."""
-    weights = [AIM_WEIGHTS[aim][grade] for grade in grades.ravel() if grade != NO_LABEL]
+    weights = [AIM_WEIGHTS[aim][grade] for grade in grades.ravel() if grade != NO_GRADE]
     total = 0.0
     for peak, grade in zip(peaks.reshape(-1, 3), grades.ravel(), strict=True):
-        if grade != NO_LABEL:
+        if grade != NO_GRADE:
             [row] = probabilities(peak, calibration)
             total -= AIM_WEIGHTS[aim][grade] / np.mean(weights) * np.log(row[grade])
     pull = (1 / calibration.temperature - 1) ** 2 + sum(b * b for b in calibration.bias)
@@ -73,7 +73,7 @@ def test_the_fit_finds_what_the_grades_were_drawn_with(aim: Aim) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_nothing_on_a_grid_is_better(aim: Aim, seed: int) -> None:
     peaks, grades = draw(TRUTH, 8, seed)
-    grades[0, :2] = NO_LABEL
+    grades[0, :2] = NO_GRADE
     fitted = fit_group(peaks, grades, aim)
     best = penalised(fitted, peaks, grades, aim)
     assert sum(fitted.bias) == pytest.approx(0, abs=1e-5)
@@ -111,7 +111,7 @@ def test_a_floor_is_found_where_small_peaks_mean_nothing() -> None:
 def test_no_rows_give_plain_division() -> None:
     peaks, grades = draw(TRUTH, 4, seed=0)
     assert fit_group(peaks[:0], grades[:0], "metric") == PLAIN
-    assert fit_group(peaks, np.full_like(grades, NO_LABEL), "metric") == PLAIN
+    assert fit_group(peaks, np.full_like(grades, NO_GRADE), "metric") == PLAIN
     assert fit_group(np.full_like(peaks, np.nan), grades, "metric") == PLAIN
 
 
@@ -133,7 +133,7 @@ def test_order_and_what_has_no_label_do_not_matter(seed: int, aim: Aim) -> None:
     expected = fit_group(peaks, grades, aim)
     rng = np.random.default_rng(seed)
     order, places = rng.permutation(20), rng.permutation(5)
-    unlabelled = np.full((3, 5), NO_LABEL)
+    unlabelled = np.full((3, 5), NO_GRADE)
     other = fit_group(
         np.concatenate([peaks[order][:, places], peaks[:3], np.full((2, 5, 3), np.nan)]),
         np.concatenate([grades[order][:, places], unlabelled, grades[:2]]),
@@ -147,7 +147,7 @@ def test_order_and_what_has_no_label_do_not_matter(seed: int, aim: Aim) -> None:
 @given(st.integers(0, 60), st.integers(1, 7), st.integers(0, 99))
 @settings(deadline=None)
 def test_folds_are_even_in_size_and_severity(studies: int, folds: int, seed: int) -> None:
-    grades = np.random.default_rng(seed).choice([NO_LABEL, 0, 1, 2], (studies, 5))
+    grades = np.random.default_rng(seed).choice([NO_GRADE, 0, 1, 2], (studies, 5))
     fold_of = study_folds(grades, folds=folds, seed=seed)
     np.testing.assert_array_equal(fold_of, study_folds(grades, folds=folds, seed=seed))
     count = min(folds, studies)

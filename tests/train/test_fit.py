@@ -246,6 +246,14 @@ def test_weights_are_never_downloaded(tmp_path: Path) -> None:
         fit(tmp_path, [SPINAL], tmp_path / "out", FitOptions(model="yolov8n.pt"))
 
 
+@pytest.mark.parametrize("name", ["nowhere.yaml", "yolov8z.yaml", "demo.onnx"])
+def test_an_unknown_model_leaves_nothing(tmp_path: Path, name: str) -> None:
+    write_data(tmp_path / "spinal", {"train": 2, "val": 1})
+    with pytest.raises(UsageError, match=name):
+        fit(tmp_path, [SPINAL], tmp_path / "out", FitOptions(model=name))
+    assert not (tmp_path / "out").exists()
+
+
 def test_results_do_not_go_into_the_data_set(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="another folder"):
         fit(tmp_path, [SPINAL], tmp_path, FitOptions())

@@ -46,7 +46,9 @@ def test_several_labels_and_none_severe(none_severe: str, reason: str) -> None:
     assert mask([0, 1, 0], scheme(none_severe)) == (reason,) * 3
 
 
-@pytest.mark.parametrize("choice", [{"name": "some"}, {"none_severe": "perhaps"}])
+@pytest.mark.parametrize(
+    "choice", [{"name": "some"}, {"none_severe": "perhaps"}, {"none_severe": "drop"}]
+)
 def test_unknown_words_are_refused(choice: dict[str, str]) -> None:
-    with pytest.raises(ValueError, match=r"some|perhaps"):
+    with pytest.raises(ValueError, match=r"some|perhaps|needs"):
         LabelScheme(**choice)

@@ -233,9 +233,26 @@ def test_two_preparations_at_once_are_told_apart(root: Path, tmp_path: Path) -> 
     prepare(root, tmp_path / "out", options())
 
 
-def test_a_foreign_partial_folder_is_not_touched(root: Path, tmp_path: Path) -> None:
-    (tmp_path / "out.partial").mkdir()
-    (tmp_path / "out.partial" / "mine").touch()
+@pytest.mark.parametrize("name", ["mine", ".env", ".git/config"])
+def test_a_foreign_partial_folder_is_not_touched(root: Path, tmp_path: Path, name: str) -> None:
+    path = tmp_path / "out.partial" / name
+    path.parent.mkdir(parents=True)
+    path.touch()
     with pytest.raises(DataError, match="in the way"):
         prepare(root, tmp_path / "out", options())
-    assert (tmp_path / "out.partial" / "mine").exists()
+    assert path.exists()
+
+
+@pytest.mark.parametrize("mistake", ["table", "folds"])
+def test_a_mistake_that_was_mended_is_in_nobodys_way(
+    root: Path, tmp_path: Path, mistake: str
+) -> None:
+    points, good = root / "train_label_coordinates.csv", options()
+    text = points.read_text()
+    if mistake == "table":
+        points.unlink()
+    bad = replace(good, folds=Folds(folds=5)) if mistake == "folds" else good
+    with pytest.raises(DataError, match=r"does not exist|5 folds"):
+        prepare(root, tmp_path / "out", bad)
+    points.write_text(text)
+    assert prepare(root, tmp_path / "out", good)

@@ -121,8 +121,11 @@ def test_a_line_cut_short_is_made_again(
     partial = out.rename(tmp_path / "out.partial")
     index = partial / "spinal" / "slices.csv"
     index.write_bytes(index.read_bytes()[:-7])
-    (partial / "spinal" / ".card.json.abc").touch()
-    (partial / "foraminal" / "slices.csv").unlink()
+    (partial / "spinal" / ".card.json.part").touch()
+    index = partial / "foraminal" / "slices.csv"
+    index.write_bytes(index.read_bytes().replace(b",used", b"\xff,used", 2))
+    emptied = next((partial / "foraminal").rglob("*.txt"))
+    emptied.write_bytes(b"")
     first = next((partial / "subarticular").rglob("*.png"))
     first.write_bytes(first.read_bytes()[:-1])
     prepare(root, out, OPTIONS)

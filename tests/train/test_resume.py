@@ -170,7 +170,22 @@ def make_finished(out: Path) -> TrainingFiles:
     return files
 
 
-@pytest.mark.parametrize("make", [make_started, make_finished])
+def make_half_done(out: Path) -> TrainingFiles:
+    files = make_started(out)
+    files.checkpoint.parent.mkdir(parents=True)
+    files.checkpoint.write_bytes(b"an epoch")
+    return files
+
+
+def test_a_start_that_came_to_nothing_is_in_nobodys_way(tmp_path: Path) -> None:
+    files = make_started(tmp_path)
+    other = replace(IDENTITY, settings={"epochs": 4, "workers": 8})
+    assert not is_finished(files, other)
+    assert begin(files, other) == 0
+    assert json.loads(files.job.read_text())["settings"] == other.settings
+
+
+@pytest.mark.parametrize("make", [make_half_done, make_finished])
 def test_another_training_is_not_overwritten(tmp_path: Path, make: Any) -> None:
     files = make(tmp_path)
     with pytest.raises(UsageError, match=r"\(epochs 3, not 4\); name another folder, or remove"):
@@ -221,10 +236,9 @@ def test_a_damaged_card_is_told(tmp_path: Path) -> None:
         is_finished(files, IDENTITY)
 
 
-def test_what_a_kill_left_half_written_goes_at_the_end(tmp_path: Path) -> None:
+def test_only_its_own_files_are_removed(tmp_path: Path) -> None:
     files = make_finished(tmp_path)
-    for name in ("spinal/.results.csv.part", "foraminal.json"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text("{")
+    (tmp_path / "spinal" / ".git").mkdir(parents=True)
+    (tmp_path / "spinal" / ".gitkeep").touch()
     clean(files)
-    assert set(contents(tmp_path)) == {"spinal.pt", "spinal.json", "foraminal.json"}
+    assert set(contents(tmp_path)) == {"spinal.pt", "spinal.json", "spinal/.gitkeep"}

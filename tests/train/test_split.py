@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rsna_lumbar.runtime.errors import DataError, UsageError
-from rsna_lumbar.runtime.labels import GROUPS
-from rsna_lumbar.train.split import SEVERE, Folds, split_studies
+from rsna_lumbar.runtime.labels import GROUPS, SEVERE
+from rsna_lumbar.train.split import Folds, split_studies
 from rsna_lumbar.train.tables import Tables
 
 EMPTY = pd.DataFrame(columns=["study_id"])

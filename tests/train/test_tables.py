@@ -86,6 +86,9 @@ def test_ids_stay_text(tmp_path: Path) -> None:
         ("55,71,3,Spinal Canal Stenosis,L1/L2,1,2", LeftOut.POINT_WITHOUT_LABEL),
         ("7,71,3,Spinal Canal Stenosis,L1/L2,,2", LeftOut.POINT_WITHOUT_POSITION),
         ("7,71,,Spinal Canal Stenosis,L1/L2,1,2", LeftOut.POINT_WITHOUT_POSITION),
+        ("7,71,8.5,Spinal Canal Stenosis,L1/L2,1,2", LeftOut.POINT_WITHOUT_POSITION),
+        ("7,71,inf,Spinal Canal Stenosis,L1/L2,1,2", LeftOut.POINT_WITHOUT_POSITION),
+        ("7,71,1e300,Spinal Canal Stenosis,L1/L2,1,2", LeftOut.POINT_WITHOUT_POSITION),
     ],
 )
 def test_a_point_that_cannot_be_used_is_counted(

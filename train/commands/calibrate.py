@@ -85,7 +85,8 @@ def calibrate(
         write_calibration(bundle, found)
     click.echo(report.as_json(found, chosen) if as_json else report.as_table(found, chosen))
     if not as_json:
-        click.echo("Nothing was written." if dry_run else f"Written to {bundle}.")
+        written = not dry_run and found.after != found.before
+        click.echo(f"Written to {bundle}." if written else "Nothing was written.")
 
 
 def _choose(root: Path, fold: int | None, folds: int, seed: int, studies: Path | None) -> Chosen:
