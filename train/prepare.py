@@ -283,7 +283,8 @@ def _card(
 
 def _write_summaries(out: Path, summaries: list[GroupSummary], tables: Tables) -> None:
     text = "\n\n".join(map(as_table, summaries))
-    write_atomically(out / "summary.txt", f"{text}\n")
+    empty = f"{tables.empty_labels} cells of {LABELS} are empty"
+    write_atomically(out / "summary.txt", f"{text}\n\n{empty}\n")
     fields = {
         "studies": len(tables.studies),
         "empty_labels": tables.empty_labels,

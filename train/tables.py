@@ -27,6 +27,7 @@ SERIES = "train_series_descriptions.csv"
 _CONDITION_OF = {name: c for c in CONDITIONS for name in (c, condition_title(c))}
 _LEVEL_OF = {name: level for level in LEVELS for name in (level, level_title(level))}
 _GRADE_OF = {title: grade for grade, title in enumerate(GRADE_TITLES)}
+_LABEL_TABLE = "the label table"  # train.csv, or one like it under another name
 _SHOWN = 3  # examples in an error message
 
 
@@ -80,9 +81,9 @@ def study_ids(wide: pd.DataFrame) -> pd.Series[str]:
     Raises:
         DataError: no column study_id, or a study that stands twice.
     """
-    _require(wide, ("study_id",), LABELS)
+    _require(wide, ("study_id",), _LABEL_TABLE)
     ids = wide["study_id"].astype(str)
-    _refuse(ids[ids.duplicated()], f"{LABELS} lists a study twice")
+    _refuse(ids[ids.duplicated()], f"{_LABEL_TABLE} lists a study twice")
     return ids
 
 
@@ -100,7 +101,7 @@ def tidy_labels(wide: pd.DataFrame) -> pd.DataFrame:
         DataError: a column is missing, a study stands twice, or a cell holds another word.
     """
     ids = study_ids(wide)
-    _require(wide, tuple("_".join(location) for location in LOCATIONS), LABELS)
+    _require(wide, tuple("_".join(location) for location in LOCATIONS), _LABEL_TABLE)
     columns = [
         pd.DataFrame(
             {
@@ -115,7 +116,7 @@ def tidy_labels(wide: pd.DataFrame) -> pd.DataFrame:
     ]
     tidy = pd.concat(columns, ignore_index=True)
     tidy = tidy[tidy["grade"] != ""].sort_values(["study_id", "place"], ignore_index=True)
-    tidy["grade"] = _translated(tidy["grade"], _GRADE_OF, f"{LABELS}: grade").astype("int64")
+    tidy["grade"] = _translated(tidy["grade"], _GRADE_OF, f"{_LABEL_TABLE}: grade").astype("int64")
     return tidy.drop(columns="place")
 
 

@@ -89,7 +89,7 @@ def fit(
     jobs: int | None,
     threads: int,
 ) -> None:
-    """Train detectors on DATA (from prepare) and write weights and cards to OUT.
+    """Train detectors on DATA (from prepare, which decides the image size) into OUT.
 
     The same call again resumes what was interrupted and leaves alone what is finished.
     """
