@@ -62,7 +62,7 @@ def cli(root: Path, prepared: Path, heldout: Path, work: Path, detectors: tuple[
         Seen(name, peaks_of(bundle, root, validation), peaks_of(bundle, heldout, held))
         for name, bundle in bundles.items()
     ]
-    click.echo(f"{'':28} {'plain':>7}  calibrated: {'  '.join(TERMS)}")
+    click.echo(f"{'':30} {'plain':>7}  calibrated: {'  '.join(TERMS)}")
     for seen in [*alone, *_pairs(alone)]:
         click.echo(_row(seen, root, heldout, validation, held, bundles[alone[0].name]))
     click.echo(
@@ -104,7 +104,7 @@ def _row(
     plain = score_peaks(before, seen.heldout, heldout)
     after = score_peaks(fitted.after, seen.heldout, heldout)
     terms = "  ".join(f"{_term(after, term):>{len(term)}}" for term in TERMS)
-    return f"{seen.name:28} {plain.score:7.4f}              {terms}"
+    return f"{seen.name:30} {plain.score:7.4f}              {terms}"
 
 
 def _term(result: MetricResult, term: str) -> str:

@@ -69,7 +69,7 @@ def build_bundle(
     image_size_px: int | None,
     verify_data: Path | None,
     report: Report,
-    combination: Combination = "maximum",
+    combination: Combination = "mean",
 ) -> Bundle:
     """Export checkpoints into a bundle, or replace the bundle that is there.
 

@@ -37,9 +37,9 @@ WEIGHTS = click.Path(dir_okay=False, path_type=Path)
 @click.option(
     "--combination",
     type=click.Choice(["maximum", "mean"]),
-    default="maximum",
+    default="mean",
     show_default=True,
-    help="How the peaks of an ensemble's detectors become one.",
+    help="How the peaks of an ensemble's detectors become one; maximum is the method's.",
 )
 @click.option("--inspect", "inspecting", is_flag=True, help="Only show what BUNDLE holds.")
 @common_options

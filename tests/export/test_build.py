@@ -109,14 +109,14 @@ def test_ensemble_and_cards(
     write_card(second, "spinal", 5, size_px=64, prior=[[0.7, 0.1, 0.2]] * 5)
     bundle, _ = export(tmp_path / "bundle", {**weights, "spinal": (first, second)}, studies)
     spinal = bundle.detectors[0]
-    assert len(spinal.models) == 2 and spinal.combination == "maximum"
+    assert len(spinal.models) == 2 and spinal.combination == "mean"
     assert len({model.weights_sha256 for model in spinal.models}) == 2
     np.testing.assert_allclose(spinal.prior, [[0.6, 0.2, 0.2]] * 5)
 
 
-def test_an_ensemble_by_mean(tmp_path: Path, weights: Weights, studies: Path) -> None:
-    bundle, _ = export(tmp_path / "bundle", weights, studies, combination="mean")
-    assert {one.combination for one in bundle.detectors} == {"mean"}
+def test_an_ensemble_by_maximum(tmp_path: Path, weights: Weights, studies: Path) -> None:
+    bundle, _ = export(tmp_path / "bundle", weights, studies, combination="maximum")
+    assert {one.combination for one in bundle.detectors} == {"maximum"}
     assert read_bundle(tmp_path / "bundle") == bundle
     (option,) = (one for one in cli.cli.params if one.name == "combination")
     assert tuple(option.to_info_dict()["type"]["choices"]) == COMBINATIONS
