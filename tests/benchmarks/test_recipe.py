@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from challenge import contents
 
+from rsna_lumbar.runtime.bundle import read_bundle, sha256_of
 from rsna_lumbar.train.phantom import PhantomOptions, make_phantom
 
 RECIPE = Path(__file__).parents[2] / "benchmarks" / "recipe"
@@ -26,7 +27,7 @@ SETTINGS = {
 # What is there once a command is at work, in the order of the commands; fit is told apart below.
 SIGNS = (
     "prepared.partial/foraminal",
-    ".rsna-export-*/*.onnx",
+    "bundle/.rsna-export/*.onnx",
     "bundle/bundle.json",
     "submission.csv",
 )
@@ -112,10 +113,14 @@ def test_killed_in_each_command_it_ends_with_the_same_bytes(
 def test_killed_in_training_it_ends_all_the_same(root: Path, whole: Path, tmp_path: Path) -> None:
     work = tmp_path / "work"
     shutil.copytree(whole / "prepared", work / "prepared")
+    shutil.copytree(whole / "bundle", work / "bundle")  # of other weights, and older than these
     run_until("weights/spinal/run/results.csv", root, work)
     subprocess.run([RECIPE, root, work], env=os.environ | SETTINGS, check=True, capture_output=True)
     found, expected = contents(work), contents(whole)
     assert sorted(map(without_hash, found)) == sorted(map(without_hash, expected))
+    for detector in read_bundle(work / "bundle").detectors:
+        weights = work / "weights" / f"{detector.group.name}.pt"
+        assert detector.models[0].weights_sha256 == sha256_of(weights)
     for group in ("foraminal", "subarticular"):  # trained from the start, with the same seed
         assert found[f"weights/{group}.pt"] == expected[f"weights/{group}.pt"]
 
