@@ -23,7 +23,7 @@ from rsna_lumbar.runtime.grading import COMBINATIONS, Combination, combine_detec
 from rsna_lumbar.runtime.labels import GROUPS
 
 if TYPE_CHECKING:
-    from rsna_lumbar.train.calibrate import Chosen, PeakTable
+    from rsna_lumbar.train.labelled_peaks import Chosen, PeakTable
     from rsna_lumbar.train.metric import MetricResult
 
 PATH = click.Path(path_type=Path, file_okay=False, exists=True)
@@ -47,7 +47,7 @@ class Seen:
 @click.argument("detectors", nargs=-1, required=True, metavar="NAME=WEIGHTS...")
 def cli(root: Path, prepared: Path, heldout: Path, work: Path, detectors: tuple[str, ...]) -> None:
     """Export, score, calibrate, and print a row for each choice of detectors."""
-    from rsna_lumbar.train.calibrate import all_studies, studies_of_list
+    from rsna_lumbar.train.labelled_peaks import all_studies, studies_of_list
 
     validation = studies_of_list(root, prepared / "val_studies.csv")
     held = all_studies(heldout)

@@ -91,8 +91,8 @@ def _fit(prepared: Path, out: Path, options: FitOptions, trainer: str) -> None:
 
 def _sides(bundle: Path, heldout: Path) -> dict[str, Side]:
     """Every study by a calibration that did not see it, so that no grade is favoured."""
-    from rsna_lumbar.train.calibrate import all_studies
     from rsna_lumbar.train.calibration import crossvalidated_probabilities, study_folds
+    from rsna_lumbar.train.labelled_peaks import all_studies
 
     table = peaks_of(bundle, heldout, all_studies(heldout))
     group = next(one for one in table.groups if one.group is SUBARTICULAR)
@@ -121,11 +121,12 @@ def _side(
 def _figures(
     probability: NDArray[np.float64], grade: NDArray[np.int64], apart: NDArray[np.bool_]
 ) -> tuple[float, float, float]:
+    from rsna_lumbar.train.metric import weighted_log_loss
+
     right = probability.argmax(axis=2) == grade
-    weights = np.array(GRADE_WEIGHTS)[grade]
-    likelihood = np.take_along_axis(probability, grade[..., None], axis=2)[..., 0]
-    loss = np.sum(weights * -np.log(likelihood)) / np.sum(weights)
-    return float(right.mean()), float(right[apart].mean()), float(loss)
+    weights = np.array(GRADE_WEIGHTS)[grade.ravel()]
+    loss = weighted_log_loss(probability.reshape(-1, 3), grade.ravel(), weights)
+    return float(right.mean()), float(right[apart].mean()), loss
 
 
 if __name__ == "__main__":

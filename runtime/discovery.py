@@ -29,7 +29,8 @@ def ignore_progress(_: int) -> None:
     """The progress of a caller who does not look."""
 
 
-# What a root means: the first of these that holds a study of the table, else the first there is.
+# What a root means: the first of these that holds a study asked for, or else of the table, or else
+# the first there is.
 IMAGE_FOLDERS = ("test_images", "train_images")
 TABLE_COLUMNS = ("study_id", "series_id", "series_description")
 
@@ -98,7 +99,7 @@ def find_studies(
     if not data.is_dir():
         raise DataError(f"{data} is no folder; name a folder with DICOM files")
     table = _read_series_table(series_table) if series_table else None
-    images = _images_folder(data, table)
+    images = _images_folder(data, table, studies)
     if images is None:
         inventory = _find_in_tree(data, progress, studies)
     else:
@@ -154,10 +155,12 @@ class _Images:
     only_study: str | None  # where the data folder is one study of it
 
 
-def _images_folder(data: Path, table: SeriesTable | None) -> _Images | None:
+def _images_folder(
+    data: Path, table: SeriesTable | None, studies: Collection[str] | None
+) -> _Images | None:
     beside = [data / name for name in IMAGE_FOLDERS if (data / name).is_dir()]
     if beside:
-        listed = {study_id for study_id, _ in table or ()}
+        listed = {study_id for study_id, _ in table or ()} if studies is None else set(studies)
         holding = (folder for folder in beside if listed & set(_folders(folder)))
         return _Images(next(holding, beside[0]), None)
     folder = data.resolve()

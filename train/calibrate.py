@@ -1,14 +1,14 @@
-"""A bundle and labelled studies -> the same bundle, calibrated.
+"""Labelled peaks -> the bundle that they came from, calibrated.
 
-The bundle scores the studies; its peaks do not depend on the calibration it has, so calibrating
-twice is the same as calibrating once. Each group is fitted by :mod:`rsna_lumbar.train.calibration`,
-the prior rows for sets without slices are counted again, and ``bundle.json`` is replaced. The
-model files stay as they are: temperature, bias, floor and prior are inputs of the score graph.
+The peaks of a bundle do not depend on the calibration that it has, so calibrating twice is the
+same as calibrating once. :mod:`rsna_lumbar.train.calibration` fits each group, the prior rows for
+sets without slices are counted again, and ``bundle.json`` is replaced. The model files stay as
+they are: temperature, bias, floor and prior are inputs of the score graph.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,12 +17,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rsna_lumbar.runtime.bundle import Bundle, Detector, read_bundle, write_manifest
-from rsna_lumbar.runtime.discovery import find_studies, read_study_list
-from rsna_lumbar.runtime.errors import BundleError, DataError
+from rsna_lumbar.runtime.errors import BundleError
 from rsna_lumbar.runtime.grading import Calibration
-from rsna_lumbar.runtime.labels import GRADES, GROUPS, LOCATIONS, SUBMISSION_COLUMNS, Group, row_id
-from rsna_lumbar.runtime.scoring import GroupScore, Scorer, StudyScore
-from rsna_lumbar.runtime.sets import default_workers
+from rsna_lumbar.runtime.labels import GRADES, LOCATIONS, SUBMISSION_COLUMNS, Group, row_id
 from rsna_lumbar.train.calibration import (
     AIM_WEIGHTS,
     LEAST_STUDIES,
@@ -37,39 +34,12 @@ from rsna_lumbar.train.calibration import (
     losses,
     study_folds,
 )
-from rsna_lumbar.train.metric import MetricResult, columns_of, grade_table, score
+from rsna_lumbar.train.labelled_peaks import Chosen, PeakTable
+from rsna_lumbar.train.metric import MetricResult, score
 from rsna_lumbar.train.prior import class_prior
-from rsna_lumbar.train.split import Folds, split_studies
-from rsna_lumbar.train.tables import LABELS, SERIES, Tables, read_csv, read_tables, tidy_labels
+from rsna_lumbar.train.tables import LABELS, read_csv, tidy_labels
 
-Track = Callable[[Iterable[StudyScore], int], Iterable[StudyScore]]
 Rows = NDArray[np.float64]  # (N, 25, 3), locations in the order of LOCATIONS
-
-
-@dataclass(frozen=True, slots=True)
-class Chosen:
-    """Which studies to calibrate on; both are sorted and have at least one label."""
-
-    studies: tuple[str, ...]
-    prior_studies: tuple[str, ...]  # whose labels the prior rows are counted on
-    told: str  # how they were chosen, for a person
-
-
-@dataclass(frozen=True, slots=True)
-class GroupPeaks:
-    """Peaks and grades of one group, studies as in the table that they belong to."""
-
-    group: Group
-    peaks: NDArray[np.float64]  # (N, L, 3); NaN in a study without a slice to score
-    grades: IntArray  # (N, L), index into GRADES, or NO_GRADE
-
-
-@dataclass(frozen=True, slots=True)
-class PeakTable:
-    """What a bundle's detectors saw in labelled studies, beside the labels."""
-
-    studies: tuple[str, ...]  # (N,)
-    groups: tuple[GroupPeaks, ...]  # in the order of GROUPS
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,115 +65,10 @@ class Calibrated:
     missing: tuple[str, ...]  # chosen studies without a single slice to score
     kept_prior: tuple[str, ...]  # groups with too few labelled studies to count the prior on
 
-
-# Which studies
-
-
-def studies_of_fold(root: Path, folds: Folds) -> Chosen:
-    """The validation studies of one fold.
-
-    Raises:
-        DataError: the tables cannot be used, or no study is labelled.
-    """
-    tables = read_tables(root)
-    split = split_studies(tables, folds)
-    told = f"the validation studies of fold {folds.fold} of {folds.folds}, seed {folds.seed}"
-    return _chosen(tables, split.val, split.train, told)
-
-
-def studies_of_list(root: Path, table: Path) -> Chosen:
-    """The studies of a table with the column study_id; the prior is counted on all others.
-
-    Raises:
-        DataError: a table cannot be used, or no study is labelled.
-    """
-    tables, wanted = read_tables(root), read_study_list(table)
-    others = set(tables.studies) - set(wanted)
-    return _chosen(tables, wanted, others, f"the studies of {table.name}")
-
-
-def all_studies(root: Path) -> Chosen:
-    """Every labelled study of a root.
-
-    Raises:
-        DataError: the tables cannot be used, or no study is labelled.
-    """
-    tables = read_tables(root)
-    told = "all labelled studies; make sure that the detectors were not trained on them"
-    return _chosen(tables, tables.studies, (), told)
-
-
-def _chosen(tables: Tables, wanted: Iterable[str], others: Iterable[str], told: str) -> Chosen:
-    labelled = set(tables.labels["study_id"])
-    studies = sorted(labelled & set(wanted))
-    if not studies:
-        raise DataError(f"none of {told.partition(';')[0]} has a label in {LABELS}; choose others")
-    training = sorted(labelled & set(others)) or studies
-    return Chosen(tuple(studies), tuple(training), told)
-
-
-# Their peaks
-
-
-def collect_peaks(
-    bundle: Path,
-    root: Path,
-    studies: Sequence[str],
-    *,
-    workers: int | None = None,
-    device: str = "auto",
-    track: Track | None = None,
-) -> PeakTable:
-    """Score labelled studies with a bundle.
-
-    Args:
-        bundle: folder made by rsna-export.
-        root: folder with the challenge's tables and ``train_images``.
-        studies: ids; those without a single slice to score are left out of the result.
-        workers: decoding processes; None takes what suits the number of files.
-        device: as :class:`rsna_lumbar.runtime.scoring.Scorer` takes it.
-        track: shows progress; called with the scores and their number, returns the scores.
-
-    Raises:
-        DataError: the tables cannot be used, or there is no slice to score.
-        BundleError, UsageError, BackendError: as the scorer raises them.
-    """
-    inventory = find_studies(root, root / SERIES, studies=studies)
-    found = tuple(study for study in inventory.studies if any(study.of(group) for group in GROUPS))
-    inventory = replace(inventory, studies=found)
-    if workers is None:
-        workers = default_workers(inventory.file_count)
-    with Scorer(bundle, device=device) as scorer:
-        scores = scorer.score(inventory, workers=workers)
-        return _peak_table(track(scores, len(found)) if track else scores, root)
-
-
-def _peak_table(scores: Iterable[StudyScore], root: Path) -> PeakTable:
-    scored = [one for one in scores if any(group.slice_count for group in one.groups)]
-    if not scored:
-        raise DataError(f"{root} holds no readable image of the studies to calibrate on")
-    studies = tuple(one.study_id for one in scored)
-    grades = grade_table(read_csv(root / LABELS), studies)
-    groups = tuple(
-        GroupPeaks(
-            group,
-            np.stack([_peaks(one.groups[index]) for one in scored]),
-            grades[:, columns_of(group)],
-        )
-        for index, group in enumerate(GROUPS)
-    )
-    return PeakTable(studies, groups)
-
-
-def _peaks(one: GroupScore) -> NDArray[np.float64]:
-    """(L, 3)"""
-    shape = len(one.group.locations), len(GRADES)
-    if one.peak is None:
-        return np.full(shape, np.nan)
-    return one.peak.astype(np.float64).reshape(shape)
-
-
-# Calibrating
+    @property
+    def judged(self) -> bool:
+        """Whether there was enough to calibrate any group on."""
+        return not all(fit.too_few for fit in self.fits)
 
 
 def calibrate(

@@ -8,9 +8,10 @@ from typing import Any
 
 from rsna_lumbar.runtime.grading import Calibration
 from rsna_lumbar.runtime.labels import GROUPS
-from rsna_lumbar.train.calibrate import Calibrated, Chosen
+from rsna_lumbar.train.calibrate import Calibrated
 from rsna_lumbar.train.calibration import GroupFit, Losses
 from rsna_lumbar.train.diagnostics import BINS
+from rsna_lumbar.train.labelled_peaks import Chosen
 from rsna_lumbar.train.metric import MetricResult
 
 _TERMS = ("spinal", "foraminal", "subarticular", "any_severe_spinal", "score")
@@ -116,6 +117,7 @@ def _score_line(term: str, plain: MetricResult, after: MetricResult) -> str:
 
 
 def _notes(found: Calibrated) -> list[str]:
+    kept_prior = found.kept_prior if found.judged else ()
     return [
         f"aim {found.aim}: loss is the {_LOSS_OF[found.aim]}, error the calibration error in "
         f"{BINS} bins; plain divides by the sum.",
@@ -126,9 +128,9 @@ def _notes(found: Calibrated) -> list[str]:
             if not fit.adopted
         ),
         "Prior rows for missing series were counted again; they are part of the score after."
-        if found.after != found.before
-        else "No group could be judged: the bundle stays as it is.",
-        *(f"{name} keeps its prior rows: too few labelled studies." for name in found.kept_prior),
+        if found.judged
+        else "No group could be judged: the bundle stays as it is, prior rows too.",
+        *(f"{name} keeps its prior rows: too few labelled studies." for name in kept_prior),
         *_bundle_notes(found),
         *_missing_notes(found),
     ]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict
 
 from rsna_lumbar.runtime.labels import GRADE_TITLES, GRADES, LEVELS, level_title
 from rsna_lumbar.train.diagnostics import BINS, Diagnostics, GradeReport, GroupReport
 from rsna_lumbar.train.evaluate import Evaluation
+from rsna_lumbar.train.text_table import aligned
 
 _TERMS = {
     "spinal": "Spinal",
@@ -103,7 +103,7 @@ def _terms(evaluation: Evaluation) -> str:
         ours, theirs = getattr(evaluation.submission, term), getattr(evaluation.prior, term)
         ratio = None if ours is None else ours / theirs
         rows.append([title, _number(ours, 4), _number(theirs, 4), _number(ratio, 3)])
-    return _aligned(rows)
+    return aligned(rows)
 
 
 def _size(evaluation: Evaluation) -> str:
@@ -119,7 +119,7 @@ def _levels(diagnostics: Diagnostics) -> str:
     for level in LEVELS:
         losses = diagnostics.levels[level]
         rows.append([level_title(level), *(_number(losses[pool], 4) for pool in _POOLS)])
-    return _aligned(rows)
+    return aligned(rows)
 
 
 def _grades(diagnostics: Diagnostics) -> str:
@@ -140,21 +140,8 @@ def _grades(diagnostics: Diagnostics) -> str:
             )
         mean = _number(group.calibration_error, 4)
         rows.append(["", "(all three)", str(group.rows), "", "", "", mean, "", "", ""])
-    return _aligned(rows, names=2)
+    return aligned(rows, names=2)
 
 
 def _number(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
-
-
-def _aligned(rows: Sequence[Sequence[str]], names: int = 1) -> str:
-    """Columns as wide as their widest cell; the first ``names`` flush left, the others right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if place < names else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-    return "\n".join(lines)

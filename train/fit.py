@@ -16,7 +16,7 @@ precision of boxes on few validation images, which has little to do with the met
 Flips are off. Asked for, they are done to axial slices alone, where left and right classes are
 exchanged (see :mod:`rsna_lumbar.train.flips`); a horizontal flip turns front into back on sagittal
 slices, and a vertical one L1 into S1. Shift and scale keep sides and levels. The default
-augmentation is lighter than the method's: small synthetic sets learn less from mosaics.
+augmentation is lighter than the method's; which of the two is better was not measured.
 
 The image size is the data set's, without an option: another would interpolate its squares a second
 time, and shrink boxes below the least size that it was prepared with.

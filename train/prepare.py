@@ -6,9 +6,9 @@
     OUT/<group>/data.yaml                            class names in canonical order, one channel
     OUT/<group>/images/{train,val}/<study>_<series>_<instance>.png
     OUT/<group>/labels/{train,val}/<study>_<series>_<instance>.txt
-    OUT/<group>/slices.csv                           every labelled slice and what became of it
+    OUT/<group>/slices.csv                           every slice with a usable label, and its fate
     OUT/<group>/left_out.csv                         every label and point not used, and why
-    OUT/<group>/contact_sheet.png                            random boxes of each class, to look at
+    OUT/<group>/contact_sheet.png                    random boxes of each class, to look at
     OUT/<group>/card.json                            settings, prior rows, counts
 
 Only slices that carry a label are decoded: an unlabelled neighbour shows the same anatomy and

@@ -11,6 +11,7 @@ import pandas as pd
 from rsna_lumbar.runtime.labels import GRADES, Group
 from rsna_lumbar.train.annotations import LeftOut
 from rsna_lumbar.train.split import PARTS
+from rsna_lumbar.train.text_table import aligned
 
 UNGRADED = "(no grade)"
 
@@ -80,12 +81,4 @@ def as_table(summary: GroupSummary) -> str:
     ]
     total = ["boxes", *(str(n) for n in (*summary.boxes.values(), *summary.left_out.values()))]
     images = ["images", *(str(n) for n in summary.images.values()), *[""] * len(reasons)]
-    table = [head, *rows, total, images]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return "\n".join(_aligned(row, widths) for row in table)
-
-
-def _aligned(row: list[str], widths: list[int]) -> str:
-    """The first cell to the left, numbers to the right."""
-    numbers = (cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))
-    return "  ".join([row[0].ljust(widths[0]), *numbers]).rstrip()
+    return aligned([head, *rows, total, images])

@@ -11,7 +11,7 @@ import pytest
 from rsna_lumbar.benchmarks import ensembles, flips, prepare_scale
 from rsna_lumbar.runtime.grading import COMBINATIONS, Combination
 from rsna_lumbar.runtime.labels import GROUPS
-from rsna_lumbar.train.calibrate import GroupPeaks, PeakTable
+from rsna_lumbar.train.labelled_peaks import GroupPeaks, PeakTable
 from rsna_lumbar.train.metric import NO_GRADE
 
 

@@ -44,6 +44,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("phantom") / "root"
     options = PhantomOptions(
         studies=6,
+        test_studies=1,  # the challenge's root holds test_images too
         seed=4,
         matrix_px=64,
         slices_sagittal=9,

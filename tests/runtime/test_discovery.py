@@ -200,6 +200,15 @@ def test_only_the_studies_asked_for_in_a_tree(toy_root: Path, tmp_path: Path) ->
     assert [study.study_id for study in find_studies(tmp_path, studies=[one]).studies] == [one]
 
 
+def test_studies_asked_for_tell_which_images_a_root_means(toy_root: Path, tmp_path: Path) -> None:
+    """The challenge's own root has both folders."""
+    shutil.copytree(toy_root, tmp_path, dirs_exist_ok=True)
+    write_study(tmp_path / "train_images", "5", counts=(1, 1, 1))
+    assert list(shape(find_studies(tmp_path))) == ["100", "12", "7"]
+    assert list(shape(find_studies(tmp_path, studies=["5"]))) == ["5"]
+    assert list(shape(find_studies(tmp_path, studies=["12"]))) == ["12"]
+
+
 def test_none_of_the_studies_asked_for(toy_root: Path) -> None:
     with pytest.raises(DataError, match="none of the 2 studies"):
         find_studies(toy_root, studies=["404", "405"])

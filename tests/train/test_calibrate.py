@@ -26,16 +26,7 @@ from rsna_lumbar.runtime.labels import (
 )
 from rsna_lumbar.runtime.outputs import submission_rows
 from rsna_lumbar.runtime.scoring import Scorer, StudyScore
-from rsna_lumbar.train.calibrate import (
-    Calibrated,
-    PeakTable,
-    all_studies,
-    calibrate,
-    collect_peaks,
-    studies_of_fold,
-    studies_of_list,
-    write_calibration,
-)
+from rsna_lumbar.train.calibrate import Calibrated, calibrate, write_calibration
 from rsna_lumbar.train.calibration import (
     PLAIN,
     Aim,
@@ -44,6 +35,13 @@ from rsna_lumbar.train.calibration import (
     study_folds,
 )
 from rsna_lumbar.train.cli import main
+from rsna_lumbar.train.labelled_peaks import (
+    PeakTable,
+    all_studies,
+    collect_peaks,
+    studies_of_fold,
+    studies_of_list,
+)
 from rsna_lumbar.train.metric import NO_GRADE, score
 from rsna_lumbar.train.prior import class_prior
 from rsna_lumbar.train.split import Folds, split_studies
@@ -196,7 +194,10 @@ def test_twice_is_as_good_as_once(
     assert "calibrated before" not in capsys.readouterr().out
     assert run(bundle, root) == 0
     assert contents(bundle) == first
-    assert "The bundle was calibrated before (aim metric): score" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "The bundle was calibrated before (aim metric): score" in shown
+    assert "could be judged" not in shown and "were counted again" in shown
+    assert shown.endswith(f"Nothing to write: {bundle} is as it should be.\n")
 
 
 def test_an_ensemble_is_fitted_on_its_combined_peaks(
@@ -281,7 +282,8 @@ def test_few_studies_leave_the_bundle_as_it_is(
     assert run(folder, root, "--studies", tmp_path / "list.csv", "--aim", aim) == 0
     shown = capsys.readouterr().out
     assert contents(folder) == before
-    assert "Nothing was written." in shown and "the bundle stays as it is" in shown
+    assert "No group could be judged: the bundle stays as it is" in shown
+    assert "Nothing to write" in shown and "counted again" not in shown
     reason = "studies with peaks and a graded row: 3, at least 10 are needed."
     for group in GROUPS:
         assert f"{group.name} keeps its earlier calibration: {reason}" in shown

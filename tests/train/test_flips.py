@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from yolo_sets import SIZE_PX, write_data_yaml
 
 from rsna_lumbar.runtime.errors import UsageError
 from rsna_lumbar.runtime.labels import FORAMINAL, GROUPS, SPINAL, SUBARTICULAR, Group
 from rsna_lumbar.train.fit import AUGMENTATIONS
 from rsna_lumbar.train.flips import is_axial, swapped_classes
 
-SIZE_PX = 64
 IMAGES = 6
 PLAIN = {"mosaic": 0.0, "close_mosaic": 0, "translate": 0.0, "scale": 0.0}
 
@@ -82,10 +82,7 @@ def write_squares(folder: Path, group: Group) -> None:
             Image.fromarray(picture).save(folder / "images" / part / f"{index}.png")
             label = f"{index} {11 / SIZE_PX} {25 / SIZE_PX} {10 / SIZE_PX} {10 / SIZE_PX}\n"
             (folder / "labels" / part / f"{index}.txt").write_text(label)
-    names = "".join(f"  {index}: {name}\n" for index, name in enumerate(group.classes))
-    (folder / "data.yaml").write_text(
-        f"train: images/train\nval: images/val\nchannels: 1\nnames:\n{names}"
-    )
+    write_data_yaml(folder, group)
 
 
 def read_item(dataset: Any, index: int) -> tuple[int, str, bool]:

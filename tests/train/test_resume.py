@@ -10,16 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
+from yolo_sets import write_data
 
 from rsna_lumbar.runtime.errors import DataError, UsageError
 from rsna_lumbar.runtime.labels import SPINAL
 from rsna_lumbar.train.fit import FitOptions, fit
 from rsna_lumbar.train.resume import Identity, TrainingFiles, begin, clean, is_finished
 
-SIZE_PX = 64
 OPTIONS = FitOptions(model="demo", epochs=3, batch_size=3, device="cpu")
 IDENTITY = Identity({"epochs": 3, "workers": 8}, "ab")
 
@@ -73,30 +71,6 @@ MOMENTS = (
 )
 
 
-def write_data(folder: Path) -> None:
-    rng = np.random.default_rng(0)
-    for part, count in (("train", 6), ("val", 2)):
-        (folder / "images" / part).mkdir(parents=True)
-        (folder / "labels" / part).mkdir(parents=True)
-        for index in range(count):
-            picture = rng.integers(0, 60, (SIZE_PX, SIZE_PX), np.uint8)
-            picture[24:40, 24:40] = 250
-            Image.fromarray(picture).save(folder / "images" / part / f"{index}.png")
-            (folder / "labels" / part / f"{index}.txt").write_text("0 0.5 0.5 0.25 0.25\n")
-    names = "".join(f"  {index}: {name}\n" for index, name in enumerate(SPINAL.classes))
-    (folder / "data.yaml").write_text(
-        f"train: images/train\nval: images/val\nchannels: 1\nnames:\n{names}"
-    )
-    card = {
-        "group": "spinal",
-        "size_px": SIZE_PX,
-        "preprocessing": {"low_percentile": 0.5, "high_percentile": 99.5, "pad_value": 114},
-        "prior": [[0.6, 0.2, 0.2]] * 5,
-        "images": {"train": 6, "val": 2},
-    }
-    (folder / "card.json").write_text(json.dumps(card))
-
-
 def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
     return {
         path.relative_to(folder).as_posix(): (path.read_bytes(), path.stat().st_mtime_ns)
@@ -109,7 +83,7 @@ def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
 def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, list[list[int]]]:
     """(data, out, states after each kill) of one training, killed at every moment in turn."""
     root = tmp_path_factory.mktemp("killed")
-    write_data(root / "data" / "spinal")
+    write_data(root / "data" / "spinal", {"train": 6, "val": 2})
     (root / "program.py").write_text(PROGRAM)
     moments = json.dumps([moment[:3] for moment in MOMENTS])
     words = [sys.executable, root / "program.py", root / "data", root / "out", moments]

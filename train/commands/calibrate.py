@@ -14,8 +14,8 @@ from rsna_lumbar.train.commands.shared import EXISTING_FILE, EXISTING_FOLDER, FO
 
 if TYPE_CHECKING:
     from rsna_lumbar.runtime.scoring import StudyScore
-    from rsna_lumbar.train.calibrate import Chosen
     from rsna_lumbar.train.calibration import Aim
+    from rsna_lumbar.train.labelled_peaks import Chosen
 
 
 @click.command()
@@ -73,7 +73,8 @@ def calibrate(
     from rsna_lumbar.runtime.bundle import read_bundle
     from rsna_lumbar.train import calibration_report as report
     from rsna_lumbar.train.calibrate import calibrate as calibrate_bundle
-    from rsna_lumbar.train.calibrate import collect_peaks, write_calibration
+    from rsna_lumbar.train.calibrate import write_calibration
+    from rsna_lumbar.train.labelled_peaks import collect_peaks
 
     before = read_bundle(bundle)
     chosen = _choose(root, fold, folds, seed, studies)
@@ -81,16 +82,22 @@ def calibrate(
         bundle, root, chosen.studies, workers=workers, device=device, track=_tracked
     )
     found = calibrate_bundle(before, root, chosen, table, aim=aim, seed=seed)
-    if not dry_run:
+    changed = found.after != found.before
+    if changed and not dry_run:
         write_calibration(bundle, found)
     click.echo(report.as_json(found, chosen) if as_json else report.as_table(found, chosen))
     if not as_json:
-        written = not dry_run and found.after != found.before
-        click.echo(f"Written to {bundle}." if written else "Nothing was written.")
+        click.echo(_end(bundle, changed, dry_run))
+
+
+def _end(bundle: Path, changed: bool, dry_run: bool) -> str:
+    if not changed:
+        return f"Nothing to write: {bundle} is as it should be."
+    return "Nothing was written." if dry_run else f"Written to {bundle}."
 
 
 def _choose(root: Path, fold: int | None, folds: int, seed: int, studies: Path | None) -> Chosen:
-    from rsna_lumbar.train.calibrate import all_studies, studies_of_fold, studies_of_list
+    from rsna_lumbar.train.labelled_peaks import all_studies, studies_of_fold, studies_of_list
     from rsna_lumbar.train.split import Folds
 
     if fold is not None and studies is not None:

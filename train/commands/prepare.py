@@ -11,7 +11,7 @@ import click
 from rsna_lumbar.runtime.command_line import common_options
 from rsna_lumbar.runtime.errors import UsageError
 from rsna_lumbar.runtime.labels import GROUP_BY_NAME
-from rsna_lumbar.train.commands.shared import EXISTING_FOLDER, FOLDER, WORKERS, fold_options
+from rsna_lumbar.train.commands.shared import EXISTING_FOLDER, FOLDER, WORKERS
 
 if TYPE_CHECKING:
     from rsna_lumbar.train.boxes import BoxSize
@@ -60,7 +60,21 @@ T = TypeVar("T")
     show_default=True,
     help="Percentiles of a slice that become black and white.",
 )
-@fold_options
+@click.option(
+    "--folds",
+    type=click.IntRange(2),
+    default=5,
+    show_default=True,
+    help="Parts that the studies are dealt out to, by severity.",
+)
+@click.option(
+    "--fold",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Which of them is for validation, from 0.",
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the folds.")
 @WORKERS
 @common_options
 def prepare(
