@@ -209,6 +209,17 @@ def test_a_data_set_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
         read_card(folder, SPINAL)
 
 
+def test_what_another_call_finished_meanwhile_is_not_trained_again(
+    trained: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if this call had looked before the other one was done."""
+    data, out = trained
+    before = [(out / name).stat().st_mtime_ns for name in ("spinal.json", "spinal.pt")]
+    monkeypatch.setattr("rsna_lumbar.train.fit.is_finished", lambda *_: False)
+    fit(data, [SPINAL], out, FitOptions(model="demo", epochs=1, batch_size=3, device="cpu"))
+    assert [(out / name).stat().st_mtime_ns for name in ("spinal.json", "spinal.pt")] == before
+
+
 def test_weights_are_never_downloaded(tmp_path: Path) -> None:
     write_data(tmp_path / "spinal", {"train": 2, "val": 1})
     with pytest.raises(UsageError, match="never downloaded"):

@@ -113,21 +113,44 @@ def test_killed_by_the_system(
     assert contents(out) == expected
 
 
-def test_a_line_cut_short_is_made_again(
-    root: Path, expected: dict[str, bytes], tmp_path: Path
+def damage_cut(group: Path) -> None:
+    index = group / "slices.csv"
+    index.write_bytes(index.read_bytes()[:-7])
+
+
+def damage_bytes(group: Path) -> None:
+    index = group / "slices.csv"
+    index.write_bytes(index.read_bytes().replace(b",used", b"\xff,used", 2))
+
+
+def damage_index_lost(group: Path) -> None:
+    (group / "slices.csv").unlink()
+
+
+def damage_image(group: Path) -> None:
+    first = next(group.glob("images/*/*.png"))
+    first.write_bytes(first.read_bytes()[:-1])
+
+
+def damage_label(group: Path) -> None:
+    next(group.glob("labels/*/*.txt")).write_bytes(b"")
+
+
+def damage_aside(group: Path) -> None:
+    (group / ".card.json.part").write_text("{")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [damage_cut, damage_bytes, damage_index_lost, damage_image, damage_label, damage_aside],
+)
+def test_what_does_not_hold_is_made_again(
+    root: Path, expected: dict[str, bytes], tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
     out = tmp_path / "out"
     prepare(root, out, OPTIONS)
     partial = out.rename(tmp_path / "out.partial")
-    index = partial / "spinal" / "slices.csv"
-    index.write_bytes(index.read_bytes()[:-7])
-    (partial / "spinal" / ".card.json.part").touch()
-    index = partial / "foraminal" / "slices.csv"
-    index.write_bytes(index.read_bytes().replace(b",used", b"\xff,used", 2))
-    emptied = next((partial / "foraminal").rglob("*.txt"))
-    emptied.write_bytes(b"")
-    first = next((partial / "subarticular").rglob("*.png"))
-    first.write_bytes(first.read_bytes()[:-1])
+    damage(partial / "foraminal")
     prepare(root, out, OPTIONS)
     assert contents(out) == expected
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rsna_lumbar.runtime.errors import DataError, UsageError
-from rsna_lumbar.runtime.labels import GROUPS, SEVERE
+from rsna_lumbar.runtime.labels import GROUPS, SEVERE, SPINAL
 from rsna_lumbar.train.split import Folds, split_studies
 from rsna_lumbar.train.tables import Tables
 
@@ -58,6 +58,22 @@ def test_severe_studies_are_spread(grades: list[list[int]], folds: int, seed: in
         severe = set(labels.loc[labels["grade"] == SEVERE, "study_id"])
         counts = [len(severe & set(split.val)) for split in splits]
         assert max(counts) - min(counts) <= apart
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_many_times_severe_are_spread(seed: int) -> None:
+    """Twelve studies with a severe spinal level, half of them with five: three in each fold."""
+    levels = [level for _, level in SPINAL.locations]
+    rows = [
+        (str(100 + number), SPINAL.conditions[0], level, SEVERE)
+        for number in range(12)
+        for level in (levels if number % 2 else levels[:1])
+    ]
+    labels = pd.DataFrame(rows, columns=["study_id", "condition", "level", "grade"])
+    of = Tables(tuple(str(100 + number) for number in range(12)), labels, EMPTY, EMPTY)
+    for fold in range(2):
+        split = split_studies(of, Folds(folds=2, fold=fold, seed=seed))
+        assert sum(int(study) % 2 for study in split.val) == 3
 
 
 def test_the_order_of_rows_does_not_matter() -> None:
