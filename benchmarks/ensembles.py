@@ -23,8 +23,8 @@ from rsna_lumbar.runtime.grading import COMBINATIONS, Combination, combine_detec
 from rsna_lumbar.runtime.labels import GROUPS
 
 if TYPE_CHECKING:
+    from rsna_lumbar.runtime.metric import MetricResult
     from rsna_lumbar.train.labelled_peaks import Chosen, PeakTable
-    from rsna_lumbar.train.metric import MetricResult
 
 PATH = click.Path(path_type=Path, file_okay=False, exists=True)
 TERMS = ("spinal", "foraminal", "subarticular", "any_severe_spinal", "score")

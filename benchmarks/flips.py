@@ -121,7 +121,7 @@ def _side(
 def _figures(
     probability: NDArray[np.float64], grade: NDArray[np.int64], apart: NDArray[np.bool_]
 ) -> tuple[float, float, float]:
-    from rsna_lumbar.train.metric import weighted_log_loss
+    from rsna_lumbar.runtime.metric import weighted_log_loss
 
     right = probability.argmax(axis=2) == grade
     weights = np.array(GRADE_WEIGHTS)[grade.ravel()]

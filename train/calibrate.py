@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from rsna_lumbar.runtime.bundle import Bundle, Detector, read_bundle, write_manifest
 from rsna_lumbar.runtime.errors import BundleError
 from rsna_lumbar.runtime.grading import Calibration
+from rsna_lumbar.runtime.label_table import read_csv, tidy_labels
 from rsna_lumbar.runtime.labels import GRADES, LOCATIONS, SUBMISSION_COLUMNS, Group, row_id
+from rsna_lumbar.runtime.metric import MetricResult
 from rsna_lumbar.train.calibration import (
     AIM_WEIGHTS,
     LEAST_STUDIES,
@@ -35,9 +37,9 @@ from rsna_lumbar.train.calibration import (
     study_folds,
 )
 from rsna_lumbar.train.labelled_peaks import Chosen, PeakTable
-from rsna_lumbar.train.metric import MetricResult, score
+from rsna_lumbar.train.metric import score
 from rsna_lumbar.train.prior import class_prior
-from rsna_lumbar.train.tables import LABELS, read_csv, tidy_labels
+from rsna_lumbar.train.tables import LABELS
 
 Rows = NDArray[np.float64]  # (N, 25, 3), locations in the order of LOCATIONS
 

@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 
 from rsna_lumbar.runtime.grading import MINIMUM_TEMPERATURE, Calibration, probabilities
 from rsna_lumbar.runtime.labels import GRADE_WEIGHTS, GRADES, MODERATE, SEVERE
+from rsna_lumbar.runtime.metric import NO_GRADE
 from rsna_lumbar.train.diagnostics import classwise_calibration_error
-from rsna_lumbar.train.metric import NO_GRADE
 from rsna_lumbar.train.split import deal
 
 Aim = Literal["metric", "probability"]

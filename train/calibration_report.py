@@ -8,11 +8,11 @@ from typing import Any
 
 from rsna_lumbar.runtime.grading import Calibration
 from rsna_lumbar.runtime.labels import GROUPS
+from rsna_lumbar.runtime.metric import MetricResult
 from rsna_lumbar.train.calibrate import Calibrated
 from rsna_lumbar.train.calibration import GroupFit, Losses
 from rsna_lumbar.train.diagnostics import BINS
 from rsna_lumbar.train.labelled_peaks import Chosen
-from rsna_lumbar.train.metric import MetricResult
 
 _TERMS = ("spinal", "foraminal", "subarticular", "any_severe_spinal", "score")
 _LOSS_OF = {"metric": "log loss weighted 1/2/4", "probability": "log loss, unweighted"}

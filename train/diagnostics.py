@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsna_lumbar.runtime.labels import GRADES, GROUPS, LEVELS, LOCATIONS
-from rsna_lumbar.train.metric import (
+from rsna_lumbar.runtime.metric import (
     FloatArray,
     GradedAnswers,
     IntArray,

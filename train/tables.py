@@ -4,16 +4,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from rsna_lumbar.runtime.errors import DataError
+from rsna_lumbar.runtime.label_table import (
+    read_csv,
+    require_columns,
+    study_ids,
+    tidy_labels,
+    translated,
+)
 from rsna_lumbar.runtime.labels import (
     CONDITIONS,
-    GRADE_TITLES,
     LEVELS,
     LOCATIONS,
     condition_title,
@@ -26,9 +30,6 @@ SERIES = "train_series_descriptions.csv"
 
 _CONDITION_OF = {name: c for c in CONDITIONS for name in (c, condition_title(c))}
 _LEVEL_OF = {name: level for level in LEVELS for name in (level, level_title(level))}
-_GRADE_OF = {title: grade for grade, title in enumerate(GRADE_TITLES)}
-_LABEL_TABLE = "the label table"  # train.csv, or one like it under another name
-_SHOWN = 3  # examples in an error message
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -61,72 +62,13 @@ def read_tables(root: Path) -> Tables:
     )
 
 
-def read_csv(path: Path) -> pd.DataFrame:
-    """Every cell as text, empty ones as ''. CRLF line ends and a byte order mark do not matter.
-
-    Raises:
-        DataError: there is no such file, or it is no CSV table.
-    """
-    try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is no CSV table ({error})") from error
-
-
-def study_ids(wide: pd.DataFrame) -> pd.Series[str]:
-    """The studies of a table in train.csv's layout, as text, one a row.
-
-    Raises:
-        DataError: no column study_id, or a study that stands twice.
-    """
-    _require(wide, ("study_id",), _LABEL_TABLE)
-    ids = wide["study_id"].astype(str)
-    _refuse(ids[ids.duplicated()], f"{_LABEL_TABLE} lists a study twice")
-    return ids
-
-
-def tidy_labels(wide: pd.DataFrame) -> pd.DataFrame:
-    """train.csv's layout -> one row per graded location, sorted by study, then in table order.
-
-    Args:
-        wide: study_id and the 25 columns ``<condition>_<level>``; an empty or missing cell is
-            a location without a grade. It is not changed.
-
-    Returns:
-        study_id (text), condition, level, grade (index into GRADES).
-
-    Raises:
-        DataError: a column is missing, a study stands twice, or a cell holds another word.
-    """
-    ids = study_ids(wide)
-    _require(wide, tuple("_".join(location) for location in LOCATIONS), _LABEL_TABLE)
-    columns = [
-        pd.DataFrame(
-            {
-                "study_id": ids,
-                "condition": condition,
-                "level": level,
-                "grade": wide[f"{condition}_{level}"].fillna("").astype(str).str.strip(),
-                "place": place,
-            }
-        )
-        for place, (condition, level) in enumerate(LOCATIONS)
-    ]
-    tidy = pd.concat(columns, ignore_index=True)
-    tidy = tidy[tidy["grade"] != ""].sort_values(["study_id", "place"], ignore_index=True)
-    tidy["grade"] = _translated(tidy["grade"], _GRADE_OF, f"{_LABEL_TABLE}: grade").astype("int64")
-    return tidy.drop(columns="place")
-
-
 def _points(table: pd.DataFrame) -> pd.DataFrame:
     columns = ("study_id", "series_id", "instance_number", "condition", "level", "x", "y")
-    _require(table, columns, POINTS)
+    require_columns(table, columns, POINTS)
     return table[list(columns)].assign(
         instance_number=_whole(_numbers(table["instance_number"])),
-        condition=_translated(table["condition"], _CONDITION_OF, f"{POINTS}: condition"),
-        level=_translated(table["level"], _LEVEL_OF, f"{POINTS}: level"),
+        condition=translated(table["condition"], _CONDITION_OF, f"{POINTS}: condition"),
+        level=translated(table["level"], _LEVEL_OF, f"{POINTS}: level"),
         x=_numbers(table["x"]),
         y=_numbers(table["y"]),
     )
@@ -134,7 +76,7 @@ def _points(table: pd.DataFrame) -> pd.DataFrame:
 
 def _series(table: pd.DataFrame) -> pd.DataFrame:
     columns = {"study_id": "study_id", "series_id": "series_id", "series_description": "kind"}
-    _require(table, tuple(columns), SERIES)
+    require_columns(table, tuple(columns), SERIES)
     tidy = table[list(columns)].rename(columns=columns)
     tidy["kind"] = tidy["kind"].str.strip()
     return tidy.drop_duplicates(["study_id", "series_id"], ignore_index=True)
@@ -148,23 +90,3 @@ def _whole(numbers: pd.Series[float]) -> pd.Series[int]:
 def _numbers(column: pd.Series[str]) -> pd.Series[float]:
     """What is no number becomes NaN: its rows are left out, and counted, by name."""
     return pd.to_numeric(column, errors="coerce")
-
-
-def _translated(
-    column: pd.Series[str], words: Mapping[str, int] | Mapping[str, str], what: str
-) -> pd.Series[str]:
-    stripped = column.str.strip()
-    _refuse(stripped[~stripped.isin(list(words))], f"{what} is none that the challenge uses")
-    return stripped.map(words)
-
-
-def _refuse(wrong: pd.Series[str], what: str) -> None:
-    if len(wrong):
-        examples = ", ".join(map(repr, wrong.drop_duplicates().head(_SHOWN)))
-        raise DataError(f"{what} ({len(wrong)}, such as {examples})")
-
-
-def _require(table: pd.DataFrame, columns: tuple[str, ...], name: str) -> None:
-    missing = [column for column in columns if column not in table.columns]
-    if missing:
-        raise DataError(f"{name} lacks the column {missing[0]} ({len(missing)} missing in all)")

@@ -24,6 +24,7 @@ from rsna_lumbar.runtime.labels import (
     LOCATIONS,
     SUBMISSION_COLUMNS,
 )
+from rsna_lumbar.runtime.metric import NO_GRADE
 from rsna_lumbar.runtime.outputs import submission_rows
 from rsna_lumbar.runtime.scoring import Scorer, StudyScore
 from rsna_lumbar.train.calibrate import Calibrated, calibrate, write_calibration
@@ -42,7 +43,7 @@ from rsna_lumbar.train.labelled_peaks import (
     studies_of_fold,
     studies_of_list,
 )
-from rsna_lumbar.train.metric import NO_GRADE, score
+from rsna_lumbar.train.metric import score
 from rsna_lumbar.train.prior import class_prior
 from rsna_lumbar.train.split import Folds, split_studies
 from rsna_lumbar.train.tables import read_tables

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rsna_lumbar.runtime.grading import MINIMUM_TEMPERATURE, Calibration, probabilities
+from rsna_lumbar.runtime.metric import NO_GRADE
 from rsna_lumbar.train.calibration import (
     AIM_WEIGHTS,
     FLOORS,
@@ -23,7 +24,6 @@ from rsna_lumbar.train.calibration import (
     losses,
     study_folds,
 )
-from rsna_lumbar.train.metric import NO_GRADE
 
 AIMS: tuple[Aim, ...] = ("metric", "probability")
 TRUTH = Calibration(temperature=0.6, bias=(0.7, -0.3, -0.4))

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rsna_lumbar.runtime.labels import GRADE_WEIGHTS, GRADES, GROUPS, LEVELS
+from rsna_lumbar.runtime.metric import NO_GRADE, GradedAnswers, score_answers
 from rsna_lumbar.train.diagnostics import (
     BINS,
     Bin,
@@ -18,7 +19,6 @@ from rsna_lumbar.train.diagnostics import (
     group_report,
     reliability,
 )
-from rsna_lumbar.train.metric import NO_GRADE, GradedAnswers, score_answers
 
 
 def answers_of(grade: np.ndarray, probability: np.ndarray) -> GradedAnswers:

@@ -15,13 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rsna_lumbar.runtime.label_table import tidy_labels
 from rsna_lumbar.runtime.labels import GRADE_TITLES, GRADES, LOCATIONS
 from rsna_lumbar.train.cli import main
 from rsna_lumbar.train.evaluate import evaluate, evaluate_tables
 from rsna_lumbar.train.evaluation_report import NOT_CALIBRATED
 from rsna_lumbar.train.metric import score
 from rsna_lumbar.train.prior import class_prior, prior_submission
-from rsna_lumbar.train.tables import tidy_labels
 
 COLUMNS = ["_".join(location) for location in LOCATIONS]
 

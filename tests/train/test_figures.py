@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from rsna_lumbar.runtime.errors import UsageError
+from rsna_lumbar.runtime.metric import NO_GRADE, GradedAnswers
 from rsna_lumbar.train.diagnostics import Diagnostics, diagnose
 from rsna_lumbar.train.figures import confusion_figure, draw_figures, reliability_figure
-from rsna_lumbar.train.metric import NO_GRADE, GradedAnswers
 
 
 def diagnostics(studies: int = 30, *, groups: tuple[int, ...] = (0, 5, 15)) -> Diagnostics:

@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rsna_lumbar.runtime.errors import DataError
+from rsna_lumbar.runtime.label_table import tidy_labels
 from rsna_lumbar.runtime.labels import GRADE_TITLES, GRADES, LOCATIONS
-from rsna_lumbar.train.metric import MetricResult, score
+from rsna_lumbar.runtime.metric import MetricResult
+from rsna_lumbar.train.metric import score
 from rsna_lumbar.train.prior import class_prior, prior_submission
-from rsna_lumbar.train.tables import tidy_labels
 
 COLUMNS = ["_".join(location) for location in LOCATIONS]
 Grades = Sequence[Sequence[int | None]]  # (studies, 25)
