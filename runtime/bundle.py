@@ -25,40 +25,99 @@ from rsna_lumbar.runtime.labels import GRADES, GROUP_BY_NAME, GROUPS, Group
 from rsna_lumbar.runtime.preprocess import Preprocessing
 
 MANIFEST = "bundle.json"
-FORMAT_VERSION = 1
-READABLE_VERSIONS = (1,)  # this version and the one before it
+FORMAT_VERSION = 2
+READABLE_VERSIONS = (1, 2)  # this version and the one before it
 CALIBRATION_AIMS = ("none", "metric", "probability")
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+ANY_TARGET = "any"
+UNVERIFIED = "unverified"
 REBUILD = "rebuild it with rsna-export"
 
 # What model_file_name gives: group, backend, target, precision, 12 digits of the SHA-256.
 MODEL_FILE_NAME = re.compile(
-    rf"({'|'.join(GROUP_BY_NAME)})-[a-z]+-[a-z0-9.]+-(fp32|fp16|bf16|int8)-[0-9a-f]{{12}}\.[a-z]+"
+    rf"({'|'.join(GROUP_BY_NAME)})-[a-z]+(-rtx)?-[a-z0-9.]+-({'|'.join(PRECISIONS)})"
+    r"-[0-9a-f]{12}\.[a-z]+"
 )
+HEX_SHA256 = re.compile(r"[0-9a-f]{64}")
+CAPABILITY = re.compile(r"[0-9]{1,2}\.[0-9]")
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """Largest differences from the PyTorch network in float32 on the same slices."""
+    """How far a model's answers are from the reference's, on the same slices; and how fast it was.
 
-    peak: float
-    probability: float
-    slices: int
+    The reference is the unmodified network in PyTorch float32 or, where a bundle is verified on a
+    machine without the checkpoints, its own float32 ONNX graph, which was held to PyTorch itself.
+    """
+
+    reference: str  # "pytorch" or "fp32 graph"
     source: str  # what the slices were: "phantom" or "data"
+    slices: int
+    rows: int  # places of all sets
+    peak: float  # largest difference of a peak
+    probability: float  # largest difference of a probability
+    probability_p999: float  # 99.9th percentile of the differences
+    changed_rows: int  # whose likeliest grade is another one
+    # Official metric of the labelled studies by the reference's peaks and by the variant's.
+    metric: tuple[float, float] | None
+    device: str  # that it ran on: "cpu" or "cuda:N"
+    hardware: str  # the same in words
+    ms_per_slice: float | None  # in batches, the median of a few runs; None from format 1
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """A file of a bundle."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What a serialized engine asks of the machine that runs it."""
+
+    version: str  # of the TensorRT that built it, four numbers: an engine runs in no other
+    compute_capabilities: tuple[str, ...]  # of the GPUs that it was built for, as "8.9"
+    least_batch: int
+    best_batch: int  # that it was tuned for
+    largest_batch: int  # also the fixed number of rows of ``member``
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One model file. Several per group: the detectors of an ensemble, engines, precisions."""
+    """One model. Several per group: the detectors of an ensemble, precisions, engines."""
 
-    file: str
-    sha256: str
+    files: tuple[ModelFile, ...]  # one; for OpenVINO the XML, then the weights
     backend: str
-    target: str  # "any", or what an engine was built for
-    precision: str
+    target: str  # ANY_TARGET, or what an engine was built for
+    precision: str  # one of PRECISIONS
     weights_sha256: str  # of the checkpoint; one per detector of an ensemble
-    parity: Parity
+    engine: Engine | None  # for a serialized engine
+    parity: Parity | None  # None while unverified: no machine that can run it has tried it
+
+    @property
+    def variant(self) -> Variant:
+        return Variant(self.backend, self.target, self.precision)
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Variant:
+    """What the models of a bundle differ in beside their weights. Scoring takes a whole one."""
+
+    backend: str
+    target: str
+    precision: str
+
+    def __str__(self) -> str:
+        words = (
+            self.backend,
+            self.precision,
+            *((self.target,) if self.target != ANY_TARGET else ()),
+        )
+        return " ".join(words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +140,20 @@ class Bundle:
     preprocessing: Preprocessing
     calibration_aim: str  # one of CALIBRATION_AIMS
     made_with: Mapping[str, str]  # versions of what made it
+
+    @property
+    def models(self) -> tuple[tuple[Detector, Model], ...]:
+        """Every model with its detector, in the order of the manifest."""
+        return tuple((detector, model) for detector in self.detectors for model in detector.models)
+
+    @property
+    def variants(self) -> tuple[Variant, ...]:
+        """Variants with a model for every checkpoint of every group, as the manifest has them."""
+        all_weights = {(d.group.name, m.weights_sha256) for d, m in self.models}
+        found: dict[Variant, set[tuple[str, str]]] = {}
+        for detector, model in self.models:
+            found.setdefault(model.variant, set()).add((detector.group.name, model.weights_sha256))
+        return tuple(variant for variant, weights in found.items() if weights == all_weights)
 
 
 def sha256_of(path: Path) -> str:
@@ -113,28 +186,31 @@ def read_bundle(folder: Path) -> Bundle:
             f"{', '.join(map(str, READABLE_VERSIONS))}; {REBUILD}"
         )
     try:
-        return _bundle(fields)
+        return _bundle(_as_current(fields))
     except (KeyError, TypeError, ValueError) as error:
         detail = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise BundleError(f"{path} is damaged ({detail}); {REBUILD}") from error
 
 
-def read_model(folder: Path, model: Model) -> bytes:
-    """Content of a model file, once it is what the manifest says.
+def read_model(folder: Path, model: Model) -> tuple[bytes, ...]:
+    """Contents of a model's files, once they are what the manifest says.
 
     Raises:
-        BundleError: the file is missing, or its SHA-256 differs.
+        BundleError: a file is missing, or its SHA-256 differs.
     """
-    path = folder / model.file
+    return tuple(_read_file(folder / file.name, file.sha256) for file in model.files)
+
+
+def _read_file(path: Path, sha256: str) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as error:
         raise BundleError(f"{path} cannot be read ({error.strerror}); {REBUILD}") from error
     found = hashlib.sha256(content).hexdigest()
-    if found != model.sha256:
+    if found != sha256:
         raise BundleError(
             f"{path} is not the file that {MANIFEST} names: its SHA-256 is {found[:12]}..., "
-            f"expected {model.sha256[:12]}...; {REBUILD}"
+            f"expected {sha256[:12]}...; {REBUILD}"
         )
     return content
 
@@ -154,7 +230,7 @@ def write_manifest(folder: Path, bundle: Bundle) -> None:
 
 def remove_unreferenced(folder: Path, bundle: Bundle) -> None:
     """Delete model files of earlier bundles: only what is named as a bundle names its models."""
-    kept = {model.file for detector in bundle.detectors for model in detector.models}
+    kept = {file.name for _, model in bundle.models for file in model.files}
     for path in folder.iterdir():
         if MODEL_FILE_NAME.fullmatch(path.name) and path.name not in kept:
             path.unlink()
@@ -174,8 +250,12 @@ def _detector_fields(detector: Detector) -> dict[str, Any]:
         "calibration": asdict(detector.calibration),
         "prior": detector.prior,
         "combination": detector.combination,
-        "models": [asdict(model) for model in detector.models],
+        "models": [_model_fields(model) for model in detector.models],
     }
+
+
+def _model_fields(model: Model) -> dict[str, Any]:
+    return {**asdict(model), "parity": asdict(model.parity) if model.parity else UNVERIFIED}
 
 
 def _bundle(fields: Mapping[str, Any]) -> Bundle:
@@ -220,23 +300,97 @@ def _detector(group: Group, fields: Any) -> Detector:
 
 def _model(fields: Any) -> Model:
     _require_object(fields, "models")
-    file = _typed(fields, "file", str)
-    if file != PurePosixPath(file).name or file in ("", ".", "..") or "\\" in file:
-        raise ValueError(f"{file!r} is no plain file name")
-    parity = _typed(fields, "parity", dict)
+    files = tuple(_file(file) for file in _typed(fields, "files", list))
+    if not files:
+        raise ValueError("a model has no file")
+    precision = _typed(fields, "precision", str)
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision {precision!r} is none of {', '.join(PRECISIONS)}")
+    parity = fields["parity"]
     return Model(
-        file=file,
-        **{
-            key: _typed(fields, key, str)
-            for key in ("sha256", "backend", "target", "precision", "weights_sha256")
-        },
-        parity=Parity(
-            peak=_number(parity, "peak"),
-            probability=_number(parity, "probability"),
-            slices=_positive(parity, "slices"),
-            source=_typed(parity, "source", str),
-        ),
+        files=files,
+        backend=_typed(fields, "backend", str),
+        target=_typed(fields, "target", str),
+        precision=precision,
+        weights_sha256=_sha256(fields, "weights_sha256"),
+        engine=None if fields["engine"] is None else _engine(fields["engine"]),
+        parity=None if parity == UNVERIFIED else _parity(parity),
     )
+
+
+def _file(fields: Any) -> ModelFile:
+    _require_object(fields, "files")
+    name = _typed(fields, "name", str)
+    if name != PurePosixPath(name).name or name in ("", ".", "..") or "\\" in name:
+        raise ValueError(f"{name!r} is no plain file name")
+    return ModelFile(name, _sha256(fields, "sha256"))
+
+
+def _engine(fields: Any) -> Engine:
+    _require_object(fields, "engine")
+    capabilities = tuple(_typed(fields, "compute_capabilities", list))
+    if not all(isinstance(one, str) and CAPABILITY.fullmatch(one) for one in capabilities):
+        raise ValueError("compute_capabilities must be a list such as ['8.9']")
+    least, best, largest = (
+        _positive(fields, key) for key in ("least_batch", "best_batch", "largest_batch")
+    )
+    if not least <= best <= largest:
+        raise ValueError("the batch sizes of an engine must not fall")
+    return Engine(_typed(fields, "version", str), capabilities, least, best, largest)
+
+
+def _parity(fields: Any) -> Parity:
+    _require_object(fields, "parity")
+    metric = None if fields["metric"] is None else _typed(fields, "metric", list)
+    if metric is not None and len(metric) != 2:
+        raise ValueError("metric must be two numbers")
+    ms = fields["ms_per_slice"]
+    return Parity(
+        reference=_typed(fields, "reference", str),
+        source=_typed(fields, "source", str),
+        slices=_positive(fields, "slices"),
+        rows=_typed(fields, "rows", int),
+        peak=_number(fields, "peak"),
+        probability=_number(fields, "probability"),
+        probability_p999=_number(fields, "probability_p999"),
+        changed_rows=_typed(fields, "changed_rows", int),
+        metric=(_finite(metric[0]), _finite(metric[1])) if metric else None,
+        device=_typed(fields, "device", str),
+        hardware=_typed(fields, "hardware", str),
+        ms_per_slice=None if ms is None else _number(fields, "ms_per_slice"),
+    )
+
+
+def _as_current(fields: dict[str, Any]) -> dict[str, Any]:
+    """A manifest of format 1 in the words of format 2: one float32 ONNX file a model."""
+    if fields["format_version"] == FORMAT_VERSION:
+        return fields
+    detectors = _typed(fields, "detectors", dict)
+    for detector in detectors.values():
+        _require_object(detector, "detectors")
+        detector["models"] = [_current_model(one) for one in _typed(detector, "models", list)]
+    return fields
+
+
+def _current_model(fields: Any) -> dict[str, Any]:
+    _require_object(fields, "models")
+    parity = _typed(fields, "parity", dict)
+    return {
+        **{key: fields[key] for key in ("backend", "target", "precision", "weights_sha256")},
+        "files": [{"name": fields["file"], "sha256": fields["sha256"]}],
+        "engine": None,
+        "parity": {
+            **{key: parity[key] for key in ("source", "slices", "peak", "probability")},
+            "reference": "pytorch",
+            "rows": 0,
+            "probability_p999": parity["probability"],
+            "changed_rows": 0,
+            "metric": None,
+            "device": "cpu",
+            "hardware": "unknown",
+            "ms_per_slice": None,
+        },
+    }
 
 
 def _prior(group: Group, rows: list[Any]) -> tuple[tuple[float, float, float], ...]:
@@ -252,7 +406,7 @@ def _prior(group: Group, rows: list[Any]) -> tuple[tuple[float, float, float], .
 def _grades(values: Any) -> tuple[float, float, float]:
     if not isinstance(values, list) or len(values) != len(GRADES):
         raise ValueError("expected one number for each grade")
-    first, second, third = (_number({"value": value}, "value") for value in values)
+    first, second, third = map(_finite, values)
     return first, second, third
 
 
@@ -269,10 +423,20 @@ def _typed(fields: Mapping[str, Any], key: str, kind: type[T]) -> T:
 
 
 def _number(fields: Mapping[str, Any], key: str) -> float:
-    value = fields[key]
+    return _finite(fields[key], key)
+
+
+def _finite(value: Any, key: str = "value") -> float:
     if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
         raise ValueError(f"{key} must be a finite number")
     return float(value)
+
+
+def _sha256(fields: Mapping[str, Any], key: str) -> str:
+    value = _typed(fields, key, str)
+    if not HEX_SHA256.fullmatch(value):
+        raise ValueError(f"{key} must be 64 hexadecimal digits")
+    return value
 
 
 def _aim(fields: Mapping[str, Any]) -> str:

@@ -40,9 +40,11 @@ class Request:
     series: Path | None
     studies: Path | None
     backend: str
+    precision: str
     device: str
     batch_size: int | None
     workers: int | None
+    trust: bool
     strict: bool
     quiet: bool
     tables: bool  # print each study as a table
@@ -55,6 +57,8 @@ class Request:
             "series": str(self.series) if self.series else None,
             "studies": str(self.studies) if self.studies else None,
             "backend": self.backend,
+            "precision": self.precision,
+            "trust": self.trust,
             "device": self.device,
             "workers": self.workers,
             "strict": self.strict,
@@ -76,7 +80,16 @@ class Request:
     type=click.Path(path_type=Path),
     help="CSV with study_id: score these studies only, such as one fold of rsna-train prepare.",
 )
-@click.option("--backend", default="auto", show_default=True, help="auto or onnxruntime.")
+@click.option(
+    "--backend",
+    default="auto",
+    show_default=True,
+    help="auto (the fastest that the bundle measured and this machine can run), onnxruntime, "
+    "openvino, tensorrt or tensorrt-rtx.",
+)
+@click.option(
+    "--precision", default="auto", show_default=True, help="auto, fp32, fp16, bf16, int8."
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:N.")
 @click.option("--batch-size", type=click.IntRange(1), help="Slices in a batch.")
 @click.option("--workers", type=click.IntRange(0), help="Decoding processes.")
@@ -85,6 +98,7 @@ class Request:
     type=click.Path(path_type=Path),
     help="Also write where each peak came from (JSON lines).",
 )
+@click.option("--trust", is_flag=True, help="Open engines that were not built here. They are code.")
 @click.option("--strict", is_flag=True, help="Write nothing unless everything could be scored.")
 @click.option(
     "--quiet", is_flag=True, help="Say nothing but errors; the run manifest has the rest."
@@ -98,10 +112,12 @@ def cli(
     series: Path | None,
     studies: Path | None,
     backend: str,
+    precision: str,
     device: str,
     batch_size: int | None,
     workers: int | None,
     evidence: Path | None,
+    trust: bool,
     strict: bool,
     quiet: bool,
 ) -> int:
@@ -123,8 +139,8 @@ def cli(
         missing = "DATA" if data is None else "--bundle" if bundle is None else "--output"
         raise UsageError(f"{missing} is missing; give DATA, --bundle and --output, or try --demo")
     request = Request(
-        data, bundle, output, evidence, series, studies, backend, device, batch_size, workers,
-        strict, quiet, tables=demo,
+        data, bundle, output, evidence, series, studies, backend, precision, device, batch_size,
+        workers, trust, strict, quiet, tables=demo,
     )  # fmt: skip
     return run(request)
 
@@ -143,11 +159,13 @@ def run(request: Request) -> int:
     with Scorer(
         request.bundle,
         backend=request.backend,
+        precision=request.precision,
         device=request.device,
         batch_size=request.batch_size,
+        trust=request.trust,
     ) as scorer:
-        note = f" ({scorer.device_note})" if scorer.device_note else ""
-        _say(request, f"{scorer.backend} on {scorer.device}{note}")
+        note = f" ({scorer.note})" if scorer.note else ""
+        _say(request, f"{scorer.candidate.variant} on {scorer.device}{note}")
         _write_results(request, inventory, scorer, record)
     for line in _skip_lines(record):
         _say(request, line)

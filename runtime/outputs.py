@@ -146,8 +146,7 @@ class RunRecord:
                 "models": [
                     {
                         "group": name,
-                        "file": opened.model.file,
-                        "sha256": opened.model.sha256,
+                        "files": {file.name: file.sha256 for file in opened.model.files},
                         "precision": opened.model.precision,
                         "device": opened.session.device,
                     }
@@ -156,8 +155,9 @@ class RunRecord:
                 ],
             },
             "backend": scorer.backend,
+            "precision": scorer.precision,
             "device": scorer.device,
-            "device_note": scorer.device_note,
+            "why": scorer.note,
             "options": {**options, "batch_size": scorer.batch_size},
             "counts": {
                 "studies_found": len(inventory.studies),

@@ -8,6 +8,7 @@ study. A batch never holds sets of two chunks, so a chunk can be repeated alone.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,14 +20,17 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from rsna_lumbar.runtime.backends import Outputs, Session, load_backend
+from rsna_lumbar.runtime.backends import Outputs, Wait, load_backend
 from rsna_lumbar.runtime.batches import Batch, Part, fill_batches
-from rsna_lumbar.runtime.bundle import Bundle, Detector, Model, read_bundle, read_model
+from rsna_lumbar.runtime.bundle import Bundle, Detector, read_bundle
 from rsna_lumbar.runtime.cells import cell_centre
+from rsna_lumbar.runtime.choice import Candidate, Wanted, choose
 from rsna_lumbar.runtime.discovery import Inventory, Progress, Study, ignore_progress
-from rsna_lumbar.runtime.errors import BackendError, UsageError
+from rsna_lumbar.runtime.errors import BackendError
 from rsna_lumbar.runtime.grading import combine_detectors, probabilities
 from rsna_lumbar.runtime.labels import GROUPS, Group
+from rsna_lumbar.runtime.machine import this_machine
+from rsna_lumbar.runtime.opened import OpenModel, open_best
 from rsna_lumbar.runtime.preprocess import Placement
 from rsna_lumbar.runtime.processes import usable_cores
 from rsna_lumbar.runtime.reasons import Reason, Skip
@@ -35,9 +39,9 @@ from rsna_lumbar.runtime.sets import (
     SliceSet,
     decode_sets,
 )
+from rsna_lumbar.runtime.trust import trusted_engines
 
 STUDIES_A_CHUNK = 32
-AUTO_BACKEND = "onnxruntime"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,27 +75,22 @@ class StudyScore:
     skips: tuple[Skip, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class OpenModel:
-    """A model of the bundle, opened."""
-
-    model: Model
-    session: Session
-
-
 class Scorer:
     """A bundle opened for scoring; a context manager.
 
     Args:
         bundle_folder: made by rsna-export.
-        backend: a name in ``rsna_lumbar.runtime.backends.BACKENDS``, or ``auto``.
+        backend: a name in ``rsna_lumbar.runtime.backends.BACKENDS``, or ``auto``: the fastest that
+            the bundle holds and this machine can run.
+        precision: ``fp32``, ``fp16``, ``bf16`` or ``int8``, or ``auto``.
         device: ``auto``, ``cpu`` or ``cuda:N``.
         batch_size: slices in a batch; None takes the backend's default for the device.
         threads: of the runtime on the CPU; None takes every usable core.
+        trust: open engines that were not built or accepted here, too. They are code.
 
     Raises:
         BundleError: the bundle cannot be trusted.
-        UsageError: the backend or device cannot be had.
+        UsageError: the backend, precision or device cannot be had.
         BackendError: a model cannot be opened.
     """
 
@@ -100,38 +99,43 @@ class Scorer:
         bundle_folder: Path,
         *,
         backend: str = "auto",
+        precision: str = "auto",
         device: str = "auto",
         batch_size: int | None = None,
         threads: int | None = None,
+        trust: bool = False,
     ) -> None:
         self.bundle: Bundle = read_bundle(bundle_folder)
-        self.backend = AUTO_BACKEND if backend == "auto" else backend
+        wanted = Wanted(backend, precision, device, batch_size)
+        trusted = None if trust else trusted_engines()
+        choice = choose(self.bundle, this_machine(), wanted, trusted)
         self._resources = ExitStack()
-        module = load_backend(self.backend)
-        self.opened: dict[str, tuple[OpenModel, ...]] = {}
-        try:
-            for detector in self.bundle.detectors:
-                self.opened[detector.group.name] = tuple(
-                    OpenModel(
-                        model,
-                        self._resources.enter_context(
-                            module.open_session(
-                                read_model(bundle_folder, model),
-                                detector=detector,
-                                device=device,
-                                threads=threads or usable_cores(),
-                            )
-                        ),
-                    )
-                    for model in _models_for(detector, self.backend)
-                )
-        except BaseException:
-            self.close()
-            raise
-        first = self.opened[GROUPS[0].name][0].session
-        self.device = first.device
-        self.device_note = first.note
-        self.batch_size = batch_size or module.default_batch_size(self.device)
+        opened = open_best(
+            bundle_folder,
+            self.bundle,
+            choice,
+            threads=threads or usable_cores(),
+            resources=self._resources,
+        )
+        self.opened = opened.models
+        self.candidate: Candidate = opened.candidate
+        self.device = opened.candidate.device
+        self.note = opened.note
+        self.batch_size = batch_size or self._default_batch_size()
+
+    @property
+    def backend(self) -> str:
+        return self.candidate.variant.backend
+
+    @property
+    def precision(self) -> str:
+        return self.candidate.variant.precision
+
+    def _default_batch_size(self) -> int:
+        """The backend's own, within what every engine takes."""
+        size = load_backend(self.backend).default_batch_size(self.device)
+        engines = [one.model.engine for models in self.opened.values() for one in models]
+        return min([size, *(engine.largest_batch for engine in engines if engine)])
 
     def score(
         self, inventory: Inventory, *, workers: int = 0, progress: Progress = ignore_progress
@@ -197,22 +201,38 @@ class Scorer:
         """Scores of the sets that have slices, as (study id, score), once each is complete."""
         detector = next(one for one in self.bundle.detectors if one.group.name == name)
         seen: list[_PartPeaks] = []
-        for batch in fill_batches(sets, self.batch_size):
-            outputs = [self._run(opened, batch) for opened in self.opened[name]]
+        for batch, outputs in self._run(self.opened[name], fill_batches(sets, self.batch_size)):
             for row, part in enumerate(batch.parts):
                 seen.append(_PartPeaks.of(part, row, outputs))
                 if part.last:
                     yield part.of.request.study_id, _group_score(detector, part, seen)
                     seen = []
 
-    def _run(self, opened: OpenModel, batch: Batch) -> Outputs:
-        outputs = opened.session.run(batch.slices, batch.member)
-        if not (np.isfinite(outputs.peak).all() and np.isfinite(outputs.probability).all()):
-            raise BackendError(
-                f"{opened.model.file} returned values that are not numbers on {self.device}; "
-                "check it with rsna-export --inspect, or use --device cpu"
-            )
-        return outputs
+    def _run(
+        self, models: Sequence[OpenModel], batches: Iterable[Batch]
+    ) -> Iterator[tuple[Batch, list[Outputs]]]:
+        """Batches with the outputs of every model, as many under way as the backend can use."""
+        under_way = deque[tuple[Batch, list[Wait]]]()
+        for batch in batches:
+            slices, member = batch.slices, batch.member
+            under_way.append((batch, [one.session.start(slices, member) for one in models]))
+            if len(under_way) >= models[0].session.ahead:
+                yield self._finish(models, *under_way.popleft())
+        for batch, waits in under_way:
+            yield self._finish(models, batch, waits)
+
+    def _finish(
+        self, models: Sequence[OpenModel], batch: Batch, waits: Sequence[Wait]
+    ) -> tuple[Batch, list[Outputs]]:
+        outputs = [wait() for wait in waits]
+        for opened, one in zip(models, outputs, strict=True):
+            if not (np.isfinite(one.peak).all() and np.isfinite(one.probability).all()):
+                raise BackendError(
+                    f"{opened.model.files[0].name} returned values that are not numbers on "
+                    f"{self.device}; check it with rsna-export --verify, or use --precision fp32 "
+                    "--device cpu"
+                )
+        return batch, outputs
 
     def _study_score(
         self, study: Study, scored: dict[str, dict[str, GroupScore]], skips: list[Skip]
@@ -314,14 +334,3 @@ def _note_skips(sets: Iterable[SliceSet], skips: dict[str, list[Skip]]) -> Itera
     for one in sets:
         skips[one.request.study_id].extend(one.skips)
         yield one
-
-
-def _models_for(detector: Detector, backend: str) -> tuple[Model, ...]:
-    """One model for each set of weights."""
-    chosen = {m.weights_sha256: m for m in detector.models if m.backend == backend}
-    if len(chosen) < len({model.weights_sha256 for model in detector.models}):
-        raise UsageError(
-            f"the bundle has no {detector.group.name} model for the backend {backend}; "
-            "rsna-export --inspect shows what it has"
-        )
-    return tuple(chosen.values())

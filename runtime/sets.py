@@ -106,32 +106,26 @@ def decode_sets(
 
 
 def read_sets(
-    inventory: Inventory, group: Group, *, size_px: int, preprocessing: Preprocessing, limit: int
-) -> list[NDArray[np.uint8]]:
-    """Sets of one group of an inventory, for verification, calibration and benchmarks.
+    inventory: Inventory, group: Group, *, size_px: int, preprocessing: Preprocessing
+) -> dict[str, NDArray[np.uint8]]:
+    """Sets of one group of an inventory, for verification and benchmarks.
 
     Args:
         inventory: from :func:`rsna_lumbar.runtime.find_studies`.
         group: whose series to read.
         size_px: side of the squares.
         preprocessing: as the detectors expect it.
-        limit: stop once this many slices were read; the last set is cut to it.
 
     Returns:
-        Arrays (n, size_px, size_px) uint8, n > 0, in the order of studies.
+        Study id -> (n, size_px, size_px) uint8, n > 0, in the order of the inventory; studies
+        without a slice are left out.
     """
     requests = (
         SetRequest(study.study_id, group, size_px, tuple(s.files for s in study.of(group)))
         for study in inventory.studies
     )
-    sets: list[NDArray[np.uint8]] = []
-    for decoded in decode_sets(requests, preprocessing, data=inventory.data, workers=0):
-        room = limit - sum(map(len, sets))
-        if room <= 0:
-            break
-        if decoded.slices:
-            sets.append(decoded.images[:room])
-    return sets
+    decoded = decode_sets(requests, preprocessing, data=inventory.data, workers=0)
+    return {one.request.study_id: one.images for one in decoded if one.slices}
 
 
 @contextmanager

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from rsna_lumbar.runtime.discovery import find_studies, read_study_list
 from rsna_lumbar.runtime.errors import DataError
+from rsna_lumbar.runtime.label_table import grade_table, read_csv
 from rsna_lumbar.runtime.labels import GRADES, GROUPS, Group
+from rsna_lumbar.runtime.metric import IntArray, columns_of
 from rsna_lumbar.runtime.scoring import GroupScore, Scorer, StudyScore
 from rsna_lumbar.runtime.sets import default_workers
-from rsna_lumbar.train.metric import IntArray, columns_of, grade_table
 from rsna_lumbar.train.split import Folds, split_studies
-from rsna_lumbar.train.tables import LABELS, SERIES, Tables, read_csv, read_tables
+from rsna_lumbar.train.tables import LABELS, SERIES, Tables, read_tables
 
 Track = Callable[[Iterable[StudyScore], int], Iterable[StudyScore]]
 
@@ -118,7 +119,8 @@ def collect_peaks(
     inventory = replace(inventory, studies=found)
     if workers is None:
         workers = default_workers(inventory.file_count)
-    with Scorer(bundle, device=device) as scorer:
+    # Calibrations serve every precision; they are fitted on what all of them approximate.
+    with Scorer(bundle, precision="fp32", device=device) as scorer:
         scores = scorer.score(inventory, workers=workers)
         return _peak_table(track(scores, len(found)) if track else scores, root)
 

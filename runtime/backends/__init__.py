@@ -1,11 +1,16 @@
 """Inference backends: a table of names, one small module each, behind one narrow protocol.
 
-A backend module has ``open_session(content, *, detector, device, threads)``; what it returns runs
-the score graph and is closed after. Modules are imported when chosen.
+A backend module has ``open_session`` (see :class:`Backend`); what it returns runs the score graph
+and is closed after. Modules are imported when chosen, and import their runtime library themselves.
+
+    session.start(slices, member) -> wait         the batch is under way
+    wait() -> Outputs                             its answer, in any order of asking
+    session.ahead                                 batches worth having under way at a time
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from types import TracebackType
@@ -14,10 +19,15 @@ from typing import Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from rsna_lumbar.runtime.bundle import Detector
+from rsna_lumbar.runtime.bundle import Detector, Model
 from rsna_lumbar.runtime.errors import UsageError
 
-BACKENDS = {"onnxruntime": "rsna_lumbar.runtime.backends.onnxruntime"}
+BACKENDS = {
+    "onnxruntime": "rsna_lumbar.runtime.backends.onnxruntime",
+    "openvino": "rsna_lumbar.runtime.backends.openvino",
+    "tensorrt": "rsna_lumbar.runtime.backends.tensorrt",
+    "tensorrt-rtx": "rsna_lumbar.runtime.backends.tensorrt",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,43 +44,78 @@ class Outputs:
     cell: NDArray[np.int64]  # (G, C)
 
 
-class Session(Protocol):
-    """An opened model."""
+class Session:
+    """An opened model, with the detector's calibration bound to it; a context manager."""
 
-    device: str  # where it really runs
-    note: str  # why not on the device that ``auto`` tried first; else empty
+    device: str  # where it really runs: "cpu" or "cuda:N"
+    ahead: int  # batches that may usefully be under way at a time
+
+    def start(self, slices: NDArray[np.uint8], member: NDArray[np.bool_]) -> Wait:
+        """Begin to score slices (N, S, S) whose sets are given by member (G, N).
+
+        Returns:
+            What waits for the answer. Neither array may be changed until then.
+
+        Raises:
+            BackendError: the runtime failed; here, or when waiting.
+        """
+        raise NotImplementedError
 
     def run(self, slices: NDArray[np.uint8], member: NDArray[np.bool_]) -> Outputs:
-        """Score slices (N, S, S) whose sets are given by member (G, N)."""
+        """Score one batch and wait for it."""
+        return self.start(slices, member)()
 
     def close(self) -> None:
         """Release the model and its memory."""
+        raise NotImplementedError
 
-    def __enter__(self) -> Self: ...
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
-    ) -> None: ...
+    ) -> None:
+        self.close()
+
+
+Wait = Callable[[], Outputs]
 
 
 class Backend(Protocol):
     """The module of a backend."""
 
     def open_session(
-        self, content: bytes, *, detector: Detector, device: str, threads: int
+        self,
+        content: Sequence[bytes],
+        *,
+        model: Model,
+        detector: Detector,
+        device: str,
+        threads: int,
     ) -> Session:
-        """Open a model file's content on ``auto``, ``cpu`` or ``cuda:N``.
+        """Open the contents of a model's files, hashes checked, on ``cpu`` or ``cuda:N``.
 
         Raises:
-            UsageError: the device cannot be had.
-            BackendError: the model cannot be opened.
+            UsageError: the device or the library cannot be had.
+            BackendError: the runtime refuses the model.
         """
 
     def default_batch_size(self, device: str) -> int:
         """Slices in a batch where nobody says otherwise, for a session's device."""
+
+
+def constant_inputs(detector: Detector) -> dict[str, NDArray[np.float32]]:
+    """The small inputs of the score graph that stay the same for a session."""
+    calibration = detector.calibration
+    return {
+        "temperature": np.array([calibration.temperature], np.float32),
+        "bias": np.array(calibration.bias, np.float32),
+        "floor": np.array([calibration.floor], np.float32),
+        "prior": np.array(detector.prior, np.float32),
+    }
 
 
 def load_backend(name: str) -> Backend:

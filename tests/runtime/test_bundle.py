@@ -52,7 +52,7 @@ def test_damaged_manifests_are_refused(bundle: Path, text: str) -> None:
         read_bundle(bundle)
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None, True])
+@pytest.mark.parametrize("version", [0, 3, "1", None, True])
 def test_other_format_versions_are_refused(bundle: Path, version: object) -> None:
     change(bundle, lambda fields: fields.update(format_version=version))
     with pytest.raises(BundleError, match="format version"):
@@ -94,7 +94,7 @@ def test_an_unknown_calibration_aim_is_refused(bundle: Path) -> None:
 
 @pytest.mark.parametrize("name", ["../evil.onnx", "a/b.onnx", "/etc/passwd", "..", ""])
 def test_a_model_file_cannot_lie_elsewhere(bundle: Path, name: str) -> None:
-    change(bundle, lambda f: f["detectors"]["spinal"]["models"][0].update(file=name))
+    change(bundle, lambda f: f["detectors"]["spinal"]["models"][0]["files"][0].update(name=name))
     with pytest.raises(BundleError, match="no plain file name"):
         read_bundle(bundle)
 
@@ -102,7 +102,7 @@ def test_a_model_file_cannot_lie_elsewhere(bundle: Path, name: str) -> None:
 def test_a_model_with_another_hash_is_refused(bundle: Path) -> None:
     model = read_bundle(bundle).detectors[0].models[0]
     assert len(read_model(bundle, model)) > 0
-    path = bundle / model.file
+    path = bundle / model.files[0].name
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(BundleError, match=r"SHA-256 .* rebuild it with rsna-export"):
         read_model(bundle, model)

@@ -277,7 +277,7 @@ def test_a_signal_ends_cleanly_and_keeps_the_old_output(
     )
     assert running.stderr is not None
     with running, running.stderr:
-        assert "onnxruntime on" in running.stderr.readline()
+        assert "onnxruntime fp32 on" in running.stderr.readline()
         time.sleep(0.2)
         send(running.pid, number)
         errors = running.stderr.read()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
 import pytest
 from toys import SIZE_PX, offsets, slopes, write_toy_bundle
 
-from rsna_lumbar.runtime.backends import load_backend
+from rsna_lumbar.runtime.backends import Outputs, Wait, load_backend
+from rsna_lumbar.runtime.backends.onnxruntime import OnnxSession
 from rsna_lumbar.runtime.bundle import read_bundle, read_model
 from rsna_lumbar.runtime.decode import read_slices
 from rsna_lumbar.runtime.discovery import find_studies
@@ -175,7 +177,10 @@ def test_the_toy_graph_is_the_reference(toy_bundle: Path) -> None:
     images = np.random.default_rng(3).integers(0, 256, (4, SIZE_PX, SIZE_PX)).astype(np.uint8)
     images[0] //= 3
     member = np.array([[1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 1, 1]], bool)
-    with backend.open_session(content, detector=detector, device="cpu", threads=1) as session:
+    (model,) = detector.models
+    with backend.open_session(
+        content, model=model, detector=detector, device="cpu", threads=1
+    ) as session:
         outputs = session.run(images, member)
     slice_peaks = np.stack([by_hand(image, SPINAL) for image in images])
     peaks, where = set_peaks(slice_peaks, member)
@@ -187,7 +192,7 @@ def test_the_toy_graph_is_the_reference(toy_bundle: Path) -> None:
 
 def test_a_changed_model_is_never_opened(toy_bundle: Path, tmp_path: Path) -> None:
     bundle = Path(shutil.copytree(toy_bundle, tmp_path / "bundle"))
-    model = bundle / read_bundle(bundle).detectors[1].models[0].file
+    model = bundle / read_bundle(bundle).detectors[1].models[0].files[0].name
     model.write_bytes(model.read_bytes() + b"\0")
     with pytest.raises(BundleError, match="SHA-256"):
         Scorer(bundle)
@@ -208,16 +213,31 @@ def test_what_cannot_be_had_is_refused(
         Scorer(toy_bundle, **options)
 
 
-def test_auto_takes_the_cpu_where_there_is_no_gpu(
-    toy_bundle: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("ahead", [1, 2, 5])
+def test_batches_under_way_change_no_byte(
+    toy_bundle: Path, toy_root: Path, monkeypatch: pytest.MonkeyPatch, ahead: int
 ) -> None:
-    monkeypatch.setattr("rsna_lumbar.runtime.backends.onnxruntime.cuda_device_count", lambda: 0)
-    with Scorer(toy_bundle) as scorer:
-        assert (scorer.backend, scorer.device, scorer.device_note) == (
-            "onnxruntime",
-            "cpu",
-            "no NVIDIA GPU found",
-        )
+    """As many as the session says, never more; their answers in the order of the batches."""
+    expected = [submission_lines(study) for study in score(toy_bundle, toy_root, batch_size=2)]
+    under_way, most = [0], [0]
+    start = OnnxSession.start
+
+    def counted(self: OnnxSession, slices: Any, member: Any) -> Wait:
+        under_way[0] += 1
+        most[0] = max(most[0], under_way[0])
+        answer = start(self, slices, member)
+
+        def wait() -> Outputs:
+            under_way[0] -= 1
+            return answer()
+
+        return wait
+
+    monkeypatch.setattr(OnnxSession, "start", counted)
+    monkeypatch.setattr(OnnxSession, "ahead", ahead)
+    found = [submission_lines(study) for study in score(toy_bundle, toy_root, batch_size=2)]
+    assert found == expected
+    assert (most, under_way) == ([ahead], [0])
 
 
 def test_groups_come_in_the_order_of_the_table(toy_bundle: Path, toy_root: Path) -> None:

@@ -111,15 +111,11 @@ def test_no_requests_and_empty_requests() -> None:
     assert decoded.slices == ()
 
 
-def test_read_sets_stops_at_its_limit(toy_root: Path) -> None:
-    inventory = find_studies(toy_root)
-
-    def lengths(limit: int) -> list[int]:
-        sets = read_sets(
-            inventory, SUBARTICULAR, size_px=64, preprocessing=Preprocessing(), limit=limit
-        )
-        return [len(one) for one in sets]
-
-    assert lengths(100) == [5, 5, 5]
-    assert lengths(7) == [5, 2]
-    assert lengths(5) == [5]
+def test_read_sets_leaves_out_what_has_no_slice(toy_root: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(toy_root, tmp_path / "root"))
+    shutil.rmtree(root / "test_images" / "12" / "33")
+    sets = read_sets(find_studies(root), SUBARTICULAR, size_px=64, preprocessing=Preprocessing())
+    assert {study: images.shape for study, images in sets.items()} == {
+        "7": (5, 64, 64),
+        "100": (5, 64, 64),
+    }

@@ -8,6 +8,7 @@ must return can be computed in a few lines of numpy from the pixels themselves.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +18,43 @@ from onnx import parser
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
-from rsna_lumbar.runtime.bundle import Bundle, Detector, Model, Parity, write_manifest
+from rsna_lumbar.runtime.bundle import (
+    Bundle,
+    Detector,
+    Model,
+    ModelFile,
+    Parity,
+    write_manifest,
+)
 from rsna_lumbar.runtime.grading import Calibration
 from rsna_lumbar.runtime.labels import GROUPS, Group
 from rsna_lumbar.runtime.preprocess import Preprocessing
 
 SIZE_PX = 64
+PRIOR_ROW = (0.6, 0.25, 0.15)
+TOY_PARITY = Parity(
+    reference="pytorch",
+    source="toy",
+    slices=1,
+    rows=25,
+    peak=0.0,
+    probability=0.0,
+    probability_p999=0.0,
+    changed_rows=0,
+    metric=(0.5, 0.5),
+    device="cpu",
+    hardware="none",
+    ms_per_slice=1.0,
+)
+TOY_MODEL = Model(
+    files=(ModelFile("toy.onnx", 64 * "0"),),
+    backend="onnxruntime",
+    target="any",
+    precision="fp32",
+    weights_sha256=64 * "0",
+    engine=None,
+    parity=TOY_PARITY,
+)
 LOWEST = "-3.0e38"
 
 # Aggregation as the bundle's contract has it, on logits (N, C, A).
@@ -113,18 +145,10 @@ def write_toy_bundle(
         file = f"{group.name}-onnxruntime-any-fp32-{sha256[:12]}.onnx"
         (folder / file).write_bytes(content)
         models = tuple(
-            Model(
-                file=file,
-                sha256=sha256,
-                backend="onnxruntime",
-                target="any",
-                precision="fp32",
-                weights_sha256=str(index),
-                parity=Parity(0.0, 0.0, 1, "toy"),
-            )
+            replace(TOY_MODEL, files=(ModelFile(file, sha256),), weights_sha256=f"{index:064x}")
             for index in range(detectors)
         )
-        prior = ((0.6, 0.25, 0.15),) * len(group.locations)
+        prior = (PRIOR_ROW,) * len(group.locations)
         made.append(
             Detector(group, SIZE_PX, calibration or Calibration(), prior, "maximum", models)
         )
