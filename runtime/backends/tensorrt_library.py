@@ -1,0 +1,106 @@
+"""The two TensorRT libraries: one Python API under two module names, and what they log.
+
+Nothing is imported before it is needed. Their loggers are classes to derive from, so they are made
+after the import. An exception in what a library calls is printed and lost on its way through C++
+(an interrupt of the user's, above all): it is kept here and raised once the library has returned.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Container
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from rsna_lumbar.runtime.errors import UsageError
+
+SHOWN_MESSAGES = 3  # in the message of an error
+KEPT_MESSAGES = 10_000
+ERRORS = ("INTERNAL_ERROR", "ERROR")
+TROUBLE = (*ERRORS, "WARNING")
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """Where a TensorRT comes from."""
+
+    name: str  # of the backend, the format and the extra
+    module: str
+
+
+LIBRARIES = {
+    "tensorrt": Library("tensorrt", "tensorrt"),
+    "tensorrt-rtx": Library("tensorrt-rtx", "tensorrt_rtx"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A line of a library's log."""
+
+    severity: str  # INTERNAL_ERROR, ERROR, WARNING, INFO or VERBOSE
+    text: str
+
+
+def load_library(name: str) -> Any:
+    """Import a TensorRT library.
+
+    Raises:
+        UsageError: it is not installed, or its shared libraries do not load.
+    """
+    try:
+        return import_module(LIBRARIES[name].module)
+    except (ImportError, OSError) as error:  # OSError: a shared library is missing
+        raise UsageError(
+            f"{name} cannot be loaded ({error}): pip install 'rsna-lumbar[{name}]'"
+        ) from error
+
+
+def library_version(trt: Any) -> str:
+    """Version of a loaded library as plans and manifests have it, such as ``1.7.1.116``."""
+    return ".".join(trt.__version__.split(".")[:4])
+
+
+class Log:
+    """What a library says, the newest messages of some severities."""
+
+    def __init__(self, trt: Any, severities: Container[str]) -> None:
+        """Make a logger; it must outlive the library's objects that are given it."""
+        self.messages: deque[Message] = deque(maxlen=KEPT_MESSAGES)
+        self.failure: BaseException | None = None  # of ours, in what a library called
+        self.logger = _make_logger(trt, self)
+        self._severities = severities
+
+    def take(self, message: Message) -> None:
+        if message.severity in self._severities:
+            self.messages.append(message)
+
+    def trouble(self) -> str:
+        """The first errors in one line, else the first warnings."""
+        lines: dict[str, dict[str, None]] = {severity: {} for severity in TROUBLE}
+        for message in self.messages:
+            if message.severity in lines:
+                lines[message.severity][" ".join(message.text.split())] = None
+        errors = [text for severity in ERRORS for text in lines[severity]]
+        found = errors or list(lines["WARNING"])
+        return "; ".join(found[:SHOWN_MESSAGES]) or "no reason given"
+
+    def raise_failure(self) -> None:
+        """Raise what had to be kept."""
+        if self.failure is not None:
+            raise self.failure
+
+
+def _make_logger(trt: Any, log: Log) -> Any:
+    class Logger(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+
+        def log(self, severity: Any, text: str) -> None:
+            try:
+                log.take(Message(severity.name, text))
+            except BaseException as error:
+                log.failure = error
+
+    return Logger()

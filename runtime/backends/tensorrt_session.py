@@ -1,0 +1,216 @@
+"""A TensorRT engine at work: two slots, two streams, one context for each slot and batch size.
+
+    copy stream       slices and sets of batch k + 1 to the GPU
+    compute stream    batch k: after its own copy, run; answers back to the CPU; its event
+
+A slot has its own buffers on both sides and is filled again only after its event, so that a copy
+never meets a run on the same memory. All contexts share one scratch memory (754 MB for YOLOv8s at
+384 px and batches of 64): they run one after the other on the compute stream.
+
+A captured CUDA graph keeps the shapes, the addresses and the state of the context it was captured
+from, so each slot and batch size has its own context. Its first run is never captured: it carries
+what a change of shapes defers, and compiling.
+
+Batch sizes are rounded up to a few, so that there are few contexts, graphs and, for TensorRT-RTX,
+kernels to compile. The slices that are added belong to no set, whatever they hold; sets that are
+added, up to the engine's fixed number of rows, are empty, and are cut off the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rsna_lumbar.runtime.backends import Outputs, Session, Wait, constant_inputs
+from rsna_lumbar.runtime.backends.cuda_runtime import Cuda
+from rsna_lumbar.runtime.backends.tensorrt_slot import (
+    DTYPES,
+    OUTPUTS,
+    Lane,
+    Pending,
+    Slot,
+    answer_of,
+    batch_sizes,
+    output_shapes,
+)
+from rsna_lumbar.runtime.bundle import Detector, Engine
+from rsna_lumbar.runtime.errors import BackendError, UsageError
+
+SLOTS = 2
+
+NewContext = Callable[[], Any]
+
+
+class TensorRTSession(Session):
+    """Runs an engine's batches; see the module's text."""
+
+    ahead = SLOTS
+
+    def __init__(
+        self,
+        cuda: Cuda,
+        trt_engine: Any,
+        new_context: NewContext,
+        *,
+        captures: bool,
+        engine: Engine,
+        detector: Detector,
+    ) -> None:
+        """Allocate everything that does not depend on the batch size.
+
+        Args:
+            cuda: of the GPU; the session closes it.
+            trt_engine: deserialised; its inputs and outputs are those of the score graph.
+            new_context: makes an execution context without memory of its own.
+            captures: whether runs are captured as CUDA graphs here.
+            engine: what the manifest says of it.
+            detector: whose calibration is bound.
+        """
+        self.device = cuda.device
+        self._cuda = cuda
+        self._new_context = new_context
+        cuda.releases.callback(self._forget_engine)
+        self._captures = captures
+        self._engine = engine
+        self._sizes = batch_sizes(engine)
+        self._scratch_size = int(trt_engine.device_memory_size_v2)
+        self._scratch = cuda.device_memory(max(1, self._scratch_size))
+        self._copies, self._computes = cuda.stream(), cuda.stream()
+        self._constants = self._upload_constants(detector)
+        dtypes = {name: DTYPES[trt_engine.get_tensor_dtype(name).name] for name in OUTPUTS}
+        self._slots = [self._slot(detector, dtypes) for _ in range(SLOTS)]
+        self._next = 0
+        self._closed = False
+
+    def start(self, slices: NDArray[np.uint8], member: NDArray[np.bool_]) -> Wait:
+        """Begin to score a batch; with both slots taken, wait for the older one first.
+
+        Raises:
+            UsageError: the batch is larger than the engine takes.
+            BackendError: CUDA or TensorRT failed.
+        """
+        self._require_open()
+        self._require_fit(*member.shape)
+        self._cuda.select()
+        slot = self._slots[self._next]
+        if slot.pending is not None:
+            self._finish(slot.pending)
+        self._next = (self._next + 1) % SLOTS
+        sets, count = member.shape
+        size = next(one for one in self._sizes if one >= count)
+        self._upload(slot, slices, member, size)
+        self._run(slot, size, sets)
+        pending = slot.pending = Pending(slot, sets)
+        return lambda: self._finish(pending)
+
+    def close(self) -> None:
+        """Wait for what is under way and release everything."""
+        if not self._closed:
+            self._closed = True
+            self._cuda.close()
+
+    def _forget_engine(self) -> None:
+        self._new_context = _no_context
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise BackendError(f"the session on {self.device} is closed")
+
+    def _require_fit(self, sets: int, count: int) -> None:
+        largest = self._engine.largest_batch
+        if count > largest or sets > largest:
+            raise UsageError(
+                f"a batch of {count} slices in {sets} sets does not fit the engine, which takes "
+                f"{largest}: use --batch-size {largest}, or rebuild it with a larger --batch-size"
+            )
+
+    def _upload(
+        self, slot: Slot, slices: NDArray[np.uint8], member: NDArray[np.bool_], size: int
+    ) -> None:
+        sets, count = member.shape
+        rows = slot.member[: self._engine.largest_batch * size].reshape(-1, size)
+        rows[...] = False
+        rows[:sets, :count] = member
+        slot.slices[:count] = slices
+        self._cuda.upload(slot.slices[:count], slot.addresses["slices"], self._copies)
+        self._cuda.upload(rows, slot.addresses["member"], self._copies)
+        self._cuda.record(slot.uploaded, self._copies)
+
+    def _run(self, slot: Slot, size: int, sets: int) -> None:
+        self._cuda.order(self._computes, slot.uploaded)
+        if size not in slot.lanes:
+            slot.lanes[size] = self._lane(slot, size)
+        self._submit(slot.lanes[size])
+        for name, answer in slot.outputs.items():
+            self._cuda.download(slot.addresses[name], answer[:sets], self._computes)
+        self._cuda.record(slot.done, self._computes)
+
+    def _submit(self, lane: Lane) -> None:
+        def enqueue() -> bool:
+            return bool(lane.context.execute_async_v3(self._computes))
+
+        if self._captures and lane.runs == 1:
+            lane.graph = self._cuda.capture(self._computes, enqueue)
+        if lane.graph is not None:
+            self._cuda.launch(lane.graph, self._computes)
+        elif not enqueue():
+            raise BackendError(f"TensorRT did not accept a batch on {self.device}")
+        lane.runs += 1
+
+    def _finish(self, pending: Pending) -> Outputs:
+        if pending.answer is None:
+            self._require_open()
+            self._cuda.select()
+            self._cuda.wait(pending.slot.done)
+            pending.answer = answer_of(pending.slot.outputs, pending.sets)
+            pending.slot.pending = None
+        return pending.answer
+
+    def _upload_constants(self, detector: Detector) -> dict[str, int]:
+        addresses = {}
+        for name, value in constant_inputs(detector).items():
+            host = self._cuda.pinned(value.shape, value.dtype)
+            host[...] = value
+            addresses[name] = self._cuda.device_memory(host.nbytes)
+            self._cuda.upload(host, addresses[name], self._copies)  # before any batch there
+        return addresses
+
+    def _slot(self, detector: Detector, dtypes: Mapping[str, Any]) -> Slot:
+        largest, size_px = self._engine.largest_batch, detector.size_px
+        slices = self._cuda.pinned((largest, size_px, size_px), np.uint8)
+        member = self._cuda.pinned((largest * largest,), np.bool_)
+        outputs = {
+            name: self._cuda.pinned((largest, *shape), dtypes[name])
+            for name, shape in output_shapes(detector).items()
+        }
+        buffers = {"slices": slices, "member": member, **outputs}
+        addresses = {
+            name: self._cuda.device_memory(buffer.nbytes) for name, buffer in buffers.items()
+        }
+        return Slot(slices, member, outputs, addresses, self._cuda.event(), self._cuda.event())
+
+    def _lane(self, slot: Slot, size: int) -> Lane:
+        context = self._new_context()
+        if context is None:
+            raise BackendError(f"TensorRT made no execution context on {self.device}")
+        lane = Lane(context)
+        self._cuda.releases.callback(lane.close)
+        context.set_device_memory(self._scratch, self._scratch_size)
+        size_px = slot.slices.shape[1]
+        shapes = {
+            "slices": (size, size_px, size_px),
+            "member": (self._engine.largest_batch, size),
+        }
+        taken = [context.set_input_shape(name, shape) for name, shape in shapes.items()]
+        for name, address in {**self._constants, **slot.addresses}.items():
+            taken.append(context.set_tensor_address(name, address))
+        if not all(taken):
+            raise BackendError(f"TensorRT refuses a batch of {size} slices on {self.device}")
+        return lane
+
+
+def _no_context() -> None:
+    """What makes contexts once the engine is gone."""

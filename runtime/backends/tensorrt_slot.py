@@ -1,0 +1,81 @@
+"""What a TensorRT session has for each batch under way, and the sizes that batches are run at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import ceil
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rsna_lumbar.runtime.backends import Outputs
+from rsna_lumbar.runtime.bundle import Detector, Engine
+
+STEPS = 8  # multiples of the largest batch's eighth: at most an eighth of a full run is wasted
+OUTPUTS = ("peak", "probability", "slice", "cell")
+DTYPES = {"FLOAT": np.float32, "INT32": np.int32, "INT64": np.int64}  # that answers come in
+
+
+def batch_sizes(engine: Engine) -> tuple[int, ...]:
+    """Sizes that batches are rounded up to: powers of two, then eighths of the largest.
+
+    For 64: 1, 2, 4, 8, 16, 24, 32, 40, 48, 56, 64.
+    """
+    step = ceil(engine.largest_batch / STEPS)
+    sizes = {2**k for k in range(step.bit_length()) if 2**k < step}
+    sizes |= {min(step * k, engine.largest_batch) for k in range(1, STEPS + 1)}
+    return tuple(sorted({max(size, engine.least_batch) for size in sizes}))
+
+
+@dataclass(slots=True)
+class Lane:
+    """A slot at one batch size."""
+
+    context: Any
+    runs: int = 0
+    graph: int | None = None
+
+    def close(self) -> None:
+        self.context = None
+
+
+@dataclass(slots=True)
+class Slot:
+    """Buffers of one batch under way."""
+
+    slices: NDArray[np.uint8]  # pinned, (largest, S, S)
+    member: NDArray[np.bool_]  # pinned, (largest x largest,): rows lie as wide as the batch is
+    outputs: Mapping[str, NDArray[Any]]  # pinned, (largest, ...)
+    addresses: Mapping[str, int]  # of all of them on the GPU
+    uploaded: int  # event
+    done: int  # event
+    lanes: dict[int, Lane] = field(default_factory=dict)  # by batch size
+    pending: Pending | None = None
+
+
+@dataclass(slots=True)
+class Pending:
+    """A batch under way, or its answer."""
+
+    slot: Slot
+    sets: int
+    answer: Outputs | None = None
+
+
+def output_shapes(detector: Detector) -> dict[str, tuple[int, ...]]:
+    """Shape of each output without its rows, the sets."""
+    classes, locations = len(detector.group.classes), len(detector.group.locations)
+    shapes = ((classes,), (locations, classes // locations), (classes,), (classes,))
+    return dict(zip(OUTPUTS, shapes, strict=True))
+
+
+def answer_of(outputs: Mapping[str, NDArray[Any]], sets: int) -> Outputs:
+    """A copy of the first so many sets, since the buffers are filled again."""
+    return Outputs(
+        peak=outputs["peak"][:sets].copy(),
+        probability=outputs["probability"][:sets].copy(),
+        slice=outputs["slice"][:sets].astype(np.int64),
+        cell=outputs["cell"][:sets].astype(np.int64),
+    )
