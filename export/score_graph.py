@@ -128,7 +128,8 @@ class ScoreGraph(nn.Module):
         floor: Tensor,
         prior: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        logits = self.network(slices[:, None].to(torch.float32))
+        # The cast comes first: nothing else may read uint8 in TensorRT.
+        logits = self.network(slices.to(torch.float32)[:, None])
         result: tuple[Tensor, Tensor, Tensor, Tensor] = self.aggregation(
             logits, member, temperature, bias, floor, prior
         )

@@ -29,6 +29,7 @@ TRACKERS = ("clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard", "wand
 NEEDED = {
     "train": ("torch", "ultralytics"),
     "export": ("torch", "onnx", "ultralytics"),
+    "convert": ("onnx",),
     "bench": ("torch", "onnx", "ultralytics"),
 }
 
@@ -37,7 +38,8 @@ def prepare_third_party(extra: str) -> None:
     """Set the switches and import what an extra of this package brings.
 
     Args:
-        extra: ``train``, ``export`` or ``bench``.
+        extra: ``train``, ``export`` or ``bench``; ``convert`` for the part of ``export`` that makes
+            one model file from another, without a checkpoint.
 
     Raises:
         UsageError: one of its libraries is not installed.
@@ -52,10 +54,16 @@ def prepare_third_party(extra: str) -> None:
     try:
         for library in NEEDED[extra]:
             import_module(library)
-        settings = import_module("ultralytics.utils").SETTINGS
+        if "ultralytics" in NEEDED[extra]:
+            _silence_ultralytics()
     except ImportError as error:
+        name = "export" if extra == "convert" else extra
         raise UsageError(
-            f"{error.name} is not installed: pip install 'rsna-lumbar[{extra}]'"
+            f"{error.name} is not installed: pip install 'rsna-lumbar[{name}]'"
         ) from error
-    # dict's own update: in memory only, the file of a user who has one stays as it is.
+
+
+def _silence_ultralytics() -> None:
+    """By dict's own update: in memory only, the file of a user who has one stays as it is."""
+    settings = import_module("ultralytics.utils").SETTINGS
     dict.update(settings, {"sync": False, **dict.fromkeys(TRACKERS, False)})

@@ -12,8 +12,12 @@ import numpy as np
 import pytest
 from toys import write_study
 
-from rsna_lumbar.export import build, cli, verify
+from rsna_lumbar.export import cli, placing, workshop
+from rsna_lumbar.export.build import build_bundle
 from rsna_lumbar.export.errors import CheckpointError, ExportError, VerificationError
+from rsna_lumbar.export.limits import LIMITS, Limits
+from rsna_lumbar.export.options import ExportOptions
+from rsna_lumbar.export.verify import require_parity
 from rsna_lumbar.runtime.bundle import Bundle, read_bundle, read_model
 from rsna_lumbar.runtime.errors import UsageError
 from rsna_lumbar.runtime.grading import COMBINATIONS
@@ -32,11 +36,19 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def export(folder: Path, weights: Weights, studies: Path, **changes: Any) -> tuple[Bundle, str]:
+def export(
+    folder: Path,
+    weights: Weights,
+    studies: Path,
+    options: Mapping[str, Any] | None = None,
+    **changes: Any,
+) -> tuple[Bundle, str]:
     said: list[str] = []
-    options: dict[str, Any] = {"image_size_px": None, "verify_data": studies, **changes}
-    bundle = build.build_bundle(folder, weights, report=said.append, **options)
-    return bundle, "\n".join(said)
+    options = ExportOptions(**{"verify_data": studies, **(options or {})})
+    changes = {"image_size_px": None, **changes}
+    outcome = build_bundle(folder, weights, options=options, report=said.append, **changes)
+    assert not outcome.left_out
+    return outcome.bundle, "\n".join(said)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -78,8 +90,8 @@ def test_writes_a_bundle(tmp_path: Path, weights: Weights, studies: Path) -> Non
                 "subarticular": 5,
             }[detector.group.name]
         )
-        assert 0 < model.parity.peak <= verify.PEAK_LIMIT
-        assert 0 < model.parity.probability <= verify.PROBABILITY_LIMIT
+        assert 0 < model.parity.peak <= LIMITS["fp32"].peak
+        assert 0 < model.parity.probability <= LIMITS["fp32"].probability
         assert model.weights_sha256 in said
         np.testing.assert_allclose(detector.prior[0], [77 / 133, 32 / 133, 24 / 133])
     assert "every prior row is the published one (0.579, 0.241, 0.180)" in said
@@ -93,8 +105,8 @@ def test_second_export_replaces_the_first(tmp_path: Path, weights: Weights, stud
     (folder / "notes.txt").write_text("mine")
     second, _ = export(folder, weights, studies, image_size_px=96)
     assert {one.size_px for one in second.detectors} == {96}
-    old = {model.file for one in first.detectors for model in one.models}
-    new = {model.file for one in second.detectors for model in one.models}
+    old = {file.name for _, model in first.models for file in model.files}
+    new = {file.name for _, model in second.models for file in model.files}
     assert not old & new
     assert set(contents(folder)) == new | {"bundle.json", "notes.txt"}
 
@@ -131,14 +143,17 @@ def test_size_of_the_card_comes_before_the_checkpoint(
 
 
 def break_verification(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verify, "PEAK_LIMIT", 0.0)
+    nothing = Limits(0.0, 0.0, 0.0, 0.0, 0.0)
+    monkeypatch.setattr(
+        workshop, "require_parity", lambda parity, _, name: require_parity(parity, nothing, name)
+    )
 
 
 def break_manifest(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(build, "write_manifest", fail)
+    monkeypatch.setattr(placing, "write_manifest", fail)
 
 
 @pytest.mark.parametrize("breakage", [break_verification, break_manifest])
@@ -224,16 +239,18 @@ def test_command(
     options = [f"--{name}={path}" for name, (path,) in weights.items()]
     code, out, err = run_cli([str(folder), *options, f"--verify-data={studies}"], capsys)
     assert code == 0, err
-    assert out.count("largest difference from PyTorch") == 3 and "SHA-256" in err
+    assert out.count("pytorch, ") == 3 and "is ready: rsna-run" in out and "SHA-256" in err
     code, out, _ = run_cli(["--inspect", str(folder)], capsys)
-    assert code == 0 and out.count(" ok") == 3
+    assert code == 0 and out.count(" ok ") == 3 and out.count("pytorch, ") == 3
     assert out.count("peaks divided by their sum") == 3 and "aim of the calibration: none" in out
     model = next(folder.glob("spinal-*"))
     model.write_bytes(b"other")
     next(folder.glob("foraminal-*")).unlink()
     code, out, _ = run_cli(["--inspect", str(folder)], capsys)
     assert code == 1
-    assert [line.split()[-1] for line in out.splitlines()[1:4]] == ["differs", "missing", "ok"]
+    states = [line.split()[5] for line in out.split("\n\n")[1].splitlines()[1:]]
+    assert states == ["differs", "missing", "ok"]
+    assert "SHA-256" in out and "No such file" in out
 
 
 def test_command_refuses_in_one_line(

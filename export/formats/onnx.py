@@ -1,0 +1,14 @@
+"""The score graph as it is, for ONNX Runtime on CPUs and on CUDA."""
+
+from __future__ import annotations
+
+from rsna_lumbar.export.formats import BuildOptions, Built, BuiltFile, Report
+from rsna_lumbar.runtime.bundle import ANY_TARGET
+
+PRECISIONS = ("fp32", "fp16", "int8")
+INT8_SCHEME = "U8S8"
+
+
+def build(name: str, graph: bytes, precision: str, options: BuildOptions, report: Report) -> Built:
+    """One file, the graph itself."""
+    return Built((BuiltFile(".onnx", graph),), ANY_TARGET, None)

@@ -1,0 +1,59 @@
+"""The float32 score graph in another precision: a table of transformations.
+
+fp32 and bf16 leave the graph as it is: opset 18 has no convolution in bfloat16, which is a mode
+of the runtime (OpenVINO). fp16 and int8 are written into the graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rsna_lumbar.export.half import to_half
+from rsna_lumbar.export.int8 import quantise
+from rsna_lumbar.runtime.errors import UsageError
+
+Slices = NDArray[np.uint8]
+Transformation = Callable[[bytes, str, Slices | None], bytes]
+
+
+def graph_in(precision: str, graph: bytes, *, scheme: str, calibration: Slices | None) -> bytes:
+    """Bring a score graph into a precision.
+
+    Args:
+        precision: one of ``TRANSFORMATIONS``.
+        graph: the float32 ONNX file.
+        scheme: one of ``rsna_lumbar.export.int8.SCHEMES``; for int8.
+        calibration: slices (N, S, S) of the group; for int8.
+
+    Raises:
+        UsageError: int8 without slices, or with too few.
+        ExportError: the graph cannot be brought into it.
+    """
+    return TRANSFORMATIONS[precision](graph, scheme, calibration)
+
+
+def _unchanged(graph: bytes, _scheme: str, _calibration: Slices | None) -> bytes:
+    return graph
+
+
+def _half(graph: bytes, _scheme: str, _calibration: Slices | None) -> bytes:
+    return to_half(graph)
+
+
+def _int8(graph: bytes, scheme: str, calibration: Slices | None) -> bytes:
+    if calibration is None:
+        raise UsageError(
+            "int8 needs slices to calibrate on; name a DICOM folder with --calibration-data"
+        )
+    return quantise(graph, calibration, scheme=scheme)
+
+
+TRANSFORMATIONS: Mapping[str, Transformation] = {
+    "fp32": _unchanged,
+    "bf16": _unchanged,
+    "fp16": _half,
+    "int8": _int8,
+}
