@@ -10,23 +10,28 @@ from __future__ import annotations
 import copy
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rsna_lumbar.benchmarks.engines import (
+    Pair,
+    ScoreGraphs,
+    float32_graph,
+    plain_detector,
+    title,
+)
 from rsna_lumbar.export.checkpoint import Checkpoint
+from rsna_lumbar.export.int8 import LEAST_SLICES
+from rsna_lumbar.export.random_weights import textured_slices
 from rsna_lumbar.export.reference import BOX_ROWS, batch_peaks
-from rsna_lumbar.export.rewrite import rewrite
-from rsna_lumbar.export.score_graph import export_score_graph
-from rsna_lumbar.runtime.backends import load_backend
-from rsna_lumbar.runtime.bundle import Detector, Model, Parity
-from rsna_lumbar.runtime.grading import Calibration
-from rsna_lumbar.runtime.preprocess import Preprocessing
+from rsna_lumbar.runtime.machine import CPU
 
 Peaks = NDArray[np.float32]
 Slices = NDArray[np.uint8]
@@ -34,19 +39,47 @@ ScoreSeries = Callable[[Slices], Peaks]
 
 WHITE = np.float32(255)
 LOWEST_CONFIDENCE = 1e-3  # of ultralytics' predict, as its own validation uses
-BASELINE = "PyTorch forward"
-OURS = "score graph, ONNX Runtime"
+# Of int8. Timing does not depend on them, and the series that is timed is of another seed.
+CALIBRATION_SLICES, CALIBRATION_SEED = LEAST_SLICES, 2
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class Work:
     """What every contender is given."""
 
     checkpoint: Checkpoint
+    graphs: ScoreGraphs
     size_px: int
     batch_size: int
     threads: int
     folder: Path  # for files made on the way
+
+
+Open = Callable[[Work], AbstractContextManager[ScoreSeries]]
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A way to compare, in the precision that its network computes in."""
+
+    name: str
+    precision: str
+    open: Open
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.precision}"
+
+
+def make_work(
+    checkpoint: Checkpoint, *, size_px: int, batch_size: int, threads: int, folder: Path
+) -> Work:
+    """Export the float32 score graph; other precisions are made when a contender is opened."""
+    graphs = ScoreGraphs(
+        float32_graph(checkpoint, size_px),
+        plain_detector(checkpoint, size_px),
+        textured_slices(CALIBRATION_SLICES, size_px, seed=CALIBRATION_SEED),
+    )
+    return Work(checkpoint, graphs, size_px, batch_size, threads, folder)
 
 
 @contextmanager
@@ -120,35 +153,29 @@ def ultralytics_onnx(work: Work) -> Iterator[ScoreSeries]:
 
 
 @contextmanager
-def score_graph(work: Work) -> Iterator[ScoreSeries]:
-    """Our score graph on ONNX Runtime, as rsna-run opens it."""
-    group = work.checkpoint.group
-    content = export_score_graph(
-        rewrite(work.checkpoint),
-        group,
-        work.size_px,
-        preprocessing=Preprocessing(),
-        versions={},
-    )
-    model = Model("", "", "onnxruntime", "any", "fp32", "", Parity(0, 0, 1, "benchmark"))
-    prior = ((1 / 3, 1 / 3, 1 / 3),) * len(group.locations)
-    detector = Detector(group, work.size_px, Calibration(), prior, "maximum", (model,))
-    backend = load_backend("onnxruntime")
-    with backend.open_session(
-        content, detector=detector, device="cpu", threads=work.threads
-    ) as session:
+def score_graph(pair: Pair, work: Work) -> Iterator[ScoreSeries]:
+    """Our score graph on the CPU, in a format and precision, as rsna-run opens it."""
+    with work.graphs.built(pair).open(device=CPU, threads=work.threads) as session:
         yield _by_batch(
             work, lambda slices: session.run(slices, np.ones((1, len(slices)), bool)).peak[0]
         )
 
 
-CONTENDERS: Mapping[str, Callable[[Work], Any]] = {
-    BASELINE: pytorch_forward,
-    "PyTorch forward, batch norms fused": pytorch_fused,
-    "ultralytics predict": ultralytics_predict,
-    "ultralytics ONNX, ONNX Runtime": ultralytics_onnx,
-    OURS: score_graph,
-}
+BASELINE = Contender("PyTorch forward", "fp32", pytorch_forward)
+OURS: tuple[Pair, ...] = (
+    ("onnx", "fp32"),
+    ("onnx", "int8"),
+    ("openvino", "fp32"),
+    ("openvino", "bf16"),
+    ("openvino", "int8"),
+)
+CONTENDERS = (
+    BASELINE,
+    Contender("PyTorch forward, batch norms fused", "fp32", pytorch_fused),
+    Contender("ultralytics predict", "fp32", ultralytics_predict),
+    Contender("ultralytics ONNX, ONNX Runtime", "fp32", ultralytics_onnx),
+    *(Contender(title(pair), pair[1], partial(score_graph, pair)) for pair in OURS),
+)
 
 
 def _by_batch(work: Work, peaks: ScoreSeries) -> ScoreSeries:

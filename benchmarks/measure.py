@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rsna_lumbar.benchmarks.contenders import BASELINE, CONTENDERS, ScoreSeries, Slices, Work
+from rsna_lumbar.benchmarks.contenders import (
+    BASELINE,
+    CONTENDERS,
+    Contender,
+    Peaks,
+    ScoreSeries,
+    Slices,
+    Work,
+)
+from rsna_lumbar.runtime.errors import BackendError, UsageError
 from rsna_lumbar.runtime.grading import Calibration, probabilities
 
 Samples = NDArray[np.float64]  # (rounds,) milliseconds
@@ -22,6 +30,7 @@ class Row:
     """One contender at one size. Milliseconds; ratios are BASELINE's time over this one's."""
 
     contender: str
+    precision: str
     size_px: int
     slice_median_ms: float
     slice_p95_ms: float
@@ -33,39 +42,60 @@ class Row:
     largest_difference: float  # of a probability of the series, from BASELINE
 
 
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Rows in the order of the contenders, and those that cannot be had here."""
+
+    rows: tuple[Row, ...]
+    missing: Mapping[Contender, str]  # why
+
+
 def compare(
     work: Work,
     series: Slices,
     *,
     rounds: int,
     progress: Callable[[int], object],
-) -> list[Row]:
-    """Time all contenders on one batch and on one series, in interleaved rounds.
+    contenders: Sequence[Contender] = CONTENDERS,
+) -> Comparison:
+    """Time contenders on one batch and on one series, in interleaved rounds.
 
     Args:
         work: checkpoint, size and batch.
         series: (n, S, S) uint8, n at least the batch size.
         rounds: how often each is timed, after one round of warm-up.
         progress: called with 1 after every round.
+        contenders: BASELINE among them. One whose library, device or precision cannot be had here
+            is named with the reason.
     """
     with ExitStack() as stack:
-        opened = {
-            name: stack.enter_context(contender(work)) for name, contender in CONTENDERS.items()
-        }
-        answers = {name: score(series) for name, score in opened.items()}  # and the warm-up
+        opened, missing = _open(contenders, work, stack)
+        answers = {one: score(series) for one, score in opened.items()}  # and the warm-up
         batch = series[: work.batch_size]
-        slice_ms = {name: np.empty(rounds) for name in opened}
-        series_ms = {name: np.empty(rounds) for name in opened}
-        names = list(opened)
+        slice_ms = {one: np.empty(rounds) for one in opened}
+        series_ms = {one: np.empty(rounds) for one in opened}
+        order = list(opened)
         for index in range(rounds):
-            turn = index % len(names)  # another one begins each round
-            for name in names[turn:] + names[:turn]:
-                slice_ms[name][index] = _milliseconds(opened[name], batch) / len(batch)
-                series_ms[name][index] = _milliseconds(opened[name], series)
+            turn = index % len(order)  # another one begins each round
+            for one in order[turn:] + order[:turn]:
+                slice_ms[one][index] = _milliseconds(opened[one], batch) / len(batch)
+                series_ms[one][index] = _milliseconds(opened[one], series)
             progress(1)
-    return [
-        _row(name, work, slice_ms, series_ms[name], _difference(answers, name)) for name in opened
-    ]
+    rows = (_row(one, work, slice_ms, series_ms[one], _difference(answers, one)) for one in order)
+    return Comparison(tuple(rows), missing)
+
+
+def _open(
+    contenders: Sequence[Contender], work: Work, stack: ExitStack
+) -> tuple[dict[Contender, ScoreSeries], dict[Contender, str]]:
+    opened: dict[Contender, ScoreSeries] = {}
+    missing: dict[Contender, str] = {}
+    for one in contenders:
+        try:
+            opened[one] = stack.enter_context(one.open(work))
+        except (UsageError, BackendError) as error:
+            missing[one] = str(error)
+    return opened, missing
 
 
 def _milliseconds(score: ScoreSeries, slices: Slices) -> float:
@@ -74,20 +104,25 @@ def _milliseconds(score: ScoreSeries, slices: Slices) -> float:
     return 1e3 * (time.perf_counter() - start)
 
 
-def _difference(answers: Mapping[str, Any], name: str) -> float:
-    ours, baseline = (probabilities(answers[key], Calibration()) for key in (name, BASELINE))
+def _difference(answers: Mapping[Contender, Peaks], one: Contender) -> float:
+    ours, baseline = (probabilities(answers[key], Calibration()) for key in (one, BASELINE))
     return float(np.abs(ours - baseline).max())
 
 
 def _row(
-    name: str, work: Work, slice_ms: Mapping[str, Samples], series_ms: Samples, difference: float
+    one: Contender,
+    work: Work,
+    slice_ms: Mapping[Contender, Samples],
+    series_ms: Samples,
+    difference: float,
 ) -> Row:
-    ratios = slice_ms[BASELINE] / slice_ms[name]
+    ratios = slice_ms[BASELINE] / slice_ms[one]
     return Row(
-        contender=name,
+        contender=one.name,
+        precision=one.precision,
         size_px=work.size_px,
-        slice_median_ms=float(np.median(slice_ms[name])),
-        slice_p95_ms=float(np.percentile(slice_ms[name], 95)),
+        slice_median_ms=float(np.median(slice_ms[one])),
+        slice_p95_ms=float(np.percentile(slice_ms[one], 95)),
         series_median_ms=float(np.median(series_ms)),
         series_p95_ms=float(np.percentile(series_ms, 95)),
         ratio=float(np.median(ratios)),

@@ -22,16 +22,27 @@ class Conditions:
     classes: int
     batch_size: int
     series_slices: int
-    precision: str
     threads: int
     rounds: int
+    calibration: str  # of the int8 graphs
+    missing: str  # contenders that could not be had, with the reason; empty where none
 
 
-HEADINGS = ("", "ms/slice", "p95", "ms/series", "p95", "speed-up", "(range)", "max diff")
+HEADINGS = (
+    "",
+    "precision",
+    "ms/slice",
+    "p95",
+    "ms/series",
+    "p95",
+    "speed-up",
+    "(range)",
+    "max diff",
+)
 
 
 def as_table(rows: Sequence[Row], conditions: Conditions) -> str:
-    """One block a size, and the conditions below."""
+    """One block a size; below it what could not be had, and the conditions."""
     blocks = []
     for size_px in sorted({row.size_px for row in rows}):
         cells = [HEADINGS, *(_cells(row) for row in rows if row.size_px == size_px)]
@@ -62,6 +73,7 @@ def as_csv(rows: Sequence[Row], conditions: Conditions) -> str:
 def _cells(row: Row) -> tuple[str, ...]:
     return (
         row.contender,
+        row.precision,
         f"{row.slice_median_ms:.2f}",
         f"{row.slice_p95_ms:.2f}",
         f"{row.series_median_ms:.0f}",
@@ -75,13 +87,14 @@ def _cells(row: Row) -> tuple[str, ...]:
 def _conditions_text(conditions: Conditions) -> str:
     return "\n".join(
         (
-            f"{conditions.model}, {conditions.channels} channels, {conditions.classes} classes, "
-            f"{conditions.precision}; batch {conditions.batch_size}, a series is "
-            f"{conditions.series_slices} slices; {conditions.rounds} interleaved rounds, "
-            f"{conditions.threads} threads",
-            f"speed-up: {BASELINE}'s time over this one's in the same round, per slice: median, "
-            "lowest and highest round",
-            "max diff: largest difference of a probability of the series from " + BASELINE,
+            *((f"not measured: {conditions.missing}",) if conditions.missing else ()),
+            f"{conditions.model}, {conditions.channels} channels, {conditions.classes} classes; "
+            f"batch {conditions.batch_size}, a series is {conditions.series_slices} slices; "
+            f"{conditions.rounds} interleaved rounds, {conditions.threads} threads",
+            f"speed-up: {BASELINE.name}'s time over this one's in the same round, per slice: "
+            "median, lowest and highest round",
+            f"max diff: largest difference of a probability of the series from {BASELINE.name}",
+            f"int8 is calibrated on {conditions.calibration}",
             conditions.machine,
             conditions.versions,
         )

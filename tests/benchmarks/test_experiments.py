@@ -11,8 +11,8 @@ import pytest
 from rsna_lumbar.benchmarks import ensembles, flips, prepare_scale
 from rsna_lumbar.runtime.grading import COMBINATIONS, Combination
 from rsna_lumbar.runtime.labels import GROUPS
+from rsna_lumbar.runtime.metric import NO_GRADE
 from rsna_lumbar.train.labelled_peaks import GroupPeaks, PeakTable
-from rsna_lumbar.train.metric import NO_GRADE
 
 
 def test_the_large_tree_has_the_challenges_sizes(tmp_path: Path) -> None:
