@@ -154,7 +154,7 @@ def verify_bundle(folder: Path, *, options: ExportOptions, trust: bool, report: 
                 for model in detector.models:
                     if model.weights_sha256 == base.model.weights_sha256:
                         report(f"{detector.group.name}: {model.variant}")
-                        work.try_to_add(folder, model, base, detector, sets, trusted=trusted)
+                        work.add(folder, model, base, detector, sets, trusted=trusted)
         _require_unchanged(folder, bundle)
         return _put_in_place(folder, work, bundle)
 

@@ -10,6 +10,9 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rsna_lumbar.export.errors import VerificationError
 from rsna_lumbar.export.formats import BACKEND_OF, Report, load_format
 from rsna_lumbar.export.make import try_model, write_model
@@ -53,6 +56,7 @@ class Workshop:
     left_out: dict[Variant, str] = field(default_factory=dict)
     expected: dict[str, list[Peaks]] = field(default_factory=dict)  # one a checkpoint
     found: dict[Variant, dict[str, list[Peaks]]] = field(default_factory=dict)
+    calibration: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
 
     def expect(self, base: Base, detector: Detector) -> None:
         """Note what the reference answers."""
@@ -68,27 +72,21 @@ class Workshop:
         *,
         trusted: Container[str] | None = None,
     ) -> None:
-        """Run a model, hold it to the limits, and keep it.
+        """Run a model where it can run, hold it to the limits, and keep it or leave it out.
 
         Raises:
-            VerificationError: it is over the limits.
+            VerificationError: a float32 graph is over the limits: nothing can be made of it.
         """
-        checked = try_model(
-            folder,
-            model,
-            detector,
-            sets,
-            base.expected,
-            source=self.data.source,
-            report=self.report,
-            trusted=trusted,
-        )
-        if checked:
-            require_parity(checked.parity, self.options.limits[model.precision], base.name)
-            of_groups = self.found.setdefault(model.variant, {})
-            of_groups.setdefault(detector.group.name, []).append(checked.peaks)
-            model = replace(model, parity=_on_record(model, checked.parity))
-        self.made.setdefault(detector.group.name, []).append(model)
+        if model.variant in self.left_out:
+            return
+        try:
+            kept = self._tried(folder, model, base, detector, sets, trusted)
+        except VerificationError as error:
+            if model.variant == BASE_VARIANT:
+                raise
+            self._leave_out(model.variant, str(error))
+        else:
+            self.made.setdefault(detector.group.name, []).append(kept)
 
     def add_pairs(self, base: Base, detector: Detector, sets: Sets, pairs: Sequence[Pair]) -> None:
         """Make, verify and keep a model for every pair of format and precision."""
@@ -107,25 +105,7 @@ class Workshop:
             model = write_model(
                 self.aside, built, (name, precision), detector, base.model.weights_sha256
             )
-            self.try_to_add(self.aside, model, base, detector, sets)
-
-    def try_to_add(
-        self,
-        folder: Path,
-        model: Model,
-        base: Base,
-        detector: Detector,
-        sets: Sets,
-        *,
-        trusted: Container[str] | None = None,
-    ) -> None:
-        """As :meth:`add`, but what is over the limits is left out, with the reason."""
-        if model.variant in self.left_out:
-            return
-        try:
-            self.add(folder, model, base, detector, sets, trusted=trusted)
-        except VerificationError as error:
-            self._leave_out(model.variant, str(error))
+            self.add(self.aside, model, base, detector, sets)
 
     def bundle(self, before: Bundle) -> Bundle:
         """``before`` with the models that were made, in place of those of the same variants.
@@ -148,6 +128,33 @@ class Workshop:
             ),
         )
 
+    def _tried(
+        self,
+        folder: Path,
+        model: Model,
+        base: Base,
+        detector: Detector,
+        sets: Sets,
+        trusted: Container[str] | None,
+    ) -> Model:
+        """The model with its parity, or unverified; its answers are noted."""
+        checked = try_model(
+            folder,
+            model,
+            detector,
+            sets,
+            base.expected,
+            source=self.data.source,
+            report=self.report,
+            trusted=trusted,
+        )
+        if checked is None:
+            return model
+        require_parity(checked.parity, self.options.limits[model.precision], base.name)
+        of_groups = self.found.setdefault(model.variant, {})
+        of_groups.setdefault(detector.group.name, []).append(checked.peaks)
+        return replace(model, parity=_on_record(model, checked.parity))
+
     def _models(
         self,
         detector: Detector,
@@ -168,13 +175,19 @@ class Workshop:
     def _graph(self, base: Base, detector: Detector, precision: str, scheme: str) -> bytes:
         from rsna_lumbar.export.precisions import graph_in
 
-        calibration = None
-        if precision == "int8":
-            assert self.options.calibration_data, "the options were checked"
-            calibration = calibration_slices(
-                self.options.calibration_data, detector, self.preprocessing
-            )
+        calibration = self._calibration_of(detector) if precision == "int8" else None
         return graph_in(precision, base.graph, scheme=scheme, calibration=calibration)
+
+    def _calibration_of(self, detector: Detector) -> NDArray[np.uint8]:
+        """Slices to calibrate a group on, those of one group at a time."""
+        if detector.group.name not in self.calibration:
+            assert self.options.calibration_data, "the options were checked"
+            self.calibration = {
+                detector.group.name: calibration_slices(
+                    self.options.calibration_data, detector, self.preprocessing
+                )
+            }
+        return self.calibration[detector.group.name]
 
     def _metrics(self, bundle: Bundle) -> dict[Variant, tuple[float, float]]:
         """The official metric, by the reference and by each variant that was run whole."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import multiprocessing
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from killing import KILLED, end_at_change
 from toys import write_study, write_toy_bundle
 
 from rsna_lumbar.export import precisions
@@ -17,7 +17,6 @@ from rsna_lumbar.export.build import extend_bundle
 from rsna_lumbar.export.options import ExportOptions
 from rsna_lumbar.runtime.bundle import Bundle, read_bundle, read_model
 
-KILLED = 9
 FORK = "fork"
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, FORK), reason="needs fork; the kill sweep did not run"),
@@ -55,18 +54,7 @@ def state(folder: Path) -> str:
 
 def extend_until(count: int, folder: Path, studies: Path) -> None:
     """Extend, and end without cleaning up before the ``count``-th change of a file or folder."""
-    left = [count]
-
-    def counted(change: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapper(*arguments: Any, **options: Any) -> Any:
-            left[0] -= 1
-            if left[0] < 0:
-                os._exit(KILLED)
-            return change(*arguments, **options)
-
-        return wrapper
-
-    for owner, name in (
+    changes = (
         (os, "replace"),
         (os, "fsync"),
         (os, "rmdir"),
@@ -74,8 +62,8 @@ def extend_until(count: int, folder: Path, studies: Path) -> None:
         (Path, "mkdir"),
         (Path, "open"),
         (Path, "unlink"),
-    ):
-        setattr(owner, name, counted(getattr(owner, name)))
+    )
+    end_at_change(count, changes)
     extend(folder, studies)
     os._exit(0)
 

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 from challenge import contents, write_root
+from killing import KILLED, end_at_change
 
 from rsna_lumbar.train.prepare import PrepareOptions, prepare
 from rsna_lumbar.train.slice_images import SliceOutcome
 from rsna_lumbar.train.slice_index import read_outcomes
 from rsna_lumbar.train.split import Folds
 
-KILLED = 9
 OPTIONS = PrepareOptions(size_px=32, folds=Folds(folds=4))
 COMMAND = """
 from pathlib import Path
@@ -47,26 +47,15 @@ def prepare_until(count: int, root: Path, out: Path) -> None:
     """Prepare, and end without cleaning up before the ``count``-th change of a file or folder."""
     import PIL.Image
 
-    left = [count]
-
-    def counted(change: Callable[..., object]) -> Callable[..., object]:
-        def wrapper(*arguments: object, **options: object) -> object:
-            left[0] -= 1
-            if left[0] < 0:
-                os._exit(KILLED)
-            return change(*arguments, **options)
-
-        return wrapper
-
-    for owner, name in (
+    changes = (
         (os, "replace"),
         (os, "fsync"),
         (Path, "mkdir"),
         (Path, "rename"),
         (Path, "write_text"),
         (PIL.Image.Image, "save"),
-    ):
-        setattr(owner, name, counted(getattr(owner, name)))
+    )
+    end_at_change(count, changes)
     prepare(root, out, OPTIONS)
     os._exit(0)
 
