@@ -114,6 +114,21 @@ def test_every_detector_of_an_ensemble_counts() -> None:
     )
 
 
+def test_a_variant_that_was_measured_in_part_was_not_measured() -> None:
+    """As one of format 1, whose manifest holds no times: the sum would be too small."""
+    second = {"weights_sha256": 64 * "2"}
+    of = bundle(
+        portable(ms=0.5),
+        replace(portable(ms=None), **second),
+        portable("openvino", ms=0.6),
+        replace(portable("openvino", ms=0.6), **second),
+    )
+    choice, names = chosen(of, machine())
+    assert names == ["openvino fp32 cpu", "onnxruntime fp32 cpu"]
+    assert choice.candidates[1].ms_per_slice is None
+    assert "onnxruntime fp32 unmeasured" in choice.why(choice.candidates[0])
+
+
 @pytest.mark.parametrize(
     ("wanted", "here", "message"),
     [
