@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rsna_lumbar.export.formats import Built, BuiltFile, Report
+from rsna_lumbar.export.formats import BACKEND_OF, Built, BuiltFile, Report
 from rsna_lumbar.export.make import write_model
-from rsna_lumbar.export.options import BASE, ExportOptions
+from rsna_lumbar.export.options import BASE, ExportOptions, Pair
 from rsna_lumbar.export.placing import aside_folder, move_in
 from rsna_lumbar.export.slices import Sets, VerificationData, verification_data
 from rsna_lumbar.export.verify import expect, graph_peaks, pytorch_peaks
@@ -25,6 +25,7 @@ from rsna_lumbar.runtime.bundle import (
     ANY_TARGET,
     Bundle,
     Detector,
+    Model,
     Variant,
     read_bundle,
     read_model,
@@ -32,7 +33,7 @@ from rsna_lumbar.runtime.bundle import (
 )
 from rsna_lumbar.runtime.errors import BundleError, UsageError
 from rsna_lumbar.runtime.grading import Combination
-from rsna_lumbar.runtime.trust import trust_engines, trusted_engines
+from rsna_lumbar.runtime.trust import TrustedEngines, trust_engines
 from rsna_lumbar.runtime.versions import versions_of
 
 if TYPE_CHECKING:
@@ -100,7 +101,8 @@ def extend_bundle(folder: Path, *, options: ExportOptions, report: Report) -> Ou
     """Add formats and precisions to a bundle, made from the float32 graphs in it.
 
     Its calibration stays. Models that are there already in the same format, precision and target
-    are replaced.
+    are replaced, and left out where the new ones are over the limits. The others are verified and
+    timed again, as by :func:`verify_bundle`.
 
     Raises:
         BundleError: the bundle cannot be read or trusted.
@@ -112,18 +114,7 @@ def extend_bundle(folder: Path, *, options: ExportOptions, report: Report) -> Ou
             f"{' '.join(BASE)} is in every bundle; name another --format or --precision to add, "
             "or the three checkpoints to build it anew"
         )
-    read_bundle(folder)  # refuse before a folder is made in it
-    data = _data(options)
-    with aside_folder(folder) as aside:
-        bundle = read_bundle(folder)
-        work = Workshop(aside, options, data, bundle.preprocessing, report)
-        for detector, sets in _groups(bundle, data):
-            for base in _bases_in(folder, detector, sets, work):
-                work.expect(base, detector)
-                work.add_pairs(base, detector, sets, pairs)
-        _require_unchanged(folder, bundle)
-        versions = {**bundle.made_with, **versions_of(MADE_WITH)}
-        return _put_in_place(folder, work, replace(bundle, made_with=versions))
+    return _work_on(folder, pairs, options, trust=False, report=report)
 
 
 def verify_bundle(folder: Path, *, options: ExportOptions, trust: bool, report: Report) -> Outcome:
@@ -142,9 +133,16 @@ def verify_bundle(folder: Path, *, options: ExportOptions, trust: bool, report: 
         BundleError: the bundle cannot be read or trusted.
         VerificationError: the float32 graph itself is over the limits on this machine.
     """
-    read_bundle(folder)
+    return _work_on(folder, (), options, trust=trust, report=report)
+
+
+def _work_on(
+    folder: Path, pairs: Sequence[Pair], options: ExportOptions, *, trust: bool, report: Report
+) -> Outcome:
+    """Verify and time what a bundle has, and add to it: all times are of one run, to compare."""
+    read_bundle(folder)  # refuse before a folder is made in it
     data = _data(options)
-    trusted = None if trust else trusted_engines()
+    trusted = None if trust else TrustedEngines()
     with aside_folder(folder) as aside:
         bundle = read_bundle(folder)
         work = Workshop(aside, options, data, bundle.preprocessing, report)
@@ -152,11 +150,22 @@ def verify_bundle(folder: Path, *, options: ExportOptions, trust: bool, report: 
             for base in _bases_in(folder, detector, sets, work):
                 work.expect(base, detector)
                 for model in detector.models:
-                    if model.weights_sha256 == base.model.weights_sha256:
-                        report(f"{detector.group.name}: {model.variant}")
-                        work.add(folder, model, base, detector, sets, trusted=trusted)
-        _require_unchanged(folder, bundle)
-        return _put_in_place(folder, work, bundle)
+                    if model.weights_sha256 != base.model.weights_sha256 or replaced(model, pairs):
+                        continue
+                    report(f"{base.name}: {model.variant}")
+                    work.add(folder, model, base, detector, sets, trusted=trusted)
+                work.add_pairs(base, detector, sets, pairs)
+        versions = {**bundle.made_with, **(versions_of(MADE_WITH) if pairs else {})}
+        made = replace(bundle, made_with=versions)
+        return _put_in_place(folder, work, made, on_disk=bundle)
+
+
+def replaced(model: Model, pairs: Sequence[Pair]) -> bool:
+    """Whether a model is about to be made again; engines for other GPUs stay as they are."""
+    return any(
+        (model.backend, model.precision) == (BACKEND_OF[name], precision)
+        for name, precision in pairs
+    )
 
 
 def _data(options: ExportOptions) -> VerificationData:
@@ -195,11 +204,11 @@ def _base_of(
 
 def _bases_in(folder: Path, detector: Detector, sets: Sets, work: Workshop) -> Iterator[Base]:
     """The float32 graphs of a group in a bundle, and their answers on the CPU."""
-    bases = [model for model in detector.models if model.variant == BASE_VARIANT]
+    bases = [model for model in detector.models if model.variant == BASE_VARIANT and model.parity]
     if {one.weights_sha256 for one in bases} != {one.weights_sha256 for one in detector.models}:
         raise BundleError(
-            f"{folder} lacks a float32 graph of {detector.group.name} to make others from; build "
-            "it anew from the checkpoints"
+            f"{folder} lacks a verified float32 graph of {detector.group.name} to hold others to; "
+            "build it anew from the checkpoints"
         )
     for model in bases:
         name = f"{detector.group.name}: {model.files[0].name}"
@@ -209,25 +218,13 @@ def _bases_in(folder: Path, detector: Detector, sets: Sets, work: Workshop) -> I
         yield Base(name, graph, model, expected)
 
 
-def _require_unchanged(folder: Path, bundle: Bundle) -> None:
-    if read_bundle(folder) != bundle:
-        raise BundleError(f"{folder} was changed meanwhile, perhaps calibrated; start again")
-
-
-def _put_in_place(folder: Path, work: Workshop, before: Bundle) -> Outcome:
+def _put_in_place(
+    folder: Path, work: Workshop, before: Bundle, *, on_disk: Bundle | None = None
+) -> Outcome:
     bundle = work.bundle(before)
-    engines = _engines(work, bundle)
-    trust_engines(engines)
+    if on_disk is not None and read_bundle(folder) != on_disk:
+        raise BundleError(f"{folder} was changed meanwhile, perhaps calibrated; start again")
+    trust_engines(work.engines)
     move_in(work.aside, folder, bundle)
     remove_unreferenced(folder, bundle)
     return Outcome(bundle, dict(work.left_out))
-
-
-def _engines(work: Workshop, bundle: Bundle) -> list[str]:
-    """SHA-256 of the engines that were built here, or run here with the user's trust."""
-    return [
-        file.sha256
-        for _, model in bundle.models
-        if model.engine and (model.parity or (work.aside / model.files[0].name).exists())
-        for file in model.files
-    ]

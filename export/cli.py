@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from rsna_lumbar.runtime.command_line import common_options, entry_point
 from rsna_lumbar.runtime.labels import GROUPS
@@ -20,6 +22,13 @@ WEIGHTS = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
 FORMATS = ("onnx", "openvino", "tensorrt", "tensorrt-rtx")
+# What each way to call it looks at.
+BUILDING = ("image_size", "combination")
+ADDING = (
+    "formats", "precisions", "calibration_data", "batch_size", "capabilities", "timing_cache",
+)  # fmt: skip
+VERIFYING = ("verify_data", "verify_labels", "verify_studies", "limits")
+LARGEST_TO_BEST = 4  # batch sizes of engines
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 
 
@@ -92,7 +101,7 @@ PRECISIONS = ("fp32", "fp16", "bf16", "int8")
     type=click.IntRange(1),
     default=16,
     show_default=True,
-    help="Slices in a batch that engines are tuned for; they take up to 64, or as many as this.",
+    help="Slices in a batch that engines are tuned for; they take up to four times as many.",
 )
 @click.option(
     "--compute-capability",
@@ -139,22 +148,28 @@ def cli(
 
     Without checkpoints, formats and precisions are added to a bundle that is there; its calibration
     stays. Every model is verified against PyTorch float32 (later ones against the bundle's own
-    float32 graph) on the same slices. What is over the limits is left out, with the reason; where
-    that is the float32 graph itself, nothing is written. What this machine cannot run is marked
-    unverified, and rsna-run does not use it until --verify has completed it where it can run.
+    float32 graph) on the same slices. What is over the limits is left out, with the reason, also
+    where the bundle had it before; where that is the float32 graph itself, nothing is written. What
+    this machine cannot run is marked unverified, and rsna-run does not use it until --verify has
+    completed it where it can run.
 
     Exit codes: 0 done; 3 done, but a model was left out; 2 wrong usage; 1 failure, or with
     --inspect a damaged file. Checkpoints are pickles: export only files that you trust.
     """
     weights = dict(zip((g.name for g in GROUPS), (spinal, foraminal, subarticular), strict=True))
     given = any(weights.values())
-    if given and (inspecting or verifying):
-        raise click.UsageError("--inspect and --verify take no checkpoints")
     if inspecting:
+        _refuse_unused("--inspect", ())
         return _inspect(bundle)
     missing = [f"--{name}" for name, paths in weights.items() if not paths]
-    if missing and (given or not (bundle / "bundle.json").exists()) and not verifying:
+    if verifying:
+        _refuse_unused("--verify", ("trust", *VERIFYING))
+    elif not missing:
+        _refuse_unused("checkpoints", (*weights, *BUILDING, *ADDING, *VERIFYING))
+    elif given or not (bundle / "bundle.json").exists():
         raise click.UsageError(f"missing {', '.join(missing)}: a bundle needs all three groups")
+    else:
+        _refuse_unused("a bundle and no checkpoints", (*ADDING, *VERIFYING))
     options = _options(
         formats, precisions, calibration_data, verify_data, verify_labels, verify_studies,
         limits, batch_size, capabilities, timing_cache,
@@ -164,6 +179,16 @@ def cli(
 
         return _tell(bundle, verify_bundle(bundle, options=options, trust=trust, report=_say))
     return _build(bundle, weights if given else {}, image_size, combination, options)
+
+
+def _refuse_unused(mode: str, used: Sequence[str]) -> None:
+    """Refuse options that would be ignored."""
+    context = click.get_current_context()
+    modes = ("bundle", "inspecting" if mode == "--inspect" else "verifying")
+    for option in context.command.params:
+        source = context.get_parameter_source(option.name or "")
+        if option.name not in (*modes, *used) and source is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{option.opts[0]} means nothing with {mode}")
 
 
 def _options(
@@ -182,13 +207,12 @@ def _options(
     from rsna_lumbar.export.limits import with_changes
     from rsna_lumbar.export.options import ExportOptions
 
-    build = BuildOptions()
     return ExportOptions(
         formats=tuple(dict.fromkeys(formats)),
         precisions=tuple(dict.fromkeys(precisions)),
         build=BuildOptions(
             best_batch=batch_size,
-            largest_batch=max(build.largest_batch, batch_size),
+            largest_batch=LARGEST_TO_BEST * batch_size,
             compute_capabilities=capabilities,
             timing_cache=timing_cache,
         ),

@@ -12,7 +12,7 @@ from rsna_lumbar.runtime.compatibility import checked_contents, judge
 from rsna_lumbar.runtime.errors import BundleError
 from rsna_lumbar.runtime.grading import Calibration
 from rsna_lumbar.runtime.machine import this_machine
-from rsna_lumbar.runtime.trust import trusted_engines
+from rsna_lumbar.runtime.trust import TrustedEngines
 
 VERIFICATION = (
     "group", "model", "precision", "peak", "probability", "99.9 %", "changed rows", "metric",
@@ -100,7 +100,7 @@ def _file_rows(detector: Detector, model: Model, damage: Damage | None) -> list[
 
 def _where(model: Model) -> str:
     """Where a model would run on this machine, or why it does not."""
-    verdict = judge(model, this_machine(), trusted=trusted_engines())
+    verdict = judge(model, this_machine(), trusted=TrustedEngines())
     if not verdict.devices:
         return verdict.reason
     return NOT_VERIFIED if model.parity is None else ", ".join(verdict.devices)

@@ -32,8 +32,8 @@ class ExportOptions:
         """Every pair of a format and a precision that there is, beside the one in every bundle.
 
         Raises:
-            UsageError: a format has none of the precisions or the other way round, or int8 is
-                asked for without data to calibrate it on.
+            UsageError: a format has none of the precisions or the other way round, a format cannot
+                be built here, or int8 is asked for without data to calibrate it on.
         """
         there_is = {name: load_format(name).PRECISIONS for name in self.formats}
         pairs = tuple(
@@ -47,8 +47,10 @@ class ExportOptions:
         if "int8" in self.precisions and self.calibration_data is None:
             raise UsageError(
                 "int8 is calibrated on slices of yours: give --calibration-data DIR, a folder of "
-                "DICOM files of some fifty studies or more"
+                "DICOM studies, the more the better"
             )
+        for name in self.formats:
+            load_format(name).require(name, self.build)
         return tuple(pair for pair in pairs if pair != BASE)
 
 

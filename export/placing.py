@@ -56,7 +56,6 @@ def move_in(aside: Path, folder: Path, bundle: Bundle) -> None:
     """Put the model files in place, then the manifest; take them out again where that fails.
 
     An interrupt (no Exception) leaves unreferenced files at worst, which the next export removes.
-    With the manifest there, nothing is left to be done or to be removed of this export.
     """
     files = {file.name for _, model in bundle.models for file in model.files}
     new = [file for file in files if (aside / file).exists()]
@@ -66,7 +65,6 @@ def move_in(aside: Path, folder: Path, bundle: Bundle) -> None:
             os.replace(aside / file, folder / file)
         if (aside / BUILD_LOG).exists():
             os.replace(aside / BUILD_LOG, folder / BUILD_LOG)
-        shutil.rmtree(aside)
         write_manifest(folder, bundle)
     except Exception:
         for place in moved:

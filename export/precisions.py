@@ -1,7 +1,7 @@
 """The float32 score graph in another precision: a table of transformations.
 
-fp32 and bf16 leave the graph as it is: opset 18 has no convolution in bfloat16, which is a mode
-of the runtime (OpenVINO). fp16 and int8 are written into the graph.
+fp32 and bf16 compute what the graph computes: opset 18 has no convolution in bfloat16, which is a
+mode of the runtime (OpenVINO). fp16 and int8 are written into the graph.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from rsna_lumbar.export.graph_parts import read_graph, write_graph
 from rsna_lumbar.export.half import to_half
 from rsna_lumbar.export.int8 import quantise
 from rsna_lumbar.runtime.errors import UsageError
@@ -35,8 +36,8 @@ def graph_in(precision: str, graph: bytes, *, scheme: str, calibration: Slices |
     return TRANSFORMATIONS[precision](graph, scheme, calibration)
 
 
-def _unchanged(graph: bytes, _scheme: str, _calibration: Slices | None) -> bytes:
-    return graph
+def _float32(graph: bytes, _scheme: str, _calibration: Slices | None) -> bytes:
+    return write_graph(read_graph(graph))
 
 
 def _half(graph: bytes, _scheme: str, _calibration: Slices | None) -> bytes:
@@ -52,8 +53,8 @@ def _int8(graph: bytes, scheme: str, calibration: Slices | None) -> bytes:
 
 
 TRANSFORMATIONS: Mapping[str, Transformation] = {
-    "fp32": _unchanged,
-    "bf16": _unchanged,
+    "fp32": _float32,
+    "bf16": _float32,
     "fp16": _half,
     "int8": _int8,
 }

@@ -18,6 +18,7 @@ from rsna_lumbar.runtime.bundle import Detector
 from rsna_lumbar.runtime.demo import demo_studies
 from rsna_lumbar.runtime.discovery import Inventory, find_studies
 from rsna_lumbar.runtime.errors import DataError, UsageError
+from rsna_lumbar.runtime.labels import GROUPS
 from rsna_lumbar.runtime.preprocess import Preprocessing
 from rsna_lumbar.runtime.sets import SetRequest, decode_sets, read_sets
 
@@ -60,7 +61,7 @@ class VerificationData:
 def verification_data(
     data: Path | None, labels: Path | None, study_count: int | None
 ) -> VerificationData:
-    """Find the studies to verify on.
+    """Find the studies to verify on: those with slices for every group, where there are any.
 
     Args:
         data: DICOM folder; None takes the phantom studies of the package.
@@ -85,6 +86,8 @@ def verification_data(
         if not listed:
             raise DataError(f"{labels} lists no study of {data}; are its ids those of the folder?")
         inventory = replace(inventory, studies=listed)
+    whole = tuple(one for one in inventory.studies if all(one.of(group) for group in GROUPS))
+    inventory = replace(inventory, studies=whole or inventory.studies)
     count = study_count or (VERIFIED_STUDIES if labels is None else LABELLED_STUDIES)
     inventory = replace(inventory, studies=tuple(spread(inventory.studies, count)))
     return VerificationData(inventory, "data" if data else "phantom", table)

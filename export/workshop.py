@@ -57,6 +57,7 @@ class Workshop:
     expected: dict[str, list[Peaks]] = field(default_factory=dict)  # one a checkpoint
     found: dict[Variant, dict[str, list[Peaks]]] = field(default_factory=dict)
     calibration: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
+    engines: list[str] = field(default_factory=list)  # SHA-256 of those built, or run, here
 
     def expect(self, base: Base, detector: Detector) -> None:
         """Note what the reference answers."""
@@ -88,6 +89,10 @@ class Workshop:
         else:
             self.made.setdefault(detector.group.name, []).append(kept)
 
+    def _note_engine(self, model: Model) -> None:
+        if model.engine:
+            self.engines += [file.sha256 for file in model.files]
+
     def add_pairs(self, base: Base, detector: Detector, sets: Sets, pairs: Sequence[Pair]) -> None:
         """Make, verify and keep a model for every pair of format and precision."""
         graphs: dict[tuple[str, str], bytes] = {}
@@ -105,6 +110,7 @@ class Workshop:
             model = write_model(
                 self.aside, built, (name, precision), detector, base.model.weights_sha256
             )
+            self._note_engine(model)
             self.add(self.aside, model, base, detector, sets)
 
     def bundle(self, before: Bundle) -> Bundle:
@@ -151,9 +157,12 @@ class Workshop:
         if checked is None:
             return model
         require_parity(checked.parity, self.options.limits[model.precision], base.name)
+        self._note_engine(model)
+        if model.variant == BASE_VARIANT and model.parity:
+            return replace(model, parity=_timed_again(model.parity, checked.parity))
         of_groups = self.found.setdefault(model.variant, {})
         of_groups.setdefault(detector.group.name, []).append(checked.peaks)
-        return replace(model, parity=_on_record(model, checked.parity))
+        return replace(model, parity=checked.parity)
 
     def _models(
         self,
@@ -236,14 +245,8 @@ class Workshop:
         self.report(f"{variant} is left out: {why}")
 
 
-def _on_record(model: Model, found: Parity) -> Parity:
-    """The new parity; but of a float32 graph that was only compared with itself, the old one.
-
-    What it differed from PyTorch stays; where it ran and how fast is new.
-    """
-    old = model.parity
-    if model.variant != BASE_VARIANT or old is None:
-        return found
+def _timed_again(old: Parity, found: Parity) -> Parity:
+    """Of a float32 graph that was compared with itself: what it differed from PyTorch stays."""
     return replace(
         old, device=found.device, hardware=found.hardware, ms_per_slice=found.ms_per_slice
     )

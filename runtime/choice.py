@@ -12,10 +12,10 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass
 
 from rsna_lumbar.runtime.backends import BACKENDS
-from rsna_lumbar.runtime.bundle import PRECISIONS, Bundle, Model, Variant
+from rsna_lumbar.runtime.bundle import PRECISIONS, Bundle, Model, Parity, Variant
 from rsna_lumbar.runtime.compatibility import AUTO, judge
 from rsna_lumbar.runtime.errors import UsageError
-from rsna_lumbar.runtime.machine import CPU, Machine
+from rsna_lumbar.runtime.machine import CPU, Machine, kind_of
 
 NOT_VERIFIED = "unverified: rsna-export --verify BUNDLE on a machine that can run it"
 
@@ -102,7 +102,7 @@ def _places(
     models: list[Model], machine: Machine, wanted: Wanted, trusted: Container[str] | None
 ) -> tuple[tuple[str, ...], str]:
     """Devices that every model of a variant can run on, or why there is none."""
-    devices: tuple[str, ...] = ()
+    devices: list[str] | None = None
     for model in models:
         verdict = judge(
             model, machine, device=wanted.device, batch_size=wanted.batch_size, trusted=trusted
@@ -111,18 +111,24 @@ def _places(
             return (), verdict.reason
         if model.parity is None:
             return (), NOT_VERIFIED
-        devices = verdict.devices
-    return devices, ""
+        here = [device for device in verdict.devices if _verified_on(model, model.parity, device)]
+        if not here:
+            return (), f"verified on {model.parity.device} only: rsna-export --verify BUNDLE here"
+        devices = here if devices is None else [device for device in devices if device in here]
+    return tuple(devices or ()), "its models run on different devices"
+
+
+def _verified_on(model: Model, parity: Parity, device: str) -> bool:
+    """float32 holds on every kind of device, to rounding; less was only seen where it was tried."""
+    return model.precision == "fp32" or kind_of(parity.device) == kind_of(device)
 
 
 def _candidate(variant: Variant, models: list[Model], device: str, machine: Machine) -> Candidate:
     measured = [model.parity for model in models if model.parity]
     speeds = [parity.ms_per_slice for parity in measured if parity.ms_per_slice is not None]
-    places = {(parity.device.partition(":")[0], parity.hardware) for parity in measured}
+    places = {(kind_of(parity.device), parity.hardware) for parity in measured}
     comparable = (
-        len(speeds) == len(models)
-        and len(places) == 1
-        and next(iter(places))[0] == device.partition(":")[0]
+        len(speeds) == len(models) and len(places) == 1 and next(iter(places))[0] == kind_of(device)
     )
     hardware = next(iter(places))[1] if comparable else ""
     return Candidate(
@@ -144,14 +150,15 @@ def _reasons(refused: Mapping[Variant, str]) -> str:
 
 def _measured(chosen: Candidate, others: list[Candidate]) -> str:
     if chosen.ms_per_slice is None:
-        return f"{_listed(others)} were not measured for {chosen.device} either"
+        return f"no speed of {chosen.device} is known; others: {_listed(others)}"
     where = "" if chosen.measured_here else f" on {chosen.measured_on}"
     return f"{chosen.ms_per_slice:.3g} ms a slice{where}, {_listed(others)}"
 
 
 def _listed(others: list[Candidate]) -> str:
     return ", ".join(
-        f"{one.variant} {'unmeasured' if one.ms_per_slice is None else f'{one.ms_per_slice:.3g}'}"
+        f"{one.variant} on {one.device} "
+        f"{'unmeasured' if one.ms_per_slice is None else f'{one.ms_per_slice:.3g}'}"
         for one in others
     )
 

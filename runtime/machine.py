@@ -58,6 +58,11 @@ def this_machine() -> Machine:
     )
 
 
+def kind_of(device: str) -> str:
+    """``cpu`` or ``cuda``."""
+    return device.partition(":")[0]
+
+
 def processor_name() -> str:
     """The processor's name for itself."""
     return cpu_fields().get("model name") or platform.processor() or platform.machine()

@@ -9,7 +9,7 @@ study. A batch never holds sets of two chunks, so a chunk can be repeated alone.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import groupby
@@ -26,11 +26,11 @@ from rsna_lumbar.runtime.bundle import Bundle, Detector, read_bundle
 from rsna_lumbar.runtime.cells import cell_centre
 from rsna_lumbar.runtime.choice import Candidate, Wanted, choose
 from rsna_lumbar.runtime.discovery import Inventory, Progress, Study, ignore_progress
-from rsna_lumbar.runtime.errors import BackendError
+from rsna_lumbar.runtime.errors import BackendError, BundleError
 from rsna_lumbar.runtime.grading import combine_detectors, probabilities
 from rsna_lumbar.runtime.labels import GROUPS, Group
 from rsna_lumbar.runtime.machine import this_machine
-from rsna_lumbar.runtime.opened import OpenModel, open_best
+from rsna_lumbar.runtime.opened import OpenModel, OpenVariant, open_best
 from rsna_lumbar.runtime.preprocess import Placement
 from rsna_lumbar.runtime.processes import usable_cores
 from rsna_lumbar.runtime.reasons import Reason, Skip
@@ -39,7 +39,7 @@ from rsna_lumbar.runtime.sets import (
     SliceSet,
     decode_sets,
 )
-from rsna_lumbar.runtime.trust import trusted_engines
+from rsna_lumbar.runtime.trust import TrustedEngines
 
 STUDIES_A_CHUNK = 32
 
@@ -105,23 +105,38 @@ class Scorer:
         threads: int | None = None,
         trust: bool = False,
     ) -> None:
-        self.bundle: Bundle = read_bundle(bundle_folder)
-        wanted = Wanted(backend, precision, device, batch_size)
-        trusted = None if trust else trusted_engines()
-        choice = choose(self.bundle, this_machine(), wanted, trusted)
         self._resources = ExitStack()
-        opened = open_best(
-            bundle_folder,
-            self.bundle,
-            choice,
-            threads=threads or usable_cores(),
-            resources=self._resources,
-        )
+        wanted = Wanted(backend, precision, device, batch_size)
+        trusted = None if trust else TrustedEngines()
+        self.bundle: Bundle = read_bundle(bundle_folder)
+        try:
+            opened = self._open(bundle_folder, wanted, trusted, threads)
+        except BundleError:
+            before, self.bundle = self.bundle, read_bundle(bundle_folder)
+            if self.bundle == before:
+                raise
+            # It was replaced between its manifest and its files.
+            opened = self._open(bundle_folder, wanted, trusted, threads)
         self.opened = opened.models
         self.candidate: Candidate = opened.candidate
         self.device = opened.candidate.device
         self.note = opened.note
         self.batch_size = batch_size or self._default_batch_size()
+
+    def _open(
+        self,
+        folder: Path,
+        wanted: Wanted,
+        trusted: Container[str] | None,
+        threads: int | None,
+    ) -> OpenVariant:
+        return open_best(
+            folder,
+            self.bundle,
+            choose(self.bundle, this_machine(), wanted, trusted),
+            threads=threads or usable_cores(),
+            resources=self._resources,
+        )
 
     @property
     def backend(self) -> str:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
+from functools import cached_property
 from pathlib import Path
 
 from rsna_lumbar.runtime.errors import UsageError
@@ -29,15 +30,24 @@ def trusted_engines() -> frozenset[str]:
     Raises:
         UsageError: somebody else could have written the list.
     """
-    path = trust_list()
     try:
+        path = trust_list()
         with path.open(encoding="ascii", errors="replace") as stream:
             _require_private(path, os.fstat(stream.fileno()))
             return frozenset(stream.read().split())
-    except (FileNotFoundError, NotADirectoryError):
+    except (OSError, RuntimeError):  # RuntimeError: no home
         return frozenset()
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read ({error.strerror})") from error
+
+
+class TrustedEngines(Container[str]):
+    """The same, looked up when an engine asks: a bundle without engines needs no list."""
+
+    def __contains__(self, sha256: object) -> bool:
+        return sha256 in self._known
+
+    @cached_property
+    def _known(self) -> frozenset[str]:
+        return trusted_engines()
 
 
 def trust_engines(hashes: Iterable[str]) -> None:
@@ -49,18 +59,18 @@ def trust_engines(hashes: Iterable[str]) -> None:
     new = sorted(set(hashes) - trusted_engines())
     if not new:
         return
-    path = trust_list()
     try:
+        path = trust_list()
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
             os.write(descriptor, "".join(f"{one}\n" for one in new).encode("ascii"))
         finally:
             os.close(descriptor)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # RuntimeError: no home
         raise UsageError(
-            f"{path} cannot be written ({error.strerror}): the engines cannot be remembered as "
-            "built here; set XDG_DATA_HOME to a folder of yours"
+            f"the list of engines that were built here cannot be written ({error}); set "
+            "XDG_DATA_HOME to a folder of yours"
         ) from error
 
 

@@ -67,6 +67,13 @@ class Format(Protocol):
     # How int8 graphs for it are quantised; see export/int8.py.
     INT8_SCHEME: str
 
+    def require(self, name: str, options: BuildOptions) -> None:
+        """Refuse, before any work, what cannot be built on this machine.
+
+        Raises:
+            UsageError: its library is not installed, or an option cannot be met.
+        """
+
     def build(
         self, name: str, graph: bytes, precision: str, options: BuildOptions, report: Report
     ) -> Built:

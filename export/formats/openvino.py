@@ -20,6 +20,15 @@ PRECISIONS = ("fp32", "bf16", "int8")
 INT8_SCHEME = "U8S8-fused"
 
 
+def require(name: str, options: BuildOptions) -> None:
+    """Refuse where OpenVINO is not installed.
+
+    Raises:
+        UsageError: it is not.
+    """
+    load_openvino()
+
+
 def build(name: str, graph: bytes, precision: str, options: BuildOptions, report: Report) -> Built:
     """Two files: XML and weights, float32 as they are in the graph.
 

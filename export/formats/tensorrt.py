@@ -66,13 +66,10 @@ def build(name: str, graph: bytes, precision: str, options: BuildOptions, report
         UsageError: no library, no GPU where one is needed, or a target that there is not.
         ExportError: TensorRT refuses the graph.
     """
-    require_batches(options)
+    trt, targets = _prepared(name, options)
     maker = MAKERS[name]
-    maker.require()
-    trt = load_library(name)
-    targets = maker.targets(trt, options.compute_capabilities)
     with watched(trt, f"{name} {precision}", report, options.log) as watch:
-        plan = _build(trt, graph, targets, maker, options, watch, report)
+        plan = watch.build(lambda: _build(trt, graph, targets, maker, options, watch, report))
     engine = Engine(
         version=library_version(trt),
         compute_capabilities=targets.capabilities,
@@ -82,6 +79,23 @@ def build(name: str, graph: bytes, precision: str, options: BuildOptions, report
     )
     _require_header(plan, name, engine)
     return Built((BuiltFile(SUFFIX, plan),), targets.name, engine)
+
+
+def require(name: str, options: BuildOptions) -> None:
+    """Refuse, before any work, what cannot be built here.
+
+    Raises:
+        UsageError: no library, no GPU where one is needed, or a target that there is not.
+    """
+    _prepared(name, options)
+
+
+def _prepared(name: str, options: BuildOptions) -> tuple[Any, Targets]:
+    require_batches(options)
+    maker = MAKERS[name]
+    maker.require()
+    trt = load_library(name)
+    return trt, maker.targets(trt, options.compute_capabilities)
 
 
 def _build(

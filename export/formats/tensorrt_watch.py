@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,20 @@ class Watch(Log):
         self._name = name
         self._report = report
         self._whole: str | None = None
+
+    def build(self, work: Callable[[], bytes]) -> bytes:
+        """Build in a thread of its own, and stop it where this one is interrupted.
+
+        Python raises what a signal means in the main thread. If that is inside a call from the
+        library's C++, the library prints it and goes on, whatever is caught in here.
+        """
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            pending = pool.submit(work)
+            try:
+                return pending.result()
+            except BaseException as error:
+                self.failure = self.failure or error  # the monitor looks at it
+                raise
 
     def attach(self, config: Any) -> None:
         """Have the phases of a build reported: the whole, and its parts."""

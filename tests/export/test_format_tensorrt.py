@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import struct
 import sys
+import time
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -196,6 +199,29 @@ def test_a_graph_that_it_cannot_parse_is_refused_with_the_node(rtx: Any, tmp_pat
 def test_what_is_no_score_graph_is_refused(rtx: Any, graph: bytes) -> None:
     with pytest.raises(ExportError, match="graph"):
         build("tensorrt-rtx", graph, "fp32", OPTIONS, str)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_building_arrives(rtx: Any, number: int) -> None:
+    """As from Ctrl-C or kill, in the middle of the library's own work."""
+    sent = []
+
+    def terminate(*_: object) -> None:
+        raise SystemExit(143)
+
+    def send(line: str) -> None:
+        if not sent:
+            sent.append(line)
+            os.kill(os.getpid(), number)
+            time.sleep(0.1)
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
+            build("tensorrt-rtx", TOY, "fp32", OPTIONS, send)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert sent
 
 
 def test_an_interrupt_while_building_arrives(rtx: Any) -> None:

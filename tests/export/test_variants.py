@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import sys
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import numpy as np
 import onnx
 import pandas as pd
 import pytest
-from machines import ENGINE, L4, machine
+from machines import ENGINE, L4, machine, plan_of
 from toys import write_study, write_toy_bundle
 
 from rsna_lumbar.export import make, precisions
@@ -25,10 +26,18 @@ from rsna_lumbar.export.formats import onnx as onnx_format
 from rsna_lumbar.export.inspect import table
 from rsna_lumbar.export.limits import LIMITS, Limits
 from rsna_lumbar.export.options import ExportOptions
-from rsna_lumbar.runtime.bundle import Variant, read_bundle, read_model, write_manifest
+from rsna_lumbar.runtime.bundle import (
+    Model,
+    ModelFile,
+    Variant,
+    read_bundle,
+    read_model,
+    write_manifest,
+)
 from rsna_lumbar.runtime.errors import BackendError, BundleError, UsageError
 from rsna_lumbar.runtime.grading import Calibration
 from rsna_lumbar.runtime.labels import GRADE_TITLES, LOCATIONS
+from rsna_lumbar.runtime.machine import this_machine
 from rsna_lumbar.runtime.trust import trusted_engines
 
 HALF = Variant("onnxruntime", "any", "fp16")
@@ -87,6 +96,15 @@ def verify(bundle: Path, studies: Path, *, trust: bool = False, **options: Any) 
     return verify_bundle(bundle, options=made, trust=trust, report=lambda _: None)
 
 
+def untimed(models: tuple[Model, ...]) -> list[Model]:
+    """Models without what is measured again each time."""
+    return [
+        replace(one, parity=replace(one.parity, hardware="", ms_per_slice=None))
+        for one in models
+        if one.parity
+    ]
+
+
 def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
@@ -100,7 +118,7 @@ def test_a_precision_is_added_to_a_bundle(bundle: Path, studies: Path) -> None:
     assert after == outcome.bundle and not outcome.left_out
     assert after.variants == (*before.variants, HALF)
     for old, new in zip(before.detectors, after.detectors, strict=True):
-        assert new.models[:2] == old.models and new.calibration == old.calibration
+        assert untimed(new.models[:2]) == untimed(old.models) and new.calibration == old.calibration
         assert [one.weights_sha256 for one in new.models[2:]] == [
             one.weights_sha256 for one in old.models
         ]
@@ -161,7 +179,10 @@ def test_over_a_limit_no_model_of_the_variant_gets_in(
         verify_labels=studies / "train.csv",
     )
     assert reason in outcome.left_out[HALF] and f"{HALF} is left out" in said
-    assert replace(read_bundle(bundle), made_with={}) == replace(before, made_with={})
+    after = read_bundle(bundle)
+    assert after.variants == before.variants
+    for old, new in zip(before.detectors, after.detectors, strict=True):
+        assert untimed(new.models) == untimed(old.models)
     assert names(bundle) == files
 
 
@@ -301,8 +322,60 @@ def test_a_bundle_without_float32_graphs_cannot_be_extended(bundle: Path, studie
         for one in now.detectors
     )
     write_manifest(bundle, replace(now, detectors=detectors))
-    with pytest.raises(BundleError, match="lacks a float32 graph of spinal"):
+    with pytest.raises(BundleError, match="lacks a verified float32 graph of spinal"):
         extend(bundle, studies)
+
+
+def test_an_unverified_float32_graph_is_no_reference(bundle: Path, studies: Path) -> None:
+    now = read_bundle(bundle)
+    detectors = tuple(
+        replace(one, models=tuple(replace(m, parity=None) for m in one.models))
+        for one in now.detectors
+    )
+    write_manifest(bundle, replace(now, detectors=detectors))
+    for work in (extend, verify):
+        with pytest.raises(BundleError, match="lacks a verified float32 graph of spinal"):
+            work(bundle, studies)
+
+
+@pytest.mark.usefixtures("almost")
+def test_adding_times_what_is_there_again(bundle: Path, studies: Path) -> None:
+    """Times of different runs cannot be compared, and auto ranks by them."""
+    before = {m.parity.ms_per_slice for _, m in read_bundle(bundle).models if m.parity}
+    outcome, _ = extend(bundle, studies)
+    after = [m.parity for _, m in outcome.bundle.models if m.parity]
+    assert before == {1.0} and all(parity.ms_per_slice != 1.0 for parity in after)
+    assert {parity.hardware for parity in after} == {this_machine().processor}
+
+
+def foreign_engines(bundle: Path) -> set[str]:
+    """Give a bundle engines from elsewhere, which say that they were verified; their hashes."""
+    now = read_bundle(bundle)
+    content = plan_of(ENGINE.version)
+    (bundle / "foreign.plan").write_bytes(content)
+    file = ModelFile("foreign.plan", hashlib.sha256(content).hexdigest())
+    changes = {"files": (file,), "backend": "tensorrt", "target": "sm89", "precision": "fp16"}
+    detectors = tuple(
+        replace(
+            one, models=(*one.models, *(replace(m, **changes, engine=ENGINE) for m in one.models))
+        )
+        for one in now.detectors
+    )
+    write_manifest(bundle, replace(now, detectors=detectors))
+    return {file.sha256}
+
+
+@pytest.mark.parametrize("work", [extend, verify])
+@pytest.mark.usefixtures("almost")
+def test_engines_from_elsewhere_do_not_become_trusted(
+    bundle: Path, studies: Path, work: Callable[..., object]
+) -> None:
+    hashes = foreign_engines(bundle)
+    before = read_bundle(bundle)
+    work(bundle, studies)
+    assert not hashes & trusted_engines()
+    engines = [model for _, model in read_bundle(bundle).models if model.engine]
+    assert engines == [model for _, model in before.models if model.engine]
 
 
 def test_an_engine_that_fails_while_it_runs_is_left_out(
@@ -324,7 +397,10 @@ def test_an_engine_that_fails_while_it_runs_is_left_out(
     with_engines(monkeypatch)
     monkeypatch.setattr(precisions, "graph_in", scaled(1.0))
     monkeypatch.setattr(make, "this_machine", lambda: machine(L4))
-    monkeypatch.setattr(make, "_open", lambda *_: Broken())
+    really = make._open
+    monkeypatch.setattr(
+        make, "_open", lambda f, m, *rest: Broken() if m.engine else really(f, m, *rest)
+    )
     monkeypatch.setattr(make, "_batch_size", lambda *_: 2)
     outcome, _ = extend(bundle, studies)
     assert "out of luck" in outcome.left_out[Variant("tensorrt", "sm89", "fp16")]
@@ -338,7 +414,11 @@ def test_an_engine_that_fails_while_it_runs_is_left_out(
         (["--format", "openvino", "--precision", "fp16", "--precision", "bf16"], "fp16"),
         (["--precision", "int8"], "give --calibration-data DIR"),
         (["--precision", "fp16", "--limit", "x"], "is not PRECISION:NAME=VALUE"),
-        (["--spinal", "a.pt", "--verify"], "take no checkpoints"),
+        (["--spinal", "a.pt", "--verify"], "--spinal means nothing with --verify"),
+        (["--verify", "--precision", "fp16"], "--precision means nothing with --verify"),
+        (["--inspect", "--verify"], "--verify means nothing with --inspect"),
+        (["--precision", "fp16", "--image-size", "64"], "--image-size means nothing with a bundle"),
+        (["--precision", "fp16", "--trust"], "--trust means nothing with a bundle"),
         ([], "name another --format or --precision to add"),
     ],
 )

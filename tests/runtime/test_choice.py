@@ -49,7 +49,7 @@ def test_the_fastest_measured_here_comes_first() -> None:
     of = bundle(portable(), SLOW, FAST)
     _, names = chosen(of, machine())
     assert names == ["openvino bf16 cpu", "onnxruntime fp32 cpu", "openvino fp32 cpu"]
-    assert why(of, machine()) == "1.5 ms a slice, onnxruntime fp32 3, openvino fp32 6"
+    assert why(of, machine()) == "1.5 ms a slice, onnxruntime fp32 on cpu 3, openvino fp32 on cpu 6"
 
 
 def test_measured_here_comes_before_measured_elsewhere() -> None:
@@ -69,6 +69,15 @@ def test_a_gpu_comes_before_the_cpu_however_it_was_measured() -> None:
         "onnxruntime fp32 cpu",
     ]
     assert choice.candidates[1].ms_per_slice is None, "the CPU's speed says nothing of a GPU's"
+
+
+def test_lower_precisions_run_only_where_they_were_verified() -> None:
+    """float32 is float32 on a GPU; what int8 does there nobody has seen."""
+    of = bundle(portable(), portable("onnxruntime", "int8", ms=0.1))
+    names = chosen(of, machine(L4))[1]
+    assert names == ["onnxruntime fp32 cuda:0", "onnxruntime int8 cpu", "onnxruntime fp32 cpu"]
+    with pytest.raises(UsageError, match="verified on cpu only"):
+        chosen(of, machine(L4), Wanted(precision="int8", device="cuda:0"))
 
 
 def test_nothing_is_said_where_there_was_no_choice() -> None:
@@ -126,7 +135,7 @@ def test_a_variant_that_was_measured_in_part_was_not_measured() -> None:
     choice, names = chosen(of, machine())
     assert names == ["openvino fp32 cpu", "onnxruntime fp32 cpu"]
     assert choice.candidates[1].ms_per_slice is None
-    assert "onnxruntime fp32 unmeasured" in choice.why(choice.candidates[0])
+    assert "onnxruntime fp32 on cpu unmeasured" in choice.why(choice.candidates[0])
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,7 @@ def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             "backend": "tensorrt",
             "target": "sm89",
             "precision": "fp16",
+            "parity": {**detector["models"][0]["parity"], "device": "cuda:0"},
             "engine": {
                 "version": ENGINE.version,
                 "compute_capabilities": ["8.9"],

@@ -11,6 +11,7 @@ import pydicom
 import pytest
 from toys import SIZE_PX, offsets, slopes, write_toy_bundle
 
+from rsna_lumbar.runtime import scoring
 from rsna_lumbar.runtime.backends import Outputs, Wait, load_backend
 from rsna_lumbar.runtime.backends.onnxruntime import OnnxSession
 from rsna_lumbar.runtime.bundle import read_bundle, read_model
@@ -238,6 +239,29 @@ def test_batches_under_way_change_no_byte(
     found = [submission_lines(study) for study in score(toy_bundle, toy_root, batch_size=2)]
     assert found == expected
     assert (most, under_way) == ([ahead], [0])
+
+
+def test_a_bundle_that_is_replaced_while_it_is_opened(
+    toy_bundle: Path, toy_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The manifest was read, then another export removed its files: the new ones serve."""
+    bundle = Path(shutil.copytree(toy_bundle, tmp_path / "bundle"))
+    expected = score(toy_bundle, toy_root)
+    opened = scoring.open_best
+
+    def replaced(*arguments: Any, **options: Any) -> Any:
+        monkeypatch.setattr(scoring, "open_best", opened)
+        manifest = bundle / "bundle.json"
+        text = manifest.read_text()
+        for path in bundle.glob("*.onnx"):
+            path.rename(bundle / f"new-{path.name}")
+            text = text.replace(path.name, f"new-{path.name}")
+        manifest.write_text(text)
+        return opened(*arguments, **options)
+
+    monkeypatch.setattr(scoring, "open_best", replaced)
+    found = score(bundle, toy_root)
+    assert list(map(submission_lines, found)) == list(map(submission_lines, expected))
 
 
 def test_groups_come_in_the_order_of_the_table(toy_bundle: Path, toy_root: Path) -> None:

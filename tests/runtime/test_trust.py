@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rsna_lumbar.runtime.errors import UsageError
-from rsna_lumbar.runtime.trust import trust_engines, trust_list, trusted_engines
+from rsna_lumbar.runtime.trust import TrustedEngines, trust_engines, trust_list, trusted_engines
 
 A, B = 64 * "a", 64 * "b"
 
@@ -42,6 +42,29 @@ def test_a_list_that_others_can_write_is_refused(place: Path, mode: int) -> None
         trusted_engines()
     with pytest.raises(UsageError, match="others can write it"):
         trust_engines([B])
+
+
+def test_the_list_is_looked_up_when_an_engine_asks(place: Path) -> None:
+    """A bundle without engines must not end over it."""
+    trust_engines([A])
+    place.chmod(0o666)
+    lazy = TrustedEngines()
+    with pytest.raises(UsageError, match="others can write it"):
+        assert A in lazy
+    place.chmod(0o600)
+    assert A in TrustedEngines() and B not in TrustedEngines()
+
+
+def test_without_a_home_nothing_is_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_DATA_HOME")
+    monkeypatch.delenv("LOCALAPPDATA", raising=False)
+    monkeypatch.setattr(Path, "home", nowhere)
+    assert trusted_engines() == frozenset() and A not in TrustedEngines()
+    with pytest.raises(UsageError, match="cannot be written"):
+        trust_engines([A])
 
 
 def test_a_place_that_cannot_be_written_is_one_line(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import replace
 
 from toys import TOY_MODEL, TOY_PARITY
@@ -50,3 +51,9 @@ def engine(backend: str = "tensorrt", built: Engine = ENGINE, precision: str = "
         engine=built,
         parity=parity("cuda:0", L4.name, 0.2),
     )
+
+
+def plan_of(version: str, magic: int = 0x74727466, body: bytes = b"engine" * 10) -> bytes:
+    """A plan: a header as TensorRT writes it, and nothing that any library could open."""
+    numbers = [int(number) for number in version.split(".")]
+    return struct.pack("<II8xQ4B", magic, 0, 28 + len(body), *numbers) + body
