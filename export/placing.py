@@ -64,7 +64,8 @@ def move_in(aside: Path, folder: Path, bundle: Bundle) -> None:
         for file in new:
             os.replace(aside / file, folder / file)
         if (aside / BUILD_LOG).exists():
-            os.replace(aside / BUILD_LOG, folder / BUILD_LOG)
+            with (folder / BUILD_LOG).open("ab") as log:  # behind what built the other engines
+                log.write((aside / BUILD_LOG).read_bytes())
         write_manifest(folder, bundle)
     except Exception:
         for place in moved:

@@ -18,6 +18,7 @@ from rsna_lumbar.runtime.versions import versions_of
 
 CPU_INFO = Path("/proc/cpuinfo")
 CPU = "cpu"
+VNNI = {"avx512_vnni", "avx_vnni"}
 # The distributions whose libraries run a backend's models, the first that is installed.
 DISTRIBUTIONS = {
     "onnxruntime": ("onnxruntime-gpu", "onnxruntime"),
@@ -66,6 +67,11 @@ def kind_of(device: str) -> str:
 def processor_name() -> str:
     """The processor's name for itself."""
     return cpu_fields().get("model name") or platform.processor() or platform.machine()
+
+
+def has_vnni() -> bool:
+    """Whether the processor multiplies 8-bit integers without saturating; False if unknown."""
+    return bool(VNNI.intersection(cpu_fields().get("flags", "").split()))
 
 
 def cpu_fields() -> dict[str, str]:

@@ -1,0 +1,57 @@
+"""What ONNX Runtime is told, by precision and processor."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from toys import PRIOR_ROW, SIZE_PX, TOY_MODEL, toy_model
+
+from rsna_lumbar.runtime.backends import onnxruntime as backend
+from rsna_lumbar.runtime.backends.cuda import cuda_device_count
+from rsna_lumbar.runtime.bundle import Detector
+from rsna_lumbar.runtime.errors import UsageError
+from rsna_lumbar.runtime.grading import Calibration
+from rsna_lumbar.runtime.labels import SPINAL
+
+DETECTOR = Detector(
+    SPINAL, SIZE_PX, Calibration(), (PRIOR_ROW,) * len(SPINAL.locations), "mean", ()
+)
+PRECISE = "session.x64quantprecision"
+
+
+def open_session(precision: str = "fp32", device: str = "cpu") -> backend.OnnxSession:
+    model = replace(TOY_MODEL, precision=precision)
+    content = [toy_model(SPINAL)]
+    return backend.open_session(content, model=model, detector=DETECTOR, device=device, threads=1)
+
+
+@pytest.mark.parametrize(
+    ("precision", "vnni", "set_to"),
+    [("int8", False, "1"), ("int8", True, None), ("fp32", False, None), ("fp16", False, None)],
+)
+def test_integers_do_not_saturate_without_vnni(
+    precision: str, vnni: bool, set_to: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str | None] = []
+    create = backend._create
+
+    def spy(content: bytes, options: Any, device: str) -> Any:
+        try:
+            seen.append(options.get_session_config_entry(PRECISE))
+        except RuntimeError:  # ONNX Runtime's way to say that it is not set
+            seen.append(None)
+        return create(content, options, device)
+
+    monkeypatch.setattr(backend, "has_vnni", lambda: vnni)
+    monkeypatch.setattr(backend, "_create", spy)
+    open_session(precision).close()
+    assert seen == [set_to]
+
+
+@pytest.mark.skipif(cuda_device_count() > 0, reason="there is a GPU; CUDA may be loaded")
+def test_cuda_that_cannot_be_loaded_is_never_the_cpu() -> None:
+    """ONNX Runtime itself falls back to the CPU without a word."""
+    with pytest.raises(UsageError, match=r"(could not load CUDA|has no CUDA)"):
+        open_session(device="cuda:0")
