@@ -19,8 +19,14 @@ def read_graph(content: bytes) -> onnx.ModelProto:
 
     Nodes that only copy a constant are gone, slices are cast before they are reshaped, and every
     node has a name.
+
+    Raises:
+        ExportError: it is no ONNX file.
     """
-    model = onnx.load_model_from_string(content)
+    try:
+        model = onnx.load_model_from_string(content)
+    except Exception as error:  # protobuf's DecodeError, which is not ours to import
+        raise ExportError(f"the graph is no ONNX file: {error}") from error
     _drop_identities(model.graph)
     for index, node in enumerate(model.graph.node):
         node.name = node.name or f"{node.op_type}_{index}"

@@ -181,6 +181,11 @@ def test_nothing_is_left_behind(
 
 def test_what_openvino_does_not_know_is_refused() -> None:
     with pytest.raises(ExportError, match="OpenVINO refuses the graph"):
+        openvino.build("openvino", b"no graph", "fp32", BuildOptions(), lambda _: None)
+
+
+def test_what_is_no_graph_is_refused() -> None:
+    with pytest.raises(ExportError, match="the graph is no ONNX file"):
         build(b"no graph")
 
 
