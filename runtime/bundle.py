@@ -10,22 +10,30 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import Any
 
 from rsna_lumbar.runtime.cells import LARGEST_STRIDE
 from rsna_lumbar.runtime.errors import BundleError
 from rsna_lumbar.runtime.files import write_atomically
 from rsna_lumbar.runtime.grading import COMBINATIONS, Calibration, Combination
 from rsna_lumbar.runtime.labels import GRADES, GROUP_BY_NAME, GROUPS, Group
+from rsna_lumbar.runtime.manifest_fields import (
+    FORMAT_VERSION,
+    as_current,
+    finite,
+    number,
+    positive,
+    require_object,
+    sha256,
+    typed,
+)
 from rsna_lumbar.runtime.preprocess import Preprocessing
 
 MANIFEST = "bundle.json"
-FORMAT_VERSION = 2
 READABLE_VERSIONS = (1, 2)  # this version and the one before it
 CALIBRATION_AIMS = ("none", "metric", "probability")
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
@@ -38,10 +46,7 @@ MODEL_FILE_NAME = re.compile(
     rf"({'|'.join(GROUP_BY_NAME)})-[a-z]+(-rtx)?-[a-z0-9.]+-({'|'.join(PRECISIONS)})"
     r"-[0-9a-f]{12}\.[a-z]+"
 )
-HEX_SHA256 = re.compile(r"[0-9a-f]{64}")
 CAPABILITY = re.compile(r"[0-9]{1,2}\.[0-9]")
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +191,7 @@ def read_bundle(folder: Path) -> Bundle:
             f"{', '.join(map(str, READABLE_VERSIONS))}; {REBUILD}"
         )
     try:
-        return _bundle(_as_current(fields))
+        return _bundle(as_current(fields))
     except (KeyError, TypeError, ValueError) as error:
         detail = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise BundleError(f"{path} is damaged ({detail}); {REBUILD}") from error
@@ -259,138 +264,106 @@ def _model_fields(model: Model) -> dict[str, Any]:
 
 
 def _bundle(fields: Mapping[str, Any]) -> Bundle:
-    detectors = _typed(fields, "detectors", dict)
-    preprocessing = _typed(fields, "preprocessing", dict)
+    detectors = typed(fields, "detectors", dict)
+    preprocessing = typed(fields, "preprocessing", dict)
     return Bundle(
         detectors=tuple(_detector(group, detectors[group.name]) for group in GROUPS),
         preprocessing=Preprocessing(
-            low_percentile=_number(preprocessing, "low_percentile"),
-            high_percentile=_number(preprocessing, "high_percentile"),
-            pad_value=_typed(preprocessing, "pad_value", int),
+            low_percentile=number(preprocessing, "low_percentile"),
+            high_percentile=number(preprocessing, "high_percentile"),
+            pad_value=typed(preprocessing, "pad_value", int),
         ),
         calibration_aim=_aim(fields),
-        made_with=dict(_typed(fields, "made_with", dict)),
+        made_with=dict(typed(fields, "made_with", dict)),
     )
 
 
 def _detector(group: Group, fields: Any) -> Detector:
-    _require_object(fields, f"detectors.{group.name}")
-    if tuple(_typed(fields, "classes", list)) != group.classes:
+    require_object(fields, f"detectors.{group.name}")
+    if tuple(typed(fields, "classes", list)) != group.classes:
         raise ValueError(f"the {group.name} classes are not in canonical order")
-    calibration = _typed(fields, "calibration", dict)
-    combination = _typed(fields, "combination", str)
+    calibration = typed(fields, "calibration", dict)
+    combination = typed(fields, "combination", str)
     if combination not in COMBINATIONS:
         raise ValueError(f"combination {combination!r} is none of {', '.join(COMBINATIONS)}")
-    models = tuple(_model(model) for model in _typed(fields, "models", list))
+    models = tuple(_model(model) for model in typed(fields, "models", list))
     if not models:
         raise ValueError(f"{group.name} has no model")
     return Detector(
         group=group,
         size_px=_size(fields),
         calibration=Calibration(
-            temperature=_number(calibration, "temperature"),
-            bias=_grades(_typed(calibration, "bias", list)),
-            floor=_number(calibration, "floor"),
+            temperature=number(calibration, "temperature"),
+            bias=_grades(typed(calibration, "bias", list)),
+            floor=number(calibration, "floor"),
         ),
-        prior=_prior(group, _typed(fields, "prior", list)),
+        prior=_prior(group, typed(fields, "prior", list)),
         combination=combination,
         models=models,
     )
 
 
 def _model(fields: Any) -> Model:
-    _require_object(fields, "models")
-    files = tuple(_file(file) for file in _typed(fields, "files", list))
+    require_object(fields, "models")
+    files = tuple(_file(file) for file in typed(fields, "files", list))
     if not files:
         raise ValueError("a model has no file")
-    precision = _typed(fields, "precision", str)
+    precision = typed(fields, "precision", str)
     if precision not in PRECISIONS:
         raise ValueError(f"precision {precision!r} is none of {', '.join(PRECISIONS)}")
     parity = fields["parity"]
     return Model(
         files=files,
-        backend=_typed(fields, "backend", str),
-        target=_typed(fields, "target", str),
+        backend=typed(fields, "backend", str),
+        target=typed(fields, "target", str),
         precision=precision,
-        weights_sha256=_sha256(fields, "weights_sha256"),
+        weights_sha256=sha256(fields, "weights_sha256"),
         engine=None if fields["engine"] is None else _engine(fields["engine"]),
         parity=None if parity == UNVERIFIED else _parity(parity),
     )
 
 
 def _file(fields: Any) -> ModelFile:
-    _require_object(fields, "files")
-    name = _typed(fields, "name", str)
+    require_object(fields, "files")
+    name = typed(fields, "name", str)
     if name != PurePosixPath(name).name or name in ("", ".", "..") or "\\" in name:
         raise ValueError(f"{name!r} is no plain file name")
-    return ModelFile(name, _sha256(fields, "sha256"))
+    return ModelFile(name, sha256(fields, "sha256"))
 
 
 def _engine(fields: Any) -> Engine:
-    _require_object(fields, "engine")
-    capabilities = tuple(_typed(fields, "compute_capabilities", list))
+    require_object(fields, "engine")
+    capabilities = tuple(typed(fields, "compute_capabilities", list))
     if not all(isinstance(one, str) and CAPABILITY.fullmatch(one) for one in capabilities):
         raise ValueError("compute_capabilities must be a list such as ['8.9']")
     least, best, largest = (
-        _positive(fields, key) for key in ("least_batch", "best_batch", "largest_batch")
+        positive(fields, key) for key in ("least_batch", "best_batch", "largest_batch")
     )
     if not least <= best <= largest:
         raise ValueError("the batch sizes of an engine must not fall")
-    return Engine(_typed(fields, "version", str), capabilities, least, best, largest)
+    return Engine(typed(fields, "version", str), capabilities, least, best, largest)
 
 
 def _parity(fields: Any) -> Parity:
-    _require_object(fields, "parity")
-    metric = None if fields["metric"] is None else _typed(fields, "metric", list)
+    require_object(fields, "parity")
+    metric = None if fields["metric"] is None else typed(fields, "metric", list)
     if metric is not None and len(metric) != 2:
         raise ValueError("metric must be two numbers")
     ms = fields["ms_per_slice"]
     return Parity(
-        reference=_typed(fields, "reference", str),
-        source=_typed(fields, "source", str),
-        slices=_positive(fields, "slices"),
-        rows=_typed(fields, "rows", int),
-        peak=_number(fields, "peak"),
-        probability=_number(fields, "probability"),
-        probability_p999=_number(fields, "probability_p999"),
-        changed_rows=_typed(fields, "changed_rows", int),
-        metric=(_finite(metric[0]), _finite(metric[1])) if metric else None,
-        device=_typed(fields, "device", str),
-        hardware=_typed(fields, "hardware", str),
-        ms_per_slice=None if ms is None else _number(fields, "ms_per_slice"),
+        reference=typed(fields, "reference", str),
+        source=typed(fields, "source", str),
+        slices=positive(fields, "slices"),
+        rows=typed(fields, "rows", int),
+        peak=number(fields, "peak"),
+        probability=number(fields, "probability"),
+        probability_p999=number(fields, "probability_p999"),
+        changed_rows=typed(fields, "changed_rows", int),
+        metric=(finite(metric[0]), finite(metric[1])) if metric else None,
+        device=typed(fields, "device", str),
+        hardware=typed(fields, "hardware", str),
+        ms_per_slice=None if ms is None else number(fields, "ms_per_slice"),
     )
-
-
-def _as_current(fields: dict[str, Any]) -> dict[str, Any]:
-    """A manifest of format 1 in the words of format 2: one float32 ONNX file a model."""
-    if fields["format_version"] == FORMAT_VERSION:
-        return fields
-    detectors = _typed(fields, "detectors", dict)
-    for detector in detectors.values():
-        _require_object(detector, "detectors")
-        detector["models"] = [_current_model(one) for one in _typed(detector, "models", list)]
-    return fields
-
-
-def _current_model(fields: Any) -> dict[str, Any]:
-    _require_object(fields, "models")
-    parity = _typed(fields, "parity", dict)
-    return {
-        **{key: fields[key] for key in ("backend", "target", "precision", "weights_sha256")},
-        "files": [{"name": fields["file"], "sha256": fields["sha256"]}],
-        "engine": None,
-        "parity": {
-            **{key: parity[key] for key in ("source", "slices", "peak", "probability")},
-            "reference": "pytorch",
-            "rows": 0,
-            "probability_p999": parity["probability"],
-            "changed_rows": 0,
-            "metric": None,
-            "device": "cpu",
-            "hardware": "unknown",
-            "ms_per_slice": None,
-        },
-    }
 
 
 def _prior(group: Group, rows: list[Any]) -> tuple[tuple[float, float, float], ...]:
@@ -406,55 +379,19 @@ def _prior(group: Group, rows: list[Any]) -> tuple[tuple[float, float, float], .
 def _grades(values: Any) -> tuple[float, float, float]:
     if not isinstance(values, list) or len(values) != len(GRADES):
         raise ValueError("expected one number for each grade")
-    first, second, third = map(_finite, values)
+    first, second, third = map(finite, values)
     return first, second, third
 
 
-def _require_object(fields: Any, name: str) -> None:
-    if not isinstance(fields, dict):
-        raise ValueError(f"{name} must be an object")
-
-
-def _typed(fields: Mapping[str, Any], key: str, kind: type[T]) -> T:
-    value = fields[key]
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise ValueError(f"{key} must be {kind.__name__}")
-    return value
-
-
-def _number(fields: Mapping[str, Any], key: str) -> float:
-    return _finite(fields[key], key)
-
-
-def _finite(value: Any, key: str = "value") -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
-        raise ValueError(f"{key} must be a finite number")
-    return float(value)
-
-
-def _sha256(fields: Mapping[str, Any], key: str) -> str:
-    value = _typed(fields, key, str)
-    if not HEX_SHA256.fullmatch(value):
-        raise ValueError(f"{key} must be 64 hexadecimal digits")
-    return value
-
-
 def _aim(fields: Mapping[str, Any]) -> str:
-    aim = _typed(fields, "calibration_aim", str)
+    aim = typed(fields, "calibration_aim", str)
     if aim not in CALIBRATION_AIMS:
         raise ValueError(f"calibration_aim {aim!r} is none of {', '.join(CALIBRATION_AIMS)}")
     return aim
 
 
 def _size(fields: Mapping[str, Any]) -> int:
-    size_px = _positive(fields, "size_px")
+    size_px = positive(fields, "size_px")
     if size_px % LARGEST_STRIDE:
         raise ValueError(f"size_px must be a multiple of {LARGEST_STRIDE}")
     return size_px
-
-
-def _positive(fields: Mapping[str, Any], key: str) -> int:
-    value = _typed(fields, key, int)
-    if value < 1:
-        raise ValueError(f"{key} must be at least 1")
-    return value

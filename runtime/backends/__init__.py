@@ -10,6 +10,7 @@ and is closed after. Modules are imported when chosen, and import their runtime 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -44,12 +45,13 @@ class Outputs:
     cell: NDArray[np.int64]  # (G, C)
 
 
-class Session:
+class Session(ABC):
     """An opened model, with the detector's calibration bound to it; a context manager."""
 
     device: str  # where it really runs: "cpu" or "cuda:N"
     ahead: int  # batches that may usefully be under way at a time
 
+    @abstractmethod
     def start(self, slices: NDArray[np.uint8], member: NDArray[np.bool_]) -> Wait:
         """Begin to score slices (N, S, S) whose sets are given by member (G, N).
 
@@ -59,15 +61,14 @@ class Session:
         Raises:
             BackendError: the runtime failed; here, or when waiting.
         """
-        raise NotImplementedError
 
     def run(self, slices: NDArray[np.uint8], member: NDArray[np.bool_]) -> Outputs:
         """Score one batch and wait for it."""
         return self.start(slices, member)()
 
+    @abstractmethod
     def close(self) -> None:
         """Release the model and its memory."""
-        raise NotImplementedError
 
     def __enter__(self) -> Self:
         return self

@@ -86,6 +86,61 @@ def test_every_field_is_needed_and_typed(bundle: Path) -> None:
             read_bundle(bundle)
 
 
+def as_format_1(fields: dict[str, Any]) -> dict[str, Any]:
+    """A manifest as rsna-export wrote it before: one float32 ONNX file a model, always verified."""
+    old = json.loads(json.dumps(fields))
+    old["format_version"] = 1
+    for detector in old["detectors"].values():
+        detector["models"] = [
+            {
+                "file": model["files"][0]["name"],
+                "sha256": model["files"][0]["sha256"],
+                **{key: model[key] for key in ("backend", "target", "precision", "weights_sha256")},
+                "parity": {"peak": 1e-6, "probability": 2e-6, "slices": 30, "source": "phantom"},
+            }
+            for model in detector["models"]
+        ]
+    return old
+
+
+def test_the_format_before_is_read(bundle: Path) -> None:
+    new = read_bundle(bundle)
+    path = bundle / "bundle.json"
+    path.write_text(json.dumps(as_format_1(json.loads(path.read_text()))))
+    old = read_bundle(bundle)
+    assert old.variants == new.variants and old.preprocessing == new.preprocessing
+    for (before, one), (after, two) in zip(old.models, new.models, strict=True):
+        assert (one.files, one.weights_sha256, one.engine) == (two.files, two.weights_sha256, None)
+        assert (before.calibration, before.prior) == (after.calibration, after.prior)
+        assert one.parity and one.parity.reference == "pytorch" and one.parity.slices == 30
+        assert (one.parity.peak, one.parity.probability) == (1e-6, 2e-6)
+        assert one.parity.ms_per_slice is None and one.parity.metric is None
+        assert read_model(bundle, one)
+    write_manifest(bundle, old)
+    assert json.loads(path.read_text())["format_version"] == 2 and read_bundle(bundle) == old
+
+
+def test_every_field_of_the_format_before_is_needed_and_typed(bundle: Path) -> None:
+    path = bundle / "bundle.json"
+    original = as_format_1(json.loads(path.read_text()))
+    paths = [one for one in every_path(original) if one[0] != "made_with"]
+    assert len(paths) > 150
+    for keys in paths:
+        for change in ("remove", "replace"):
+            fields = json.loads(json.dumps(original))
+            inner = fields
+            for key in keys[:-1]:
+                inner = inner[key]
+            if change == "remove":
+                del inner[keys[-1]]
+            else:
+                inner[keys[-1]] = {"no": "such"} if not isinstance(inner[keys[-1]], dict) else 3
+            path.write_text(json.dumps(fields))
+            with pytest.raises(BundleError):
+                read_bundle(bundle)
+                pytest.fail(f"{change} {keys}")
+
+
 def test_an_unknown_calibration_aim_is_refused(bundle: Path) -> None:
     change(bundle, lambda fields: fields.update(calibration_aim="beauty"))
     with pytest.raises(BundleError, match="calibration_aim 'beauty' is none of none, metric"):
