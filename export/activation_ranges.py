@@ -23,7 +23,7 @@ from onnx import TensorProto, helper
 
 from rsna_lumbar.export.errors import ExportError
 from rsna_lumbar.export.graph_parts import network_nodes
-from rsna_lumbar.runtime.processes import usable_cores
+from rsna_lumbar.runtime.cores import usable_cores
 
 Ranges = Mapping[str, tuple[float, float]]
 

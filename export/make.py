@@ -15,10 +15,10 @@ from rsna_lumbar.export.verify import Checked, Expected, verify
 from rsna_lumbar.runtime.backends import Session, load_backend
 from rsna_lumbar.runtime.bundle import Detector, Model, ModelFile, model_file_name
 from rsna_lumbar.runtime.compatibility import judge
+from rsna_lumbar.runtime.cores import usable_cores
 from rsna_lumbar.runtime.errors import BackendError, UsageError
 from rsna_lumbar.runtime.machine import this_machine
 from rsna_lumbar.runtime.opened import open_model
-from rsna_lumbar.runtime.processes import usable_cores
 
 
 def write_model(

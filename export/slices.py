@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from rsna_lumbar.export.errors import ExportError
 from rsna_lumbar.runtime.bundle import Detector
+from rsna_lumbar.runtime.decoding import DecodeHere
 from rsna_lumbar.runtime.demo import demo_studies
 from rsna_lumbar.runtime.discovery import Inventory, find_studies
 from rsna_lumbar.runtime.errors import DataError, UsageError
@@ -114,7 +115,7 @@ def calibration_slices(
         )
         for study in studies
     )
-    decoded = decode_sets(requests, preprocessing, data=inventory.data, workers=0)
+    decoded = decode_sets(requests, DecodeHere(preprocessing), data=inventory.data)
     slices = [one.image for some in decoded for one in some.slices]
     if not slices:
         raise _nothing_to_read(inventory, detector, "--calibration-data")

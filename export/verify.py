@@ -24,10 +24,10 @@ from rsna_lumbar.export.slices import Sets
 from rsna_lumbar.runtime.backends import Session, load_backend
 from rsna_lumbar.runtime.batches import pack
 from rsna_lumbar.runtime.bundle import Detector, Model, Parity
+from rsna_lumbar.runtime.cores import usable_cores
 from rsna_lumbar.runtime.grading import probabilities, set_peaks
 from rsna_lumbar.runtime.machine import CPU, this_machine
 from rsna_lumbar.runtime.opened import open_model
-from rsna_lumbar.runtime.processes import usable_cores
 
 if TYPE_CHECKING:
     from rsna_lumbar.export.checkpoint import Checkpoint

@@ -1,11 +1,10 @@
 """The lean runtime: a bundle and DICOM files -> 25 rows a study. No torch, no ultralytics.
 
     from pathlib import Path
-    from rsna_lumbar.runtime import Scorer, find_studies, submission_rows
+    from rsna_lumbar.runtime import Scorer, stream_studies, submission_rows
 
-    inventory = find_studies(Path("archive"))
     with Scorer(Path("bundle")) as scorer:
-        for study in scorer.score(inventory):
+        for study in scorer.score(stream_studies(Path("archive"))):
             for row_id, normal_mild, moderate, severe in submission_rows(study):
                 ...
 
@@ -19,7 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rsna_lumbar.runtime.bundle import Bundle, read_bundle
-    from rsna_lumbar.runtime.discovery import Inventory, Series, Study, find_studies
+    from rsna_lumbar.runtime.discovery import (
+        Inventory,
+        Series,
+        Study,
+        StudyStream,
+        find_studies,
+        stream_studies,
+    )
     from rsna_lumbar.runtime.errors import (
         BackendError,
         BundleError,
@@ -32,7 +38,8 @@ if TYPE_CHECKING:
     from rsna_lumbar.runtime.outputs import submission_rows
     from rsna_lumbar.runtime.preprocess import Preprocessing, square_slice
     from rsna_lumbar.runtime.reasons import Reason, Skip
-    from rsna_lumbar.runtime.scoring import GroupScore, Scorer, StudyScore
+    from rsna_lumbar.runtime.scores import GroupScore, StudyScore
+    from rsna_lumbar.runtime.scoring import Scorer
 
 _MODULE_OF = {
     "BackendError": "errors",
@@ -42,7 +49,7 @@ _MODULE_OF = {
     "DataError": "errors",
     "GROUPS": "labels",
     "Group": "labels",
-    "GroupScore": "scoring",
+    "GroupScore": "scores",
     "Inventory": "discovery",
     "LumbarError": "errors",
     "Preprocessing": "preprocess",
@@ -51,13 +58,15 @@ _MODULE_OF = {
     "Series": "discovery",
     "Skip": "reasons",
     "Study": "discovery",
-    "StudyScore": "scoring",
+    "StudyScore": "scores",
+    "StudyStream": "discovery",
     "UsageError": "errors",
     "find_studies": "discovery",
     "probabilities": "grading",
     "read_bundle": "bundle",
     "set_peaks": "grading",
     "square_slice": "preprocess",
+    "stream_studies": "discovery",
     "submission_rows": "outputs",
 }
 
@@ -79,12 +88,14 @@ __all__ = [
     "Skip",
     "Study",
     "StudyScore",
+    "StudyStream",
     "UsageError",
     "find_studies",
     "probabilities",
     "read_bundle",
     "set_peaks",
     "square_slice",
+    "stream_studies",
     "submission_rows",
 ]
 

@@ -1,7 +1,8 @@
 """Sets -> batches: filled in a fixed order, so that no byte of a result depends on timing.
 
-A set stays whole unless it alone is larger than a batch; then it is cut into parts, and the
-parts' peaks are combined on the host.
+A set stays whole unless it alone is larger than a batch. Such a set is cut, beginning in what is
+left of the batch that is open, so that batches stay full; its parts' peaks are combined on the
+host.
 """
 
 from __future__ import annotations
@@ -61,38 +62,77 @@ class Span:
     row: int
 
 
-def pack(counts: Iterable[int], size: int) -> Iterator[tuple[Span, ...]]:
-    """Pack sets of so many slices into batches of at most ``size``, in order.
+class Packer:
+    """Packs sets of so many items into batches of at most ``size``, in order.
 
-    Sets without slices take no place. A set that does not fit into what is left of a batch
-    starts the next one; a set larger than a batch is cut.
+    A set without items takes no place. A set that does not fit into what is left of a batch starts
+    the next one, unless it is larger than any batch.
     """
-    batch: list[Span] = []
-    used = 0
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._batch: list[Span] = []
+        self._used = 0
+
+    def add(self, index: int, count: int) -> Iterator[tuple[Span, ...]]:
+        """Put in a set; return the batches that this completed."""
+        if count <= self._size < self._used + count:
+            yield from self.flush()
+        start = 0
+        while start < count:
+            stop = min(count, start + self._size - self._used)
+            self._batch.append(Span(index, start, stop, self._used))
+            self._used += stop - start
+            start = stop
+            if self._used == self._size:
+                yield from self.flush()
+
+    def flush(self) -> Iterator[tuple[Span, ...]]:
+        """Return what has been put in since the last batch, if anything."""
+        batch, self._batch, self._used = tuple(self._batch), [], 0
+        if batch:
+            yield batch
+
+
+def pack(counts: Iterable[int], size: int) -> Iterator[tuple[Span, ...]]:
+    """Pack sets of so many items, each as one span where it fits into a batch."""
+    packer = Packer(size)
     for index, count in enumerate(counts):
-        for start in range(0, count, size):
-            stop = min(start + size, count)
-            if used + stop - start > size:
-                yield tuple(batch)
-                batch, used = [], 0
-            batch.append(Span(index, start, stop, used))
-            used += stop - start
-    if batch:
-        yield tuple(batch)
+        yield from packer.add(index, count)
+    yield from packer.flush()
+
+
+class Filler:
+    """Fills the batches of one group; a set is let go with the batch that holds its last part."""
+
+    def __init__(self, size: int) -> None:
+        self._packer = Packer(size)
+        self._held: dict[int, SliceSet] = {}
+        self._count = 0
+
+    def add(self, one: SliceSet) -> Iterator[Batch]:
+        """Put in a set; return the batches that are full with it."""
+        index, self._count = self._count, self._count + 1
+        self._held[index] = one
+        yield from map(self._batch, self._packer.add(index, len(one.slices)))
+        if not one.slices:
+            del self._held[index]
+
+    def flush(self) -> Iterator[Batch]:
+        """Return the batch that is partly full, if there is one."""
+        yield from map(self._batch, self._packer.flush())
+
+    def _batch(self, spans: tuple[Span, ...]) -> Batch:
+        parts = tuple(Part(self._held[s.index], s.start, s.stop, s.row) for s in spans)
+        for part, span in zip(parts, spans, strict=True):
+            if part.last:
+                del self._held[span.index]
+        return Batch(parts)
 
 
 def fill_batches(sets: Iterable[SliceSet], size: int) -> Iterator[Batch]:
-    """Pack sets of one group into batches; a set is let go once its last part was yielded."""
-    held: dict[int, SliceSet] = {}
-
-    def counts() -> Iterator[int]:
-        for index, one in enumerate(sets):
-            held[index] = one
-            yield len(one.slices)
-
-    for spans in pack(counts(), size):
-        batch = Batch(tuple(Part(held[s.index], s.start, s.stop, s.row) for s in spans))
-        for part, span in zip(batch.parts, spans, strict=True):
-            if part.last:
-                del held[span.index]
-        yield batch
+    """Batches of sets of one group, in order."""
+    filler = Filler(size)
+    for one in sets:
+        yield from filler.add(one)
+    yield from filler.flush()

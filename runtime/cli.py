@@ -2,67 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
 from rsna_lumbar.runtime.command_line import common_options, entry_point
-from rsna_lumbar.runtime.errors import LumbarError, UsageError
+from rsna_lumbar.runtime.errors import UsageError
 
-if TYPE_CHECKING:
-    from rsna_lumbar.runtime.discovery import Inventory
-    from rsna_lumbar.runtime.outputs import RunRecord
-    from rsna_lumbar.runtime.scoring import Scorer, StudyScore
-
-COMPLETE, INCOMPLETE = 0, 3
-SHOWN_SKIPS = 20
-_VERB = {
-    "series_missing": "filled from the prior",
-    "no_readable_slice": "filled from the prior",
-    "no_series_to_score": "no rows",
-    "series_not_found": "missing",
-}
 DEMO_OUTPUT = Path("submission.csv")
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What the command line asks for."""
-
-    data: Path
-    bundle: Path
-    output: Path
-    evidence: Path | None
-    series: Path | None
-    studies: Path | None
-    backend: str
-    precision: str
-    device: str
-    batch_size: int | None
-    workers: int | None
-    trust: bool
-    strict: bool
-    quiet: bool
-    tables: bool  # print each study as a table
-
-    def options(self) -> dict[str, Any]:
-        """What the run manifest records of it."""
-        return {
-            "data": str(self.data),
-            "bundle": str(self.bundle),
-            "series": str(self.series) if self.series else None,
-            "studies": str(self.studies) if self.studies else None,
-            "backend": self.backend,
-            "precision": self.precision,
-            "trust": self.trust,
-            "device": self.device,
-            "workers": self.workers,
-            "strict": self.strict,
-        }
 
 
 @click.command()
@@ -92,7 +39,17 @@ class Request:
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:N.")
 @click.option("--batch-size", type=click.IntRange(1), help="Slices in a batch.")
-@click.option("--workers", type=click.IntRange(0), help="Decoding processes.")
+@click.option(
+    "--workers", type=click.IntRange(0), help="Decoding processes; 0 decodes beside the model."
+)
+@click.option("--threads", type=click.IntRange(1), help="Of a model on the CPU; default all cores.")
+@click.option(
+    "--slices",
+    type=click.Choice(("all", "relevant")),
+    default="all",
+    show_default=True,
+    help="relevant leaves out slices that by their position cannot show what a detector looks for.",
+)
 @click.option(
     "--evidence",
     type=click.Path(path_type=Path),
@@ -116,6 +73,8 @@ def cli(
     device: str,
     batch_size: int | None,
     workers: int | None,
+    threads: int | None,
+    slices: str,
     evidence: Path | None,
     trust: bool,
     strict: bool,
@@ -138,147 +97,13 @@ def cli(
     if data is None or bundle is None or output is None:
         missing = "DATA" if data is None else "--bundle" if bundle is None else "--output"
         raise UsageError(f"{missing} is missing; give DATA, --bundle and --output, or try --demo")
+    from rsna_lumbar.runtime.run import Request, run
+
     request = Request(
         data, bundle, output, evidence, series, studies, backend, precision, device, batch_size,
-        workers, trust, strict, quiet, tables=demo,
+        workers, threads, slices, trust, strict, quiet, tables=demo,
     )  # fmt: skip
     return run(request)
-
-
-def run(request: Request) -> int:
-    """Score what the request names; return the exit code."""
-    from rsna_lumbar.runtime.discovery import find_studies, read_study_list
-    from rsna_lumbar.runtime.outputs import RunRecord
-    from rsna_lumbar.runtime.scoring import Scorer
-
-    _check_targets(request)
-    wanted = read_study_list(request.studies) if request.studies else None
-    with _Progress("reading headers", "file", total=None, quiet=request.quiet) as step:
-        inventory = find_studies(request.data, request.series, step, wanted)
-    record = RunRecord(inventory)
-    with Scorer(
-        request.bundle,
-        backend=request.backend,
-        precision=request.precision,
-        device=request.device,
-        batch_size=request.batch_size,
-        trust=request.trust,
-    ) as scorer:
-        note = f" ({scorer.note})" if scorer.note else ""
-        _say(request, f"{scorer.candidate.variant} on {scorer.device}{note}")
-        _write_results(request, inventory, scorer, record)
-    for line in _skip_lines(record):
-        _say(request, line)
-    _say(request, _summary(request, inventory, record))
-    return COMPLETE if record.complete else INCOMPLETE
-
-
-def _write_results(
-    request: Request, inventory: Inventory, scorer: Scorer, record: RunRecord
-) -> None:
-    from rsna_lumbar.runtime.files import atomic_text
-    from rsna_lumbar.runtime.outputs import evidence_lines, submission_header, submission_lines
-    from rsna_lumbar.runtime.sets import default_workers
-
-    with ExitStack() as stack:
-        submission = stack.enter_context(atomic_text(request.output))
-        evidence = stack.enter_context(atomic_text(request.evidence)) if request.evidence else None
-        manifest = stack.enter_context(atomic_text(_manifest_path(request.output)))
-        submission.write(submission_header())
-        step = stack.enter_context(
-            _Progress("scoring", "file", total=inventory.file_count, quiet=request.quiet)
-        )
-        workers = request.workers
-        if workers is None:
-            workers = default_workers(inventory.file_count)
-        for score in scorer.score(inventory, workers=workers, progress=step):
-            submission.write(submission_lines(score))
-            if evidence:
-                evidence.write(evidence_lines(score, request.data))
-            if request.tables and not request.quiet:
-                _show(score)
-            record.add(score)
-        if request.strict and not record.complete:
-            for line in _skip_lines(record):
-                _say(request, line)
-            raise LumbarError("--strict: not everything could be scored, so nothing was written")
-        manifest.write(record.manifest(inventory, scorer, request.bundle, request.options()))
-
-
-def _check_targets(request: Request) -> None:
-    """Refuse, before any work, what cannot be written or must not be overwritten."""
-    targets = {"--output": request.output, "run manifest": _manifest_path(request.output)}
-    if request.evidence:
-        targets["--evidence"] = request.evidence
-    kept = {request.series.resolve()} if request.series else set()
-    for name, path in targets.items():
-        if path.exists() and not path.is_file():
-            raise UsageError(f"{name} {path} is no regular file; name another")
-        if not path.parent.is_dir():
-            raise UsageError(f"the folder {path.parent} of {name} is not there; make it first")
-        if path.resolve() in kept:
-            raise UsageError(f"{name} {path} is another file of this run; name another")
-        kept.add(path.resolve())
-
-
-def _manifest_path(output: Path) -> Path:
-    return output.with_suffix(".run.json")
-
-
-def _skip_lines(record: RunRecord) -> list[str]:
-    faults = [skip for skip in record.skips if not skip.harmless]
-    harmless = [skip for skip in record.skips if skip.harmless]
-    lines = [
-        _printable(
-            f"{_VERB.get(skip.reason, 'skipped')}: {skip.what}: {skip.reason}"
-            f"{f' ({skip.detail})' if skip.detail else ''}"
-        )
-        for skip in (*faults, *harmless)[:SHOWN_SKIPS]
-    ]
-    more = len(record.skips) - len(lines)
-    return [*lines, f"... and {more} more, all in the run manifest"] if more > 0 else lines
-
-
-def _printable(text: str) -> str:
-    """Without what a name or a header could send to the terminal."""
-    return "".join(sign if sign.isprintable() else "?" for sign in text)
-
-
-def _summary(request: Request, inventory: Inventory, record: RunRecord) -> str:
-    filled = f", {len(record.filled)} groups filled from the prior" if record.filled else ""
-    faults = sum(1 for skip in record.skips if not skip.harmless)
-    skipped = f", {faults} skipped or missing" if faults else ""
-    return (
-        f"{record.studies} of {len(inventory.studies)} studies scored ({record.slices} slices, "
-        f"{record.rows} rows{filled}{skipped}) -> {request.output}"
-    )
-
-
-def _say(request: Request, line: str) -> None:
-    if not request.quiet:
-        click.echo(line, err=True)
-
-
-def _show(score: StudyScore) -> None:
-    from rsna_lumbar.runtime.outputs import study_table
-
-    click.echo(study_table(score) + "\n")
-
-
-class _Progress:
-    """A bar on standard error where that is a terminal; nothing where it is not, or is unwanted."""
-
-    def __init__(self, title: str, unit: str, *, total: int | None, quiet: bool) -> None:
-        from tqdm import tqdm
-
-        disable = True if quiet else None  # None: only where standard error is no terminal
-        self._bar = tqdm(desc=title, unit=f" {unit}", total=total, disable=disable, leave=False)
-
-    def __enter__(self) -> Callable[[int], object]:
-        return self._bar.update
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
 
 
 main = entry_point(cli, "rsna-run")

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from rsna_lumbar.runtime.backends.cuda import CudaDevice, cuda_devices, driver_version
-from rsna_lumbar.runtime.processes import usable_cores
+from rsna_lumbar.runtime.cores import usable_cores
 from rsna_lumbar.runtime.versions import versions_of
 
 CPU_INFO = Path("/proc/cpuinfo")

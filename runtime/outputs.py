@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rsna_lumbar.runtime.bundle import MANIFEST, sha256_of
-from rsna_lumbar.runtime.discovery import Inventory, relative
+from rsna_lumbar.runtime.discovery import Inventory, Study, StudyStream, relative
 from rsna_lumbar.runtime.labels import (
     GRADE_TITLES,
     GRADES,
@@ -22,8 +22,11 @@ from rsna_lumbar.runtime.labels import (
     row_id,
 )
 from rsna_lumbar.runtime.reasons import Skip
-from rsna_lumbar.runtime.scoring import GroupScore, Scorer, StudyScore
+from rsna_lumbar.runtime.scores import GroupScore, StudyScore
 from rsna_lumbar.runtime.versions import versions_of
+
+if TYPE_CHECKING:
+    from rsna_lumbar.runtime.scoring import Scorer
 
 DIGITS = 9
 LEFT_OUT_OF_TITLES = ("Neural", "Narrowing", "Stenosis")
@@ -102,9 +105,11 @@ def study_table(score: StudyScore) -> str:
 class RunRecord:
     """Collects what ``<name>.run.json`` says about a run."""
 
-    def __init__(self, inventory: Inventory) -> None:
+    def __init__(self, found: Inventory | StudyStream) -> None:
         self.started = datetime.now(UTC)
-        self.skips: list[Skip] = list(inventory.skips)
+        self.skips: list[Skip] = list(found.strays)
+        self.series: list[dict[str, Any]] = []
+        self.found = found.count
         self.filled: list[dict[str, str]] = []
         self.studies = 0
         self.rows = 0
@@ -116,6 +121,7 @@ class RunRecord:
         self.rows += len(list(submission_rows(score)))
         self.slices += sum(group.slice_count for group in score.groups)
         self.skips.extend(score.skips)
+        self.series.extend(_series_decisions(score.study))
         self.filled.extend(
             {"study_id": score.study_id, "group": group.group.name, "reason": group.filled}
             for group in score.groups
@@ -131,9 +137,7 @@ class RunRecord:
         """How often each reason stands in the manifest."""
         return Counter(str(skip.reason) for skip in self.skips)
 
-    def manifest(
-        self, inventory: Inventory, scorer: Scorer, bundle: Path, options: dict[str, Any]
-    ) -> str:
+    def manifest(self, scorer: Scorer, bundle: Path, options: dict[str, Any]) -> str:
         """The run manifest as JSON."""
         fields = {
             "notice": RESEARCH_USE,
@@ -160,10 +164,10 @@ class RunRecord:
             "why": scorer.note,
             "options": {**options, "batch_size": scorer.batch_size},
             "counts": {
-                "studies_found": len(inventory.studies),
+                "studies_found": self.found,
                 "studies_scored": self.studies,
                 "rows": self.rows,
-                "series": sum(len(study.series) for study in inventory.studies),
+                "series": len(self.series),
                 "slices_scored": self.slices,
                 "skipped": dict(sorted(self.reasons().items())),
             },
@@ -172,21 +176,20 @@ class RunRecord:
                 {"reason": skip.reason, "what": skip.what, "detail": skip.detail}
                 for skip in self.skips
             ],
-            "series": list(_series_decisions(inventory)),
+            "series": self.series,
         }
         return json.dumps(fields, indent=2, allow_nan=False) + "\n"
 
 
-def _series_decisions(inventory: Inventory) -> Iterable[dict[str, Any]]:
-    for study in inventory.studies:
-        for series in study.series:
-            yield {
-                "study_id": study.study_id,
-                "series_id": series.series_id,
-                "read_by": series.group.name if series.group else None,
-                "kind_from": series.group_from,
-                "files": len(series.files),
-            }
+def _series_decisions(study: Study) -> Iterable[dict[str, Any]]:
+    for series in study.series:
+        yield {
+            "study_id": study.study_id,
+            "series_id": series.series_id,
+            "read_by": series.group.name if series.group else None,
+            "kind_from": series.group_from,
+            "files": len(series.files),
+        }
 
 
 def _evidence(study_id: str, score: GroupScore, data: Path) -> dict[str, Any]:

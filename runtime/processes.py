@@ -1,4 +1,4 @@
-"""Cores, and worker processes that end with the process that started them, however that ends."""
+"""Worker processes that end with the process that started them, however that ends."""
 
 from __future__ import annotations
 
@@ -18,13 +18,6 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def worker_pool(workers: int, prepare: Callable[[], None] | None = None) -> ProcessPoolExecutor:
     """Processes that do not outlive this one, and leave Ctrl-C to it; each calls ``prepare`` first.
 
@@ -33,7 +26,7 @@ def worker_pool(workers: int, prepare: Callable[[], None] | None = None) -> Proc
     """
     spawn = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, spawn, initializer=_start, initargs=(prepare,))
-    with _interrupts_ignored():  # inherited, so also while a worker is still importing
+    with interrupts_ignored():  # inherited, so also while a worker is still importing
         for _ in range(workers):  # each submission starts one, as none is idle yet
             pool.submit(int)
     return pool
@@ -73,7 +66,8 @@ def _work_through(work: Callable[[Item], Result], items: list[Item]) -> list[Res
 
 
 @contextmanager
-def _interrupts_ignored() -> Iterator[None]:
+def interrupts_ignored() -> Iterator[None]:
+    """Processes that are started meanwhile leave Ctrl-C to this one."""
     if threading.current_thread() is not threading.main_thread():  # only it may set handlers
         yield
         return
@@ -85,12 +79,17 @@ def _interrupts_ignored() -> Iterator[None]:
 
 
 def _start(prepare: Callable[[], None] | None) -> None:
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     if prepare is not None:
         prepare()
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """End this process as soon as the one that started it has ended."""
+    threading.Thread(target=_outlive_nobody, daemon=True).start()
+
+
+def _outlive_nobody() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         connection.wait([parent.sentinel])

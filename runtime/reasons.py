@@ -18,6 +18,7 @@ class Reason(StrEnum):
     TOO_LARGE = "too_large"
     UNKNOWN_TRANSFER_SYNTAX = "unknown_transfer_syntax"
     BAD_PIXELS = "bad_pixels"
+    DECODER_FAILED = "decoder_failed"  # crashed, or gave no answer in time
     # series
     KIND_NOT_NEEDED = "kind_not_needed"
     KIND_UNKNOWN = "kind_unknown"

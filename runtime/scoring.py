@@ -1,78 +1,55 @@
-"""Studies -> 25 rows each: the pipeline from an inventory to scores.
+"""Studies -> 25 rows each: the pipeline from found studies to scores.
 
-    requests -> sets (decoded ahead) -> batches -> sessions -> peaks -> probabilities
+    studies -> requests -> sets (decoded ahead) -> batches -> sessions -> peaks -> probabilities
 
-All of it is one chain of generators, in one fixed order: chunk of studies, then group, then
-study. A batch never holds sets of two chunks, so a chunk can be repeated alone.
+Everything happens in one fixed order: study by study, group by group. A batch never holds sets of
+two chunks, so a chunk can be repeated alone.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Container, Iterable, Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
-from itertools import groupby
+from collections.abc import Container, Generator, Iterable, Iterator
+from contextlib import ExitStack, closing
+from itertools import islice, tee
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import numpy as np
-from numpy.typing import NDArray
-
-from rsna_lumbar.runtime.backends import Outputs, Wait, load_backend
-from rsna_lumbar.runtime.batches import Batch, Part, fill_batches
-from rsna_lumbar.runtime.bundle import Bundle, Detector, read_bundle
-from rsna_lumbar.runtime.cells import cell_centre
+from rsna_lumbar.runtime.assembly import Assembly
+from rsna_lumbar.runtime.backends import load_backend
+from rsna_lumbar.runtime.bundle import Bundle, read_bundle
 from rsna_lumbar.runtime.choice import Candidate, Wanted, choose
-from rsna_lumbar.runtime.discovery import Inventory, Progress, Study, ignore_progress
-from rsna_lumbar.runtime.errors import BackendError, BundleError
-from rsna_lumbar.runtime.grading import combine_detectors, probabilities
-from rsna_lumbar.runtime.labels import GROUPS, Group
+from rsna_lumbar.runtime.cores import usable_cores
+from rsna_lumbar.runtime.decoding import open_decoder
+from rsna_lumbar.runtime.discovery import Inventory, Study, StudyStream
+from rsna_lumbar.runtime.errors import BundleError
 from rsna_lumbar.runtime.machine import this_machine
-from rsna_lumbar.runtime.opened import OpenModel, OpenVariant, open_best
-from rsna_lumbar.runtime.preprocess import Placement
-from rsna_lumbar.runtime.processes import usable_cores
-from rsna_lumbar.runtime.reasons import Reason, Skip
-from rsna_lumbar.runtime.sets import (
-    SetRequest,
-    SliceSet,
-    decode_sets,
-)
+from rsna_lumbar.runtime.opened import OpenVariant, open_best
+from rsna_lumbar.runtime.scores import GroupScore, PeakPlace, StudyScore
+from rsna_lumbar.runtime.sets import SetRequest, SliceSet, decode_sets
 from rsna_lumbar.runtime.trust import TrustedEngines
+
+__all__ = ["STUDIES_A_CHUNK", "GroupScore", "PeakPlace", "Scorer", "StudyScore"]
 
 STUDIES_A_CHUNK = 32
 
 
-@dataclass(frozen=True, slots=True)
-class PeakPlace:
-    """Where a class peaked: a frame of a file, and pixels (centres at whole numbers) in it."""
+def decoded_sets(
+    bundle: Bundle, found: Inventory | StudyStream, *, workers: int, slices: str = "all"
+) -> Generator[SliceSet, None, None]:
+    """Every set of every study, also where there is nothing to decode, in the order of scoring.
 
-    file: Path
-    frame: int
-    x: float
-    y: float
-
-
-@dataclass(frozen=True, slots=True)
-class GroupScore:
-    """One group of one study."""
-
-    group: Group
-    probability: NDArray[np.float64]  # (locations, 3), rows sum to 1
-    filled: Reason | None  # why these are the bundle's prior rows; None where they were scored
-    slice_count: int
-    peak: NDArray[np.float32] | None  # (C,) in canonical class order
-    places: tuple[PeakPlace, ...]  # one a class
-
-
-@dataclass(frozen=True, slots=True)
-class StudyScore:
-    """One study: its groups in the order of GROUPS, or none where nothing asks for its rows."""
-
-    study_id: str
-    groups: tuple[GroupScore, ...]
-    skips: tuple[Skip, ...]
+    Args:
+        bundle: its detectors say what is read, its preprocessing how.
+        found: studies, consumed a little ahead.
+        workers: decoding processes, started with the first set; 0 decodes in this one.
+        slices: a name in ``rsna_lumbar.runtime.sets.SELECTIONS``.
+    """
+    largest_px = max(one.size_px for one in bundle.detectors)
+    with open_decoder(workers, bundle.preprocessing, largest_px=largest_px) as decoder:
+        yield from decode_sets(
+            _requests(bundle, found.studies), decoder, data=found.data, slices=slices
+        )
 
 
 class Scorer:
@@ -152,31 +129,45 @@ class Scorer:
         engines = [one.model.engine for models in self.opened.values() for one in models]
         return min([size, *(engine.largest_batch for engine in engines if engine)])
 
-    def score(
-        self, inventory: Inventory, *, workers: int = 0, progress: Progress = ignore_progress
-    ) -> Iterator[StudyScore]:
-        """Score every study of an inventory, in its order.
+    def score(self, found: Inventory | StudyStream, *, workers: int = 0) -> Iterator[StudyScore]:
+        """Score the studies that were found, in their order.
 
         Args:
-            inventory: from :func:`rsna_lumbar.runtime.find_studies`.
-            workers: decoding processes; 0 decodes in this one. With workers, a script needs
-                ``if __name__ == "__main__":``, since they import it.
-            progress: called with the number of files of each set that was decoded.
+            found: from :func:`rsna_lumbar.runtime.find_studies` or ``stream_studies``.
+            workers: decoding processes; 0 decodes in this one, beside the model. With workers, a
+                script needs ``if __name__ == "__main__":``, since they import it.
 
         Raises:
             BackendError: a model failed, or returned what is not a number.
+            DataError: a decoding process could not start.
         """
-        chunks = _chunks(inventory.studies)
-        decoded = decode_sets(
-            self._requests(chunks),
-            self.bundle.preprocessing,
-            data=inventory.data,
-            workers=workers,
+        here, ahead = (
+            StudyStream(found.data, found.count, found.strays, studies)
+            for studies in tee(found.studies)
         )
-        counted = _counted(decoded, progress)
-        by_chunk = groupby(counted, key=lambda one: one.request.chunk)
-        for studies, (_, sets) in zip(chunks, by_chunk, strict=True):
-            yield from self._score_chunk(studies, sets)
+        with closing(self.decoded(ahead, workers=workers)) as sets:
+            yield from self.scored(here, sets)
+
+    def decoded(
+        self, found: Inventory | StudyStream, *, workers: int = 0
+    ) -> Generator[SliceSet, None, None]:
+        """The first half of :meth:`score`: every set of every study, in order."""
+        return decoded_sets(self.bundle, found, workers=workers)
+
+    def scored(
+        self, found: Inventory | StudyStream, sets: Iterable[SliceSet]
+    ) -> Iterator[StudyScore]:
+        """The second half of :meth:`score`: scores of studies whose sets were decoded."""
+        assembly = Assembly(self.bundle.detectors, self.opened, self.batch_size)
+        sets = iter(sets)
+        for number, study in enumerate(found.studies, start=1):
+            assembly.begin(study)
+            for one in islice(sets, len(self.bundle.detectors)):
+                assembly.add(one)
+            if number % STUDIES_A_CHUNK == 0:
+                assembly.flush()
+            yield from assembly.complete()
+        yield from assembly.finish()
 
     def close(self) -> None:
         """Release the models."""
@@ -193,159 +184,9 @@ class Scorer:
     ) -> None:
         self.close()
 
-    def _requests(self, chunks: Sequence[tuple[Study, ...]]) -> Iterator[SetRequest]:
-        """A request for every study and group, also where there is nothing to decode."""
-        for index, studies in enumerate(chunks):
-            for detector in self.bundle.detectors:
-                for study in studies:
-                    files = tuple(series.files for series in study.of(detector.group))
-                    yield SetRequest(study.study_id, detector.group, detector.size_px, files, index)
 
-    def _score_chunk(
-        self, studies: tuple[Study, ...], sets: Iterable[SliceSet]
-    ) -> Iterator[StudyScore]:
-        skips: dict[str, list[Skip]] = {study.study_id: [] for study in studies}
-        scored: dict[str, dict[str, GroupScore]] = {}
-        for name, of_group in groupby(sets, key=lambda one: one.request.group.name):
-            noted = _note_skips(of_group, skips)
-            scored[name] = dict(self._score_sets(name, noted))
-        for study in studies:
-            yield self._study_score(study, scored, skips[study.study_id])
-
-    def _score_sets(self, name: str, sets: Iterable[SliceSet]) -> Iterator[tuple[str, GroupScore]]:
-        """Scores of the sets that have slices, as (study id, score), once each is complete."""
-        detector = next(one for one in self.bundle.detectors if one.group.name == name)
-        seen: list[_PartPeaks] = []
-        for batch, outputs in self._run(self.opened[name], fill_batches(sets, self.batch_size)):
-            for row, part in enumerate(batch.parts):
-                seen.append(_PartPeaks.of(part, row, outputs))
-                if part.last:
-                    yield part.of.request.study_id, _group_score(detector, part, seen)
-                    seen = []
-
-    def _run(
-        self, models: Sequence[OpenModel], batches: Iterable[Batch]
-    ) -> Iterator[tuple[Batch, list[Outputs]]]:
-        """Batches with the outputs of every model, as many under way as the backend can use."""
-        under_way = deque[tuple[Batch, list[Wait]]]()
-        for batch in batches:
-            slices, member = batch.slices, batch.member
-            under_way.append((batch, [one.session.start(slices, member) for one in models]))
-            if len(under_way) >= models[0].session.ahead:
-                yield self._finish(models, *under_way.popleft())
-        for batch, waits in under_way:
-            yield self._finish(models, batch, waits)
-
-    def _finish(
-        self, models: Sequence[OpenModel], batch: Batch, waits: Sequence[Wait]
-    ) -> tuple[Batch, list[Outputs]]:
-        outputs = [wait() for wait in waits]
-        for opened, one in zip(models, outputs, strict=True):
-            if not (np.isfinite(one.peak).all() and np.isfinite(one.probability).all()):
-                raise BackendError(
-                    f"{opened.model.files[0].name} returned values that are not numbers on "
-                    f"{self.device}; check it with rsna-export --verify, or use --precision fp32 "
-                    "--device cpu"
-                )
-        return batch, outputs
-
-    def _study_score(
-        self, study: Study, scored: dict[str, dict[str, GroupScore]], skips: list[Skip]
-    ) -> StudyScore:
-        if not study.listed and not any(study.of(group) for group in GROUPS):
-            skips.append(Skip(Reason.NO_SERIES_TO_SCORE, study.study_id))
-            return StudyScore(study.study_id, (), tuple(skips))
-        groups = []
-        for detector in self.bundle.detectors:
-            group = detector.group
-            score = scored.get(group.name, {}).get(study.study_id)
-            if score is None:
-                score = _prior_score(detector, study)
-                skips.append(Skip(_fill_reason(group, study), study.study_id, group.series_kind))
-            groups.append(score)
-        return StudyScore(study.study_id, tuple(groups), tuple(skips))
-
-
-@dataclass(frozen=True, slots=True)
-class _PartPeaks:
-    """What every detector of an ensemble saw in one part of a set."""
-
-    peak: NDArray[np.float32]  # (detectors, C)
-    probability: NDArray[np.float32]  # (detectors, L, 3), right where the part is the whole set
-    index: NDArray[np.int64]  # (detectors, C) into the set's slices
-    cell: NDArray[np.int64]  # (detectors, C)
-
-    @classmethod
-    def of(cls, part: Part, row: int, outputs: Sequence[Outputs]) -> _PartPeaks:
-        return cls(
-            peak=np.stack([one.peak[row] for one in outputs]),
-            probability=np.stack([one.probability[row] for one in outputs]),
-            index=np.stack([one.slice[row] for one in outputs]) - part.row + part.start,
-            cell=np.stack([one.cell[row] for one in outputs]),
-        )
-
-
-def _chunks(studies: tuple[Study, ...]) -> list[tuple[Study, ...]]:
-    starts = range(0, len(studies), STUDIES_A_CHUNK)
-    return [studies[start : start + STUDIES_A_CHUNK] for start in starts]
-
-
-def _group_score(detector: Detector, part: Part, seen: Sequence[_PartPeaks]) -> GroupScore:
-    """Combine the parts of a set and the detectors of an ensemble; ``part`` is the last part."""
-    peaks = np.stack([one.peak for one in seen])  # (parts, detectors, C)
-    best_part = peaks.argmax(axis=0)  # (detectors, C)
-    by_detector = peaks.max(axis=0)  # (detectors, C)
-    combined = combine_detectors(by_detector, detector.combination)
-    alone = len(seen) == 1 and len(by_detector) == 1
-    raw = seen[0].probability[0] if alone else probabilities(combined, detector.calibration)
-    best = by_detector.argmax(axis=0)  # (C,)
-    places = (
-        _place(part.of, seen[best_part[d, c]], d, c, detector.size_px) for c, d in enumerate(best)
-    )
-    return GroupScore(
-        group=detector.group,
-        probability=_renormalised(raw),
-        filled=None,
-        slice_count=len(part.of.slices),
-        peak=combined,
-        places=tuple(places),
-    )
-
-
-def _place(of: SliceSet, seen: _PartPeaks, detector: int, c: int, size_px: int) -> PeakPlace:
-    one = of.slices[seen.index[detector, c]]
-    centre = cell_centre(int(seen.cell[detector, c]), size_px)
-    x, y = Placement(one.rows, one.columns, size_px).to_image(*centre)
-    return PeakPlace(one.file, one.frame, x, y)
-
-
-def _prior_score(detector: Detector, study: Study) -> GroupScore:
-    return GroupScore(
-        group=detector.group,
-        probability=_renormalised(np.array(detector.prior)),
-        filled=_fill_reason(detector.group, study),
-        slice_count=0,
-        peak=None,
-        places=(),
-    )
-
-
-def _fill_reason(group: Group, study: Study) -> Reason:
-    return Reason.NO_READABLE_SLICE if study.of(group) else Reason.SERIES_MISSING
-
-
-def _renormalised(rows: NDArray[np.floating]) -> NDArray[np.float64]:
-    exact = rows.astype(np.float64)
-    return np.asarray(exact / exact.sum(axis=-1, keepdims=True), np.float64)
-
-
-def _counted(sets: Iterable[SliceSet], progress: Progress) -> Iterator[SliceSet]:
-    for one in sets:
-        progress(one.request.file_count)
-        yield one
-
-
-def _note_skips(sets: Iterable[SliceSet], skips: dict[str, list[Skip]]) -> Iterator[SliceSet]:
-    for one in sets:
-        skips[one.request.study_id].extend(one.skips)
-        yield one
+def _requests(bundle: Bundle, studies: Iterable[Study]) -> Iterator[SetRequest]:
+    for study in studies:
+        for detector in bundle.detectors:
+            files = tuple(series.files for series in study.of(detector.group))
+            yield SetRequest(study.study_id, detector.group, detector.size_px, files)

@@ -1,4 +1,4 @@
-"""Series -> sets of square slices, decoded ahead by worker processes, in a fixed order.
+"""Series -> sets of square slices, decoded ahead, in a fixed order.
 
 A **set** is the slices of one study that one group reads. Its slices are ordered series by
 series, and inside a series by where they lie in the patient, never by their numbering: sagittal
@@ -10,30 +10,32 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rsna_lumbar.runtime.decode import Slice, read_slices
+from rsna_lumbar.runtime.decode import Slice
+from rsna_lumbar.runtime.decoding import Decoded, DecodeHere, Decoder
 from rsna_lumbar.runtime.discovery import Inventory, natural_key, relative
-from rsna_lumbar.runtime.errors import DataError
 from rsna_lumbar.runtime.headers import Geometry
 from rsna_lumbar.runtime.labels import Group
 from rsna_lumbar.runtime.preprocess import Preprocessing
-from rsna_lumbar.runtime.processes import usable_cores, worker_pool
 from rsna_lumbar.runtime.reasons import Skip, SkipFile
 from rsna_lumbar.runtime.series_kind import plane_of
 
-# Below this many files a pool costs more to start than it saves.
-FILES_WORTH_A_POOL = 300
-# Files being decoded, or decoded and waiting, behind the set that the model works on; a worker.
-AHEAD = 16
+Pending = Callable[[], Decoded]
+Select = Callable[[Sequence[Slice], Group], Sequence[Slice]]
+
+
+def _every_slice(slices: Sequence[Slice], _: Group) -> Sequence[Slice]:
+    return slices
+
+
+# Which slices of a series go into its set.
+SELECTIONS: Mapping[str, Select] = {"all": _every_slice}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,6 @@ class SetRequest:
     group: Group
     size_px: int
     series: tuple[tuple[Path, ...], ...]
-    chunk: int = 0  # batches are filled from sets of one chunk only
 
     @property
     def file_count(self) -> int:
@@ -65,44 +66,30 @@ class SliceSet:
         return np.stack([one.image for one in self.slices])
 
 
-Decoded = list[Slice] | SkipFile
-Pending = Callable[[], Decoded]
-Submit = Callable[[Path, int], Pending]
-
-
-def default_workers(file_count: int) -> int:
-    """Decoding processes for a job: none for a small one, else one for every second core."""
-    return 0 if file_count < FILES_WORTH_A_POOL else max(1, usable_cores() // 2)
-
-
 def decode_sets(
-    requests: Iterable[SetRequest],
-    preprocessing: Preprocessing,
-    *,
-    data: Path,
-    workers: int,
+    requests: Iterable[SetRequest], decoder: Decoder, *, data: Path, slices: str = "all"
 ) -> Iterator[SliceSet]:
     """Decode sets in the order of the requests.
 
     Args:
-        requests: consumed a little ahead of what is yielded.
-        preprocessing: of the bundle.
+        requests: consumed a little ahead of what is yielded: by ``decoder.ahead`` files.
+        decoder: from :func:`rsna_lumbar.runtime.decoding.open_decoder`.
         data: the folder that skipped files are named relative to.
-        workers: decoding processes; 0 decodes in this process, when a set is asked for.
+        slices: which of them, a name in SELECTIONS.
     """
+    select = SELECTIONS[slices]
     waiting: deque[tuple[SetRequest, list[list[Pending]]]] = deque()
     files_waiting = 0
-    with _decoder(workers, preprocessing) as submit:
-        for request in requests:
-            pending = [[submit(f, request.size_px) for f in files] for files in request.series]
-            waiting.append((request, pending))
-            files_waiting += request.file_count
-            while waiting and files_waiting - waiting[0][0].file_count >= workers * AHEAD:
-                request, pending = waiting.popleft()
-                files_waiting -= request.file_count
-                yield _gather(request, pending, data)
-        for request, pending in waiting:
-            yield _gather(request, pending, data)
+    for request in requests:
+        pending = [[decoder.submit(f, request.size_px) for f in files] for files in request.series]
+        waiting.append((request, pending))
+        files_waiting += request.file_count
+        while waiting and files_waiting - waiting[0][0].file_count >= decoder.ahead:
+            request, pending = waiting.popleft()
+            files_waiting -= request.file_count
+            yield _gather(request, pending, data, select)
+    for request, pending in waiting:
+        yield _gather(request, pending, data, select)
 
 
 def read_sets(
@@ -124,37 +111,13 @@ def read_sets(
         SetRequest(study.study_id, group, size_px, tuple(s.files for s in study.of(group)))
         for study in inventory.studies
     )
-    decoded = decode_sets(requests, preprocessing, data=inventory.data, workers=0)
+    decoded = decode_sets(requests, DecodeHere(preprocessing), data=inventory.data)
     return {one.request.study_id: one.images for one in decoded if one.slices}
 
 
-@contextmanager
-def _decoder(workers: int, preprocessing: Preprocessing) -> Iterator[Submit]:
-    """Give a function that starts decoding a file; what it returns waits for the result."""
-    if workers == 0:
-        yield lambda file, size_px: partial(_decode, file, size_px, preprocessing)
-        return
-    pool = worker_pool(workers)
-    try:
-        yield lambda file, size_px: pool.submit(_decode, file, size_px, preprocessing).result
-    except BrokenProcessPool as error:
-        raise DataError(
-            "a decoding process died: out of memory, or a decoder crashed on a damaged file; "
-            "with 0 workers the run ends at that file (a script that asks for workers needs "
-            "if __name__ == '__main__':)"
-        ) from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _decode(file: Path, size_px: int, preprocessing: Preprocessing) -> Decoded:
-    try:
-        return read_slices(file, size_px, preprocessing)
-    except SkipFile as skip:
-        return skip
-
-
-def _gather(request: SetRequest, pending: list[list[Pending]], data: Path) -> SliceSet:
+def _gather(
+    request: SetRequest, pending: list[list[Pending]], data: Path, select: Select
+) -> SliceSet:
     slices: list[Slice] = []
     skips: list[Skip] = []
     for files, results in zip(request.series, pending, strict=True):
@@ -165,7 +128,7 @@ def _gather(request: SetRequest, pending: list[list[Pending]], data: Path) -> Sl
                 skips.append(Skip(decoded.reason, relative(file, data), decoded.detail))
             else:
                 of_series.extend(decoded)
-        slices.extend(sorted(of_series, key=_place_in_series))
+        slices.extend(select(sorted(of_series, key=_place_in_series), request.group))
     return SliceSet(request, tuple(slices), tuple(skips))
 
 

@@ -35,9 +35,9 @@ from pathlib import Path
 from typing import Any
 
 from rsna_lumbar.runtime.bundle import sha256_of
+from rsna_lumbar.runtime.cores import usable_cores
 from rsna_lumbar.runtime.errors import UsageError
 from rsna_lumbar.runtime.labels import Group
-from rsna_lumbar.runtime.processes import usable_cores
 from rsna_lumbar.runtime.third_party import prepare_third_party
 from rsna_lumbar.train.data_card import data_sha256, read_card
 from rsna_lumbar.train.detector import DetectorJob, drop_caches, train_detector

@@ -46,7 +46,11 @@ class Outputs:
 
 
 class Session(ABC):
-    """An opened model, with the detector's calibration bound to it; a context manager."""
+    """An opened model, with the detector's calibration bound to it; a context manager.
+
+    A session of a GPU starts batches by itself; one that computes where it is called derives from
+    :class:`rsna_lumbar.runtime.backends.lane.LaneSession`.
+    """
 
     device: str  # where it really runs: "cpu" or "cuda:N"
     ahead: int  # batches that may usefully be under way at a time

@@ -14,7 +14,8 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from rsna_lumbar.runtime.backends import Outputs, Session, Wait, constant_inputs
+from rsna_lumbar.runtime.backends import Outputs, constant_inputs
+from rsna_lumbar.runtime.backends.lane import LaneSession
 from rsna_lumbar.runtime.bundle import Detector, Model
 from rsna_lumbar.runtime.errors import BackendError, UsageError
 from rsna_lumbar.runtime.machine import has_vnni
@@ -28,10 +29,8 @@ ERRORS_ONLY = 3  # ONNX Runtime's log severity
 ort.disable_telemetry_events()
 
 
-class OnnxSession(Session):
+class OnnxSession(LaneSession):
     """A score graph opened in ONNX Runtime."""
-
-    ahead = 1
 
     def __init__(self, session: ort.InferenceSession, device: str, detector: Detector) -> None:
         self.device = device
@@ -44,13 +43,12 @@ class OnnxSession(Session):
             for name, value in constant_inputs(detector).items()
         }
 
-    def start(self, slices: NDArray[np.uint8], member: NDArray[np.bool_]) -> Wait:
+    def compute(self, slices: NDArray[np.uint8], member: NDArray[np.bool_]) -> Outputs:
         assert self._session is not None, "the session is closed"
         try:
-            outputs = self._run(self._session, slices, member)
+            return self._run(self._session, slices, member)
         except Exception as error:  # ONNX Runtime's errors share no base but Exception
             raise BackendError(f"ONNX Runtime failed on {self.device}: {error}") from error
-        return lambda: outputs
 
     def _run(
         self,

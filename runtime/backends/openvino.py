@@ -5,13 +5,11 @@ was asked in bfloat16 where it has not. So the precision is always asked for, an
 compiled convolutions run in is read back.
 
 One stream on all threads: two streams on two cores gave 6 % more slices a second, and would leave a
-core idle where a study fills one batch. Two batches are under way, so that the next one begins
-while the answer of the last is put away.
+core idle where a study fills one batch.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rsna_lumbar.runtime.backends import Outputs, Session, Wait, constant_inputs
+from rsna_lumbar.runtime.backends import Outputs, constant_inputs
+from rsna_lumbar.runtime.backends.lane import LaneSession
 from rsna_lumbar.runtime.backends.openvino_cache import compiled_once
 from rsna_lumbar.runtime.backends.openvino_library import load_openvino
 from rsna_lumbar.runtime.bundle import Detector, Model
@@ -49,48 +48,32 @@ MODES: Mapping[str, Mode] = {
 }
 
 
-class OpenVinoSession(Session):
+class OpenVinoSession(LaneSession):
     """A score graph compiled by OpenVINO."""
 
     device = CPU
-    ahead = 2
 
     def __init__(self, compiled: Any, detector: Detector) -> None:
         self._compiled: Any = compiled
+        self._request: Any = compiled.create_infer_request()
         self._constants = constant_inputs(detector)
-        self._idle: deque[Any] = deque()
 
-    def start(self, slices: NDArray[np.uint8], member: NDArray[np.bool_]) -> Wait:
-        assert self._compiled is not None, "the session is closed"
-        request = self._idle.popleft() if self._idle else self._new_request()
+    def compute(self, slices: NDArray[np.uint8], member: NDArray[np.bool_]) -> Outputs:
+        request = self._request
+        assert request is not None, "the session is closed"
         feed = {
             "slices": np.ascontiguousarray(slices),
             "member": np.ascontiguousarray(member),
             **self._constants,
         }
         try:
-            request.start_async(feed, share_inputs=True)
+            request.infer(feed, share_inputs=True)
         except Exception as error:  # OpenVINO raises plain RuntimeError, and TypeError for shapes
             raise BackendError(f"OpenVINO failed on cpu: {error}") from error
-
-        def wait() -> Outputs:
-            try:
-                request.wait()
-            except Exception as error:
-                raise BackendError(f"OpenVINO failed on cpu: {error}") from error
-            outputs = Outputs(*(request.get_tensor(name).data.copy() for name in OUTPUTS))
-            feed.clear()  # until here it kept the arrays alive that OpenVINO reads
-            self._idle.append(request)
-            return outputs
-
-        return wait
+        return Outputs(*(request.get_tensor(name).data.copy() for name in OUTPUTS))
 
     def close(self) -> None:
-        self._idle.clear()
-        self._compiled = None
-
-    def _new_request(self) -> Any:
-        return self._compiled.create_infer_request()
+        self._request = self._compiled = None
 
 
 def open_session(

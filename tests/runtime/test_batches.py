@@ -52,10 +52,9 @@ def test_a_set_that_does_not_fit_starts_the_next_batch() -> None:
     batches = list(fill_batches([made_set(i, n) for i, n in enumerate((3, 2, 1, 9))], 4))
     assert [[(p.of.request.study_id, p.start, p.stop) for p in b.parts] for b in batches] == [
         [("0", 0, 3)],
-        [("1", 0, 2), ("2", 0, 1)],
-        [("3", 0, 4)],
-        [("3", 4, 8)],
-        [("3", 8, 9)],
+        [("1", 0, 2), ("2", 0, 1), ("3", 0, 1)],
+        [("3", 1, 5)],
+        [("3", 5, 9)],
     ]
 
 
@@ -67,3 +66,4 @@ def test_pack_worked_by_hand() -> None:
     assert spans([2, 2, 1], 4) == [[(0, 0, 2, 0), (1, 0, 2, 2)], [(2, 0, 1, 0)]]
     assert spans([9], 4) == [[(0, 0, 4, 0)], [(0, 4, 8, 0)], [(0, 8, 9, 0)]]
     assert spans([3, 0, 2], 4) == [[(0, 0, 3, 0)], [(2, 0, 2, 0)]]
+    assert spans([1, 7], 4) == [[(0, 0, 1, 0), (1, 0, 3, 1)], [(1, 3, 7, 0)]]

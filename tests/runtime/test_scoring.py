@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pydicom
 import pytest
-from toys import SIZE_PX, offsets, slopes, write_toy_bundle
+from toys import SIZE_PX, offsets, slopes, write_study, write_toy_bundle
 
 from rsna_lumbar.runtime import scoring
 from rsna_lumbar.runtime.backends import Outputs, Wait, load_backend
 from rsna_lumbar.runtime.backends.onnxruntime import OnnxSession
 from rsna_lumbar.runtime.bundle import read_bundle, read_model
 from rsna_lumbar.runtime.decode import read_slices
-from rsna_lumbar.runtime.discovery import find_studies
+from rsna_lumbar.runtime.discovery import Study, find_studies, stream_studies
 from rsna_lumbar.runtime.errors import BundleError, UsageError
 from rsna_lumbar.runtime.grading import Calibration, probabilities, set_peaks
 from rsna_lumbar.runtime.labels import GROUPS, SPINAL, Group
 from rsna_lumbar.runtime.outputs import submission_lines, submission_rows
 from rsna_lumbar.runtime.preprocess import Preprocessing
 from rsna_lumbar.runtime.reasons import Reason
-from rsna_lumbar.runtime.scoring import Scorer, StudyScore
+from rsna_lumbar.runtime.scores import StudyScore
+from rsna_lumbar.runtime.scoring import Scorer
 
 # float32 logits of about 5 and a sigmoid that ONNX Runtime computes to 1e-7.
 ROUNDING = 1e-6
@@ -168,6 +171,33 @@ def test_more_studies_than_a_chunk(
     for one, two in zip(alone, expected, strict=True):
         for a, b in zip(one.groups, two.groups, strict=True):
             np.testing.assert_allclose(a.probability, b.probability, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_first_study_is_scored_before_the_last_is_looked_into(
+    toy_bundle: Path, tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what is looked into, decoded and scored ahead does not grow with their number."""
+    monkeypatch.setattr("rsna_lumbar.runtime.decoding_pool.IN_HAND", 8)
+    for number in range(40):
+        write_study(tmp_path / "test_images", str(100 + number), seed=number, counts=(2, 2, 2))
+    looked: list[str] = []
+
+    def seen(studies: Iterable[Study]) -> Iterator[Study]:
+        for study in studies:
+            looked.append(study.study_id)
+            yield study
+
+    found = stream_studies(tmp_path)
+    stream = replace(found, studies=seen(found.studies))
+    assert (looked, stream.count) == ([], 40)
+    ahead = []
+    with Scorer(toy_bundle, device="cpu", batch_size=4) as scorer:
+        for number, score in enumerate(scorer.score(stream, workers=workers), start=1):
+            assert score.study_id == looked[number - 1]
+            ahead.append(len(looked) - number)
+    assert len(ahead) == 40
+    assert ahead[0] <= max(ahead) <= 8
 
 
 def test_the_toy_graph_is_the_reference(toy_bundle: Path) -> None:

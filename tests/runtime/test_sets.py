@@ -11,6 +11,7 @@ import pydicom
 import pytest
 from toys import AXIAL, SAGITTAL, slice_pixels, write_slice
 
+from rsna_lumbar.runtime.decoding import DecodeHere, open_decoder
 from rsna_lumbar.runtime.discovery import find_studies
 from rsna_lumbar.runtime.labels import SPINAL, SUBARTICULAR
 from rsna_lumbar.runtime.preprocess import Preprocessing
@@ -20,7 +21,8 @@ from rsna_lumbar.runtime.sets import SetRequest, SliceSet, decode_sets, read_set
 
 def decode(folder: Path, workers: int = 0) -> SliceSet:
     request = SetRequest("1", SPINAL, 64, (tuple(sorted(folder.iterdir())),))
-    (decoded,) = decode_sets([request], Preprocessing(), data=folder, workers=workers)
+    with open_decoder(workers, Preprocessing(), largest_px=64) as decoder:
+        (decoded,) = decode_sets([request], decoder, data=folder)
     return decoded
 
 
@@ -87,8 +89,8 @@ def test_a_bad_file_costs_only_itself(toy_root: Path, tmp_path: Path, workers: i
 def test_decoding_runs_ahead_of_what_is_handed_out(
     toy_root: Path, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
-    """Behind each set that the caller works on, AHEAD files a worker are under way."""
-    monkeypatch.setattr("rsna_lumbar.runtime.sets.AHEAD", 7)
+    """Behind each set that the caller works on, IN_HAND files a worker are under way."""
+    monkeypatch.setattr("rsna_lumbar.runtime.decoding_pool.IN_HAND", 7)
     files = tuple(sorted((toy_root / "test_images" / "12" / "33").iterdir()))
     asked = 0
 
@@ -98,16 +100,18 @@ def test_decoding_runs_ahead_of_what_is_handed_out(
             asked += 1
             yield SetRequest(str(index), SPINAL, 64, (files,))
 
-    handed = decode_sets(requests(), Preprocessing(), data=toy_root, workers=workers)
-    ahead = [asked - number for number, _ in enumerate(handed, start=1)]
+    with open_decoder(workers, Preprocessing(), largest_px=64) as decoder:
+        handed = decode_sets(requests(), decoder, data=toy_root)
+        ahead = [asked - number for number, _ in enumerate(handed, start=1)]
     behind = -(-7 * workers // len(files))  # whole sets of 5 files that hold 7 files a worker
     assert ahead == [min(behind, 8 - number) for number in range(1, 9)]
 
 
 def test_no_requests_and_empty_requests() -> None:
-    assert list(decode_sets([], Preprocessing(), data=Path(), workers=0)) == []
+    here = DecodeHere(Preprocessing())
+    assert list(decode_sets([], here, data=Path())) == []
     request = SetRequest("1", SPINAL, 64, ())
-    (decoded,) = decode_sets([request], Preprocessing(), data=Path(), workers=0)
+    (decoded,) = decode_sets([request], here, data=Path())
     assert decoded.slices == ()
 
 

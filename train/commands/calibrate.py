@@ -13,7 +13,7 @@ from rsna_lumbar.runtime.errors import UsageError
 from rsna_lumbar.train.commands.shared import EXISTING_FILE, EXISTING_FOLDER, FOLDER
 
 if TYPE_CHECKING:
-    from rsna_lumbar.runtime.scoring import StudyScore
+    from rsna_lumbar.runtime.scores import StudyScore
     from rsna_lumbar.train.calibration import Aim
     from rsna_lumbar.train.labelled_peaks import Chosen
 

@@ -1,0 +1,84 @@
+"""Where files are decoded: in this process, or in others (``decoding_pool``); one protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+from rsna_lumbar.runtime.cores import usable_cores
+from rsna_lumbar.runtime.decode import Slice, read_slices
+from rsna_lumbar.runtime.preprocess import Preprocessing
+from rsna_lumbar.runtime.reasons import SkipFile
+
+# Below this many files a pool costs more to start than it saves.
+FILES_WORTH_A_POOL = 300
+
+Decoded = list[Slice] | SkipFile
+
+
+class Decoder(Protocol):
+    """Decodes files that were asked for."""
+
+    @property
+    def ahead(self) -> int:
+        """Files worth asking for before the first is needed."""
+
+    def submit(self, file: Path, size_px: int) -> Callable[[], Decoded]:
+        """Ask for a file's squares; what is returned waits for them."""
+
+
+class DecodeHere:
+    """Decodes in this process, when the answer is asked for."""
+
+    ahead = 0
+
+    def __init__(self, preprocessing: Preprocessing) -> None:
+        self._preprocessing = preprocessing
+
+    def submit(self, file: Path, size_px: int) -> Callable[[], Decoded]:
+        return partial(try_slices, file, size_px, self._preprocessing)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """There is nothing to end."""
+
+
+def open_decoder(
+    workers: int, preprocessing: Preprocessing, *, largest_px: int
+) -> AbstractContextManager[Decoder]:
+    """A decoder with so many processes; 0 decodes in this one.
+
+    Args:
+        workers: processes; a script that asks for them needs ``if __name__ == "__main__":``.
+        preprocessing: of the bundle.
+        largest_px: side of the largest square that will be asked for.
+    """
+    if workers == 0:
+        return DecodeHere(preprocessing)
+    from rsna_lumbar.runtime.decoding_pool import DecodingPool
+
+    return DecodingPool(workers, preprocessing, largest_px=largest_px)
+
+
+def default_workers(file_count: int) -> int:
+    """Processes for a job: none for a small one, else one for every second core."""
+    return 0 if file_count < FILES_WORTH_A_POOL else max(1, usable_cores() // 2)
+
+
+def try_slices(file: Path, size_px: int, preprocessing: Preprocessing) -> Decoded:
+    """The squares of a file, or why there are none."""
+    try:
+        return read_slices(file, size_px, preprocessing)
+    except SkipFile as skip:
+        return skip

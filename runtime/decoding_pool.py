@@ -1,0 +1,294 @@
+"""Decoding in processes that may die: a file that crashes or hangs one costs itself, nothing else.
+
+    this process                                   worker
+    (file, side) ------------- pipe -------------> read_slices
+    copy of the square <------ shared memory ----- square, in the next free place of its ring
+    Slice without image <----- pipe -------------- what the header says
+
+A worker takes a place of its ring (a semaphore counts the free ones) before it writes, so memory
+is bounded however many frames a file holds. It answers in the order in which it was asked: when it
+dies, the first file without an answer is to blame, and the others are given to the worker in its
+place. Patience with a silent worker runs out only while this process is waiting.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from ctypes import c_uint8
+from dataclasses import dataclass, field, replace
+from multiprocessing import connection
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rsna_lumbar.runtime.decode import Slice
+from rsna_lumbar.runtime.decoding import Decoded, try_slices
+from rsna_lumbar.runtime.errors import DataError
+from rsna_lumbar.runtime.preprocess import Preprocessing
+from rsna_lumbar.runtime.processes import end_with_parent, interrupts_ignored
+from rsna_lumbar.runtime.reasons import Reason, SkipFile
+
+# Files that a worker has been given, and decoded squares that may wait for this process: enough to
+# be busy while a batch is scored (16 slices of YOLOv8n in int8: 65 ms; a slice to decode: 1 to 2).
+IN_HAND = 32
+PLACES = 32
+FILE_TIMEOUT_S = 60.0  # the slowest real file seen is a JPEG 2000 slice: 40 ms
+START_TIMEOUT_S = 300.0  # imports from a cold, shared disk
+NO_IMAGE = np.empty((0, 0), np.uint8)
+
+_SPAWN = multiprocessing.get_context("spawn")  # forking a process with threads may lock up
+
+
+class DecodingPool:
+    """Worker processes that decode files; a context manager.
+
+    Args:
+        workers: processes, at least 1.
+        preprocessing: of the bundle.
+        largest_px: side of the largest square that will be asked for.
+        timeout_s: for a file; the worker that takes longer is ended.
+    """
+
+    def __init__(
+        self,
+        workers: int,
+        preprocessing: Preprocessing,
+        *,
+        largest_px: int,
+        timeout_s: float = FILE_TIMEOUT_S,
+    ) -> None:
+        self.ahead = workers * IN_HAND
+        self._preprocessing = preprocessing
+        self._timeout_s = timeout_s
+        self._waiting: deque[_Task] = deque()
+        self._workers = [self._new_worker(_new_ring(largest_px)) for _ in range(workers)]
+
+    def submit(self, file: Path, size_px: int) -> Callable[[], Decoded]:
+        """Ask for a file's squares; what is returned waits for them.
+
+        Raises (when waiting):
+            DataError: no worker can be started.
+        """
+        task = _Task(file, size_px)
+        self._waiting.append(task)
+        self._give_out()
+        return lambda: self._answer(task)
+
+    def close(self) -> None:
+        """End the workers, whatever they are at."""
+        for worker in self._workers:
+            worker.end()
+        self._workers = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _answer(self, task: _Task) -> Decoded:
+        while task.answer is None:
+            self._listen()
+        return task.answer
+
+    def _give_out(self) -> None:
+        """Files to the workers with the fewest in hand, in order."""
+        while self._waiting:
+            worker = min(self._workers, key=lambda one: len(one.in_hand))
+            if len(worker.in_hand) >= IN_HAND:
+                return
+            if worker.give(self._waiting[0]):
+                self._waiting.popleft()
+            else:
+                self._replace(worker)
+
+    def _listen(self) -> None:
+        """Take what the workers have to say; replace those that ended or fell silent."""
+        patience_s = min(one.patience_s(self._timeout_s) for one in self._workers)
+        began = time.monotonic()
+        speaking = connection.wait([one.pipe for one in self._workers], max(0.0, patience_s))
+        waited_s = time.monotonic() - began
+        for worker in list(self._workers):
+            if worker.pipe in speaking:
+                alive = worker.hear()
+            else:
+                alive = worker.patience_s(self._timeout_s) > waited_s
+                worker.silent_s += waited_s if worker.in_hand else 0.0
+            if not alive:
+                self._replace(worker)
+        self._give_out()
+
+    def _replace(self, worker: _Worker) -> None:
+        hung = worker.process.is_alive() and not worker.broken
+        worker.end()
+        if not worker.started:
+            raise DataError(
+                "a decoding process could not start; a script that asks for workers needs "
+                "if __name__ == '__main__':, and --workers 0 decodes without"
+            )
+        lost = list(worker.in_hand)
+        if lost:
+            word = f"no answer in {self._timeout_s:g} s" if hung else worker.last_words()
+            lost.pop(0).answer = SkipFile(Reason.DECODER_FAILED, word)
+        for task in reversed(lost):
+            task.slices.clear()
+            self._waiting.appendleft(task)
+        self._workers[self._workers.index(worker)] = self._new_worker(worker.ring)
+
+    def _new_worker(self, ring: _Ring) -> _Worker:
+        ours, theirs = _SPAWN.Pipe()
+        free = _SPAWN.Semaphore(PLACES)
+        process = _SPAWN.Process(
+            target=_work, args=(theirs, ring, free, self._preprocessing), daemon=True
+        )
+        with interrupts_ignored():  # inherited, so also while it is still importing
+            process.start()
+        theirs.close()  # so that its end is the end of the pipe
+        return _Worker(process, ours, ring, free)
+
+
+@dataclass(eq=False, slots=True)
+class _Task:
+    file: Path
+    size_px: int
+    slices: list[Slice] = field(default_factory=list)  # frames that have arrived
+    answer: Decoded | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Ring:
+    """Squares in shared memory."""
+
+    memory: Any  # ctypes array, shared
+    place_bytes: int
+
+    def square(self, index: int, size_px: int) -> NDArray[np.uint8]:
+        """The (size_px, size_px) uint8 view of a place."""
+        start = index % PLACES * self.place_bytes
+        flat = np.frombuffer(self.memory, np.uint8, size_px * size_px, start)
+        return flat.reshape(size_px, size_px)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    """One frame of the file that a worker is at, its square in the next place of the ring."""
+
+    found: Slice | SkipFile
+    last: bool
+
+
+@dataclass(eq=False, slots=True)
+class _Worker:
+    """This process's side of a worker."""
+
+    process: Any
+    pipe: connection.Connection[Any, Any]
+    ring: _Ring
+    free: Any  # semaphore: places that may be written
+    in_hand: deque[_Task] = field(default_factory=deque)
+    started: bool = False
+    broken: bool = False  # its pipe ended, or what came out of it cannot be read
+    place: int = 0
+    silent_s: float = 0.0
+
+    def give(self, task: _Task) -> bool:
+        """Hand it a file; False where it has ended."""
+        try:
+            self.pipe.send((task.file, task.size_px))
+        except OSError:
+            self.broken = True
+            return False
+        self.in_hand.append(task)
+        return True
+
+    def patience_s(self, timeout_s: float) -> float:
+        """Seconds of waiting for it that are left; without end where nothing is asked of it."""
+        if not self.started:
+            return START_TIMEOUT_S - self.silent_s
+        return timeout_s - self.silent_s if self.in_hand else float(2**20)
+
+    def hear(self) -> bool:
+        """Take everything that it has said; False where that is the end of it."""
+        try:
+            while self.pipe.poll():
+                self._take(self.pipe.recv())
+                self.silent_s = 0.0
+        except Exception:  # its end, or what a damaged process wrote
+            self.broken = True
+        return not self.broken
+
+    def _take(self, reply: _Reply | None) -> None:
+        if reply is None:
+            self.started = True
+            return
+        task = self.in_hand[0]
+        if isinstance(reply.found, SkipFile):
+            task.answer = reply.found
+        else:
+            image = self.ring.square(self.place, task.size_px).copy()
+            self.place += 1
+            self.free.release()
+            task.slices.append(replace(reply.found, image=image, file=task.file))
+            if reply.last:
+                task.answer = task.slices
+        if reply.last:
+            self.in_hand.popleft()
+
+    def last_words(self) -> str:
+        """How its process ended."""
+        code = self.process.exitcode
+        if code is not None and code < 0:
+            return f"the decoder crashed on it (signal {-code})"
+        return "the decoder crashed on it"
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.join()
+        self.pipe.close()
+
+
+def _new_ring(largest_px: int) -> _Ring:
+    """Memory without a name, which goes with the last process that has it.
+
+    The standard library takes /dev/shm where there is room, else a temporary file.
+    """
+    return _Ring(_SPAWN.RawArray(c_uint8, PLACES * largest_px**2), largest_px**2)
+
+
+def _work(
+    pipe: connection.Connection[Any, Any], ring: _Ring, free: Any, preprocessing: Preprocessing
+) -> None:
+    """A worker's life."""
+    end_with_parent()
+    pipe.send(None)
+    place = 0
+    while True:
+        try:
+            file, size_px = pipe.recv()
+        except EOFError:
+            return
+        decoded = try_slices(file, size_px, preprocessing)
+        for found, last in _with_last(decoded):
+            if isinstance(found, Slice):
+                free.acquire()
+                ring.square(place, size_px)[...] = found.image
+                place += 1
+                found = replace(found, image=NO_IMAGE, file=Path())
+            pipe.send(_Reply(found, last))
+
+
+def _with_last(decoded: Decoded) -> Iterable[tuple[Slice | SkipFile, bool]]:
+    if isinstance(decoded, SkipFile):
+        return ((decoded, True),)
+    return ((one, index == len(decoded)) for index, one in enumerate(decoded, start=1))

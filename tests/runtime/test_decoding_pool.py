@@ -1,0 +1,163 @@
+"""Workers that crash, hang or never start: each file has its answer, and nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import bad_decoders
+import numpy as np
+import psutil
+import pytest
+from toys import slice_pixels, write_slice
+
+from rsna_lumbar.runtime import decoding_pool
+from rsna_lumbar.runtime.decode import Slice
+from rsna_lumbar.runtime.decoding import Decoded, DecodeHere, default_workers, open_decoder
+from rsna_lumbar.runtime.decoding_pool import IN_HAND, PLACES, DecodingPool
+from rsna_lumbar.runtime.errors import DataError
+from rsna_lumbar.runtime.preprocess import Preprocessing
+from rsna_lumbar.runtime.reasons import Reason, SkipFile
+
+SIZE_PX = 32
+WORK = decoding_pool._work
+
+
+@pytest.fixture
+def fragile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding_pool, "_work", bad_decoders.work)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    paths = [tmp_path / f"{number}.dcm" for number in range(12)]
+    for number, path in enumerate(paths):
+        write_slice(path, slice_pixels(number), InstanceNumber=number)
+    return paths
+
+
+def pool(workers: int, timeout_s: float = 60.0) -> DecodingPool:
+    return DecodingPool(workers, Preprocessing(), largest_px=SIZE_PX, timeout_s=timeout_s)
+
+
+def decode_all(decoder: DecodingPool | DecodeHere, files: list[Path]) -> list[Decoded]:
+    waits = [decoder.submit(path, SIZE_PX) for path in files]
+    return [wait() for wait in waits]
+
+
+def as_values(answers: list[Decoded]) -> list[object]:
+    return [
+        str(one.reason) if isinstance(one, SkipFile) else [(s.file, s.image.tolist()) for s in one]
+        for one in answers
+    ]
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_answers_are_those_of_this_process(files: list[Path], workers: int) -> None:
+    files[3].write_text("no DICOM")
+    expected = as_values(decode_all(DecodeHere(Preprocessing()), files))
+    with pool(workers) as decoder:
+        assert as_values(decode_all(decoder, files)) == expected
+
+
+def test_answers_may_be_asked_for_in_any_order(files: list[Path]) -> None:
+    with pool(2) as decoder:
+        waits = [decoder.submit(path, SIZE_PX) for path in files]
+        answers = [wait() for wait in reversed(waits)][::-1]
+    assert as_values(answers) == as_values(decode_all(DecodeHere(Preprocessing()), files))
+
+
+def test_more_files_than_are_ever_in_hand(files: list[Path]) -> None:
+    many = files * (IN_HAND // 4)
+    with pool(1) as decoder:
+        waits = [decoder.submit(path, SIZE_PX) for path in many]
+        assert len(many) > IN_HAND == decoder.ahead
+        assert [len(one) for wait in waits if isinstance(one := wait(), list)] == [1] * len(many)
+
+
+def test_a_file_with_more_frames_than_places(tmp_path: Path) -> None:
+    frames = np.stack([slice_pixels(seed) for seed in range(2 * PLACES + 3)])
+    write_slice(tmp_path / "a.dcm", frames, NumberOfFrames=len(frames))
+    files = [tmp_path / "a.dcm"] * 2
+    with pool(1) as decoder:
+        answers = decode_all(decoder, files)
+    assert as_values(answers) == as_values(decode_all(DecodeHere(Preprocessing()), files))
+
+
+def test_squares_of_different_sides(files: list[Path]) -> None:
+    with pool(1) as decoder:
+        small, large = decoder.submit(files[0], 16), decoder.submit(files[0], SIZE_PX)
+        (one,), (two,) = small(), large()
+    assert isinstance(one, Slice)
+    assert (one.image.shape, two.image.shape) == ((16, 16), (SIZE_PX, SIZE_PX))
+
+
+@pytest.mark.usefixtures("fragile")
+@pytest.mark.parametrize(
+    ("name", "detail"), [("crash", "crashed on it (signal 11)"), ("leave", "crashed on it")]
+)
+def test_a_crash_costs_one_file(files: list[Path], name: str, detail: str) -> None:
+    expected = as_values(decode_all(DecodeHere(Preprocessing()), files))
+    for index in (0, 5, 6):
+        files[index] = files[index].rename(files[index].with_name(f"{name}{index}.dcm"))
+        expected[index] = "decoder_failed"
+    with pool(2) as decoder:
+        answers = decode_all(decoder, files)
+        assert as_values(answers) == expected
+        fault = answers[5]
+        assert isinstance(fault, SkipFile)
+        assert fault.reason is Reason.DECODER_FAILED
+        assert fault.detail.endswith(detail)
+
+
+@pytest.mark.usefixtures("fragile")
+def test_a_hang_costs_one_file(files: list[Path]) -> None:
+    files[2] = files[2].rename(files[2].with_name("hang.dcm"))
+    with pool(2, timeout_s=1.0) as decoder:
+        answers = decode_all(decoder, files)
+    faults = [one.detail for one in answers if isinstance(one, SkipFile)]
+    assert faults == ["no answer in 1 s"]
+    assert isinstance(answers[2], SkipFile)
+
+
+def test_a_pause_of_the_caller_is_no_hang(files: list[Path]) -> None:
+    with pool(1, timeout_s=0.4) as decoder:
+        waits = [decoder.submit(path, SIZE_PX) for path in files]
+        waits[0]()
+        time.sleep(1)
+        assert all(isinstance(wait(), list) for wait in waits)
+
+
+def test_a_worker_that_was_killed_with_nothing_to_do(files: list[Path]) -> None:
+    with pool(1) as decoder:
+        (only,) = decoder._workers
+        assert isinstance(decoder.submit(files[0], SIZE_PX)(), list)
+        only.process.kill()
+        only.process.join()
+        assert isinstance(decoder.submit(files[1], SIZE_PX)(), list)
+
+
+def test_workers_that_cannot_start(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding_pool, "_work", bad_decoders.never_start)
+    with pool(1) as decoder, pytest.raises(DataError, match="--workers 0"):
+        decoder.submit(files[0], SIZE_PX)()
+
+
+def test_nothing_is_left_behind(files: list[Path]) -> None:
+    """No process, and no name in shared memory, also while the pool is open."""
+    ours = f"pym-{os.getpid()}-*"  # as the standard library names them
+    with pool(2) as decoder:
+        assert list(Path("/dev/shm").glob(ours)) == []
+        processes = [psutil.Process(one.process.pid) for one in decoder._workers]
+        assert isinstance(decoder.submit(files[0], SIZE_PX)(), list)
+        for path in files:
+            decoder.submit(path, SIZE_PX)
+    assert not any(one.is_running() for one in processes)
+
+
+def test_small_jobs_have_no_pool(monkeypatch: pytest.MonkeyPatch, files: list[Path]) -> None:
+    monkeypatch.setattr("rsna_lumbar.runtime.decoding.usable_cores", lambda: 8)
+    assert [default_workers(count) for count in (0, 74, 299, 300)] == [0, 0, 0, 4]
+    with open_decoder(0, Preprocessing(), largest_px=SIZE_PX) as decoder:
+        assert isinstance(decoder.submit(files[0], SIZE_PX)(), list)
