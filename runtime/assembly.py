@@ -62,6 +62,7 @@ class Assembly:
         """Put in a set, and start the batches that are full with it."""
         current = self._studies[-1]
         current.skips.extend(one.skips)
+        current.left_out += one.left_out
         name = one.request.group.name
         if one.slices:
             current.awaited.add(name)
@@ -76,7 +77,8 @@ class Assembly:
         """Studies whose last batch has been scored, in order."""
         while self._studies and not self._studies[0].awaited:
             one = self._studies.popleft()
-            yield study_score(one.study, tuple(self._detectors.values()), one.scored, one.skips)
+            detectors = tuple(self._detectors.values())
+            yield study_score(one.study, detectors, one.scored, one.skips, one.left_out)
 
     def finish(self) -> Iterator[StudyScore]:
         """Wait for everything; all sets must have been put in."""
@@ -125,6 +127,7 @@ class _OpenStudy:
     awaited: set[str] = field(default_factory=set)  # names of groups
     scored: dict[str, GroupScore] = field(default_factory=dict)
     skips: list[Skip] = field(default_factory=list)
+    left_out: int = 0
 
     def take(self, name: str, score: GroupScore) -> None:
         self.scored[name] = score

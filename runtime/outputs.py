@@ -26,7 +26,7 @@ from rsna_lumbar.runtime.scores import GroupScore, StudyScore
 from rsna_lumbar.runtime.versions import versions_of
 
 if TYPE_CHECKING:
-    from rsna_lumbar.runtime.scoring import Scorer
+    from rsna_lumbar.runtime.open_bundle import OpenBundle
 
 DIGITS = 9
 LEFT_OUT_OF_TITLES = ("Neural", "Narrowing", "Stenosis")
@@ -114,12 +114,14 @@ class RunRecord:
         self.studies = 0
         self.rows = 0
         self.slices = 0
+        self.left_out = 0
 
     def add(self, score: StudyScore) -> None:
         """Count a study."""
         self.studies += bool(score.groups)
         self.rows += len(list(submission_rows(score)))
         self.slices += sum(group.slice_count for group in score.groups)
+        self.left_out += score.left_out
         self.skips.extend(score.skips)
         self.series.extend(_series_decisions(score.study))
         self.filled.extend(
@@ -137,7 +139,7 @@ class RunRecord:
         """How often each reason stands in the manifest."""
         return Counter(str(skip.reason) for skip in self.skips)
 
-    def manifest(self, scorer: Scorer, bundle: Path, options: dict[str, Any]) -> str:
+    def manifest(self, opened: OpenBundle, bundle: Path, options: dict[str, Any]) -> str:
         """The run manifest as JSON."""
         fields = {
             "notice": RESEARCH_USE,
@@ -146,29 +148,30 @@ class RunRecord:
             "versions": versions_of(LIBRARIES),
             "bundle": {
                 "manifest_sha256": sha256_of(bundle / MANIFEST),
-                "calibration_aim": scorer.bundle.calibration_aim,
+                "calibration_aim": opened.bundle.calibration_aim,
                 "models": [
                     {
                         "group": name,
-                        "files": {file.name: file.sha256 for file in opened.model.files},
-                        "precision": opened.model.precision,
-                        "device": opened.session.device,
+                        "files": {file.name: file.sha256 for file in one.model.files},
+                        "precision": one.model.precision,
+                        "device": one.session.device,
                     }
-                    for name, models in scorer.opened.items()
-                    for opened in models
+                    for name, models in opened.models.items()
+                    for one in models
                 ],
             },
-            "backend": scorer.backend,
-            "precision": scorer.precision,
-            "device": scorer.device,
-            "why": scorer.note,
-            "options": {**options, "batch_size": scorer.batch_size},
+            "backend": opened.backend,
+            "precision": opened.precision,
+            "device": opened.device,
+            "why": opened.note,
+            "options": {**options, "batch_size": opened.batch_size},
             "counts": {
                 "studies_found": self.found,
                 "studies_scored": self.studies,
                 "rows": self.rows,
                 "series": len(self.series),
                 "slices_scored": self.slices,
+                "slices_not_selected": self.left_out,
                 "skipped": dict(sorted(self.reasons().items())),
             },
             "filled_from_prior": self.filled,

@@ -17,20 +17,13 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from rsna_lumbar.runtime.bundle import Bundle, read_bundle
-from rsna_lumbar.runtime.decoding import FILES_WORTH_A_POOL, default_workers
-from rsna_lumbar.runtime.discovery import Study, StudyStream, read_study_list, stream_studies
 from rsna_lumbar.runtime.errors import BundleError, LumbarError, UsageError
 from rsna_lumbar.runtime.files import atomic_text
-from rsna_lumbar.runtime.outputs import (
-    RunRecord,
-    evidence_lines,
-    study_table,
-    submission_header,
-    submission_lines,
-)
-from rsna_lumbar.runtime.scoring import Scorer, decoded_sets
+from rsna_lumbar.runtime.open_bundle import OpenBundle
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what reads DICOM is loaded beside the models
+    from rsna_lumbar.runtime.discovery import StudyStream
+    from rsna_lumbar.runtime.outputs import RunRecord
     from rsna_lumbar.runtime.scores import StudyScore
     from rsna_lumbar.runtime.sets import SliceSet
 
@@ -88,10 +81,14 @@ class Request:
 def run(request: Request) -> int:
     """Score what the request names; return the exit code."""
     _check_targets(request)
-    wanted = read_study_list(request.studies) if request.studies else None
     bundle = read_bundle(request.bundle)
     with ExitStack() as stack:
         opening = stack.enter_context(_opened_aside(request))
+        from rsna_lumbar.runtime.discovery import read_study_list, stream_studies
+        from rsna_lumbar.runtime.outputs import RunRecord
+        from rsna_lumbar.runtime.scoring import decoded_sets, scored
+
+        wanted = read_study_list(request.studies) if request.studies else None
         with _Progress("reading headers", "file", total=None, quiet=request.quiet) as step:
             found = stream_studies(request.data, request.series, step, wanted)
         here, ahead, workers = _looked_at(found, request.workers)
@@ -99,13 +96,13 @@ def run(request: Request) -> int:
             closing(decoded_sets(bundle, ahead, workers=workers, slices=request.slices))
         )
         held = _until_opened(opening, sets)
-        scorer = opening.result()
-        if _decoding_of(scorer.bundle) != _decoding_of(bundle):
+        opened = opening.result()
+        if _decoding_of(opened.bundle) != _decoding_of(bundle):
             raise BundleError(f"{request.bundle} was replaced while it was opened; start again")
-        _say(request, _choice_line(scorer))
+        _say(request, _choice_line(opened))
         record = RunRecord(found)
-        scores = scorer.scored(here, chain(held, sets))
-        _write_results(request, scores, scorer, record)
+        scores = scored(opened, here, chain(held, sets))
+        _write_results(request, scores, opened, record)
     for line in _skip_lines(record):
         _say(request, line)
     _say(request, _summary(request, record))
@@ -113,11 +110,11 @@ def run(request: Request) -> int:
 
 
 @contextmanager
-def _opened_aside(request: Request) -> Iterator[Future[Scorer]]:
-    """A scorer that is being opened by a thread; closed in the end."""
+def _opened_aside(request: Request) -> Iterator[Future[OpenBundle]]:
+    """The bundle as a thread opens it; closed in the end."""
 
-    def open_scorer() -> Scorer:
-        return Scorer(
+    def open_bundle() -> OpenBundle:
+        return OpenBundle(
             request.bundle,
             backend=request.backend,
             precision=request.precision,
@@ -128,7 +125,7 @@ def _opened_aside(request: Request) -> Iterator[Future[Scorer]]:
         )
 
     with ThreadPoolExecutor(1, "opening") as aside:
-        opening = aside.submit(open_scorer)
+        opening = aside.submit(open_bundle)
         try:
             yield opening
         finally:
@@ -141,7 +138,10 @@ def _looked_at(found: StudyStream, workers: int | None) -> tuple[StudyStream, St
 
     Only as many are looked at as tell a small job from a large one.
     """
-    first: list[Study] = []
+    from rsna_lumbar.runtime.decoding import FILES_WORTH_A_POOL, default_workers
+    from rsna_lumbar.runtime.discovery import StudyStream
+
+    first = []
     if workers is None:
         files = 0
         for study in found.studies:
@@ -157,7 +157,7 @@ def _looked_at(found: StudyStream, workers: int | None) -> tuple[StudyStream, St
     return here, ahead, workers
 
 
-def _until_opened(opening: Future[Scorer], sets: Iterator[SliceSet]) -> list[SliceSet]:
+def _until_opened(opening: Future[OpenBundle], sets: Iterator[SliceSet]) -> list[SliceSet]:
     """Sets that were decoded while the models were loading."""
     held: list[SliceSet] = []
     while not opening.done() and len(held) < SETS_BEFORE_MODELS:
@@ -174,8 +174,10 @@ def _decoding_of(bundle: Bundle) -> tuple[object, ...]:
 
 
 def _write_results(
-    request: Request, scores: Iterator[StudyScore], scorer: Scorer, record: RunRecord
+    request: Request, scores: Iterator[StudyScore], opened: OpenBundle, record: RunRecord
 ) -> None:
+    from rsna_lumbar.runtime.outputs import submission_header
+
     with ExitStack() as stack:
         submission = stack.enter_context(atomic_text(request.output))
         evidence = stack.enter_context(atomic_text(request.evidence)) if request.evidence else None
@@ -192,12 +194,14 @@ def _write_results(
             for line in _skip_lines(record):
                 _say(request, line)
             raise LumbarError("--strict: not everything could be scored, so nothing was written")
-        manifest.write(record.manifest(scorer, request.bundle, request.options()))
+        manifest.write(record.manifest(opened, request.bundle, request.options()))
 
 
 def _write_study(
     request: Request, score: StudyScore, submission: TextIO, evidence: TextIO | None
 ) -> None:
+    from rsna_lumbar.runtime.outputs import evidence_lines, study_table, submission_lines
+
     submission.write(submission_lines(score))
     if evidence:
         evidence.write(evidence_lines(score, request.data))
@@ -245,9 +249,9 @@ def _printable(text: str) -> str:
     return "".join(sign if sign.isprintable() else "?" for sign in text)
 
 
-def _choice_line(scorer: Scorer) -> str:
-    note = f" ({scorer.note})" if scorer.note else ""
-    return f"{scorer.candidate.variant} on {scorer.device}{note}"
+def _choice_line(opened: OpenBundle) -> str:
+    note = f" ({opened.note})" if opened.note else ""
+    return f"{opened.candidate.variant} on {opened.device}{note}"
 
 
 def _summary(request: Request, record: RunRecord) -> str:

@@ -49,7 +49,8 @@ class StudyScore:
 
     study: Study
     groups: tuple[GroupScore, ...]
-    skips: tuple[Skip, ...]  # all that was left out of the study, when it was found and later
+    skips: tuple[Skip, ...]  # when it was found and later
+    left_out: int = 0  # slices that were not selected for scoring
 
     @property
     def study_id(self) -> str:
@@ -80,6 +81,7 @@ def study_score(
     detectors: Sequence[Detector],
     scored: Mapping[str, GroupScore],
     skipped: Sequence[Skip],
+    left_out: int,
 ) -> StudyScore:
     """Put together the groups of a study; what has no slice gets the bundle's prior rows.
 
@@ -88,11 +90,12 @@ def study_score(
         detectors: of the bundle.
         scored: by name of the group.
         skipped: while it was decoded.
+        left_out: number of slices that were not selected.
     """
     skips = [*study.skips, *skipped]
     if not study.listed and not any(study.of(group) for group in GROUPS):
         skips.append(Skip(Reason.NO_SERIES_TO_SCORE, study.study_id))
-        return StudyScore(study, (), tuple(skips))
+        return StudyScore(study, (), tuple(skips), left_out)
     groups = []
     for detector in detectors:
         score = scored.get(detector.group.name)
@@ -101,7 +104,7 @@ def study_score(
             why = _fill_reason(detector.group, study)
             skips.append(Skip(why, study.study_id, detector.group.series_kind))
         groups.append(score)
-    return StudyScore(study, tuple(groups), tuple(skips))
+    return StudyScore(study, tuple(groups), tuple(skips), left_out)
 
 
 def group_score(detector: Detector, part: Part, seen: Sequence[PartPeaks]) -> GroupScore:

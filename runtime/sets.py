@@ -24,6 +24,7 @@ from rsna_lumbar.runtime.headers import Geometry
 from rsna_lumbar.runtime.labels import Group
 from rsna_lumbar.runtime.preprocess import Preprocessing
 from rsna_lumbar.runtime.reasons import Skip, SkipFile
+from rsna_lumbar.runtime.relevance import relevant
 from rsna_lumbar.runtime.series_kind import plane_of
 
 Pending = Callable[[], Decoded]
@@ -35,7 +36,7 @@ def _every_slice(slices: Sequence[Slice], _: Group) -> Sequence[Slice]:
 
 
 # Which slices of a series go into its set.
-SELECTIONS: Mapping[str, Select] = {"all": _every_slice}
+SELECTIONS: Mapping[str, Select] = {"all": _every_slice, "relevant": relevant}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,7 @@ class SliceSet:
     request: SetRequest
     slices: tuple[Slice, ...]
     skips: tuple[Skip, ...]
+    left_out: int = 0  # slices that were not selected
 
     @property
     def images(self) -> NDArray[np.uint8]:
@@ -120,6 +122,7 @@ def _gather(
 ) -> SliceSet:
     slices: list[Slice] = []
     skips: list[Skip] = []
+    count = 0
     for files, results in zip(request.series, pending, strict=True):
         of_series: list[Slice] = []
         for file, wait in zip(files, results, strict=True):
@@ -128,8 +131,9 @@ def _gather(
                 skips.append(Skip(decoded.reason, relative(file, data), decoded.detail))
             else:
                 of_series.extend(decoded)
+        count += len(of_series)
         slices.extend(select(sorted(of_series, key=_place_in_series), request.group))
-    return SliceSet(request, tuple(slices), tuple(skips))
+    return SliceSet(request, tuple(slices), tuple(skips), count - len(slices))
 
 
 def _place_in_series(one: Slice) -> tuple[object, ...]:

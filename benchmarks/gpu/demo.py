@@ -222,7 +222,7 @@ def _time_flight(case: Case, notes: Notes, settings: Settings) -> None:
             preprocessing=scorer.bundle.preprocessing,
         )
         slices = np.concatenate(list(sets.values()))[:FLIGHT_BATCH]
-        session = scorer.opened[FLIGHT_GROUP][0].session
+        session = scorer.models[FLIGHT_GROUP][0].session
         found = measure_throughput(session, slices, rounds=settings.rounds)
     figures: dict[str, Figure] = {
         "device": scorer.device,

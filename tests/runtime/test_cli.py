@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from toys import write_study
 
 from rsna_lumbar.runtime.cli import main
 from rsna_lumbar.runtime.headers import open_dicom
@@ -72,6 +73,21 @@ def test_the_same_run_gives_the_same_bytes(root: Path, toy_bundle: Path, tmp_pat
         return output.read_bytes(), evidence.read_bytes()
 
     assert outputs("a", 0) == outputs("b", 0) == outputs("c", 2)
+
+
+def test_relevant_slices_only(toy_bundle: Path, tmp_path: Path) -> None:
+    """19 sagittal slices 4 mm apart: 25 mm to either side of the middle hold 13, 40 mm all."""
+    write_study(tmp_path / "root" / "test_images", "5", counts=(19, 19, 3))
+    counts = {}
+    for slices in ("all", "relevant"):
+        output = tmp_path / f"{slices}.csv"
+        words = ("--output", output, "--slices", slices, "--threads", 1)
+        assert run(tmp_path / "root", "--bundle", toy_bundle, *words) == 0
+        manifest = json.loads((tmp_path / f"{slices}.run.json").read_text())
+        assert manifest["options"]["slices"] == slices
+        counted = manifest["counts"]
+        counts[slices] = (counted["slices_scored"], counted["slices_not_selected"])
+    assert counts == {"all": (41, 0), "relevant": (35, 6)}
 
 
 def spoil(path: Path, kind: str) -> None:

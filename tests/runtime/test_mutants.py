@@ -20,7 +20,7 @@ import pytest
 from machines import ENGINE, L4, machine
 from toys import write_toy_bundle
 
-from rsna_lumbar.runtime import opened, scoring
+from rsna_lumbar.runtime import open_bundle, opened
 from rsna_lumbar.runtime.bundle import read_bundle
 from rsna_lumbar.runtime.errors import BundleError, UsageError
 from rsna_lumbar.runtime.scoring import Scorer
@@ -85,7 +85,7 @@ def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         if model.engine
         for file in model.files
     )
-    monkeypatch.setattr(scoring, "this_machine", lambda: GPU)
+    monkeypatch.setattr(open_bundle, "this_machine", lambda: GPU)
     monkeypatch.setattr(opened, "load_backend", refuse_to_load)
     return tmp_path / "bundle"
 

@@ -13,7 +13,7 @@ import pydicom
 import pytest
 from toys import SIZE_PX, offsets, slopes, write_study, write_toy_bundle
 
-from rsna_lumbar.runtime import scoring
+from rsna_lumbar.runtime import open_bundle
 from rsna_lumbar.runtime.backends import Outputs, Wait, load_backend
 from rsna_lumbar.runtime.backends.onnxruntime import OnnxSession
 from rsna_lumbar.runtime.bundle import read_bundle, read_model
@@ -277,10 +277,10 @@ def test_a_bundle_that_is_replaced_while_it_is_opened(
     """The manifest was read, then another export removed its files: the new ones serve."""
     bundle = Path(shutil.copytree(toy_bundle, tmp_path / "bundle"))
     expected = score(toy_bundle, toy_root)
-    opened = scoring.open_best
+    opened = open_bundle.open_best
 
     def replaced(*arguments: Any, **options: Any) -> Any:
-        monkeypatch.setattr(scoring, "open_best", opened)
+        monkeypatch.setattr(open_bundle, "open_best", opened)
         manifest = bundle / "bundle.json"
         text = manifest.read_text()
         for path in bundle.glob("*.onnx"):
@@ -289,7 +289,7 @@ def test_a_bundle_that_is_replaced_while_it_is_opened(
         manifest.write_text(text)
         return opened(*arguments, **options)
 
-    monkeypatch.setattr(scoring, "open_best", replaced)
+    monkeypatch.setattr(open_bundle, "open_best", replaced)
     found = score(bundle, toy_root)
     assert list(map(submission_lines, found)) == list(map(submission_lines, expected))
 

@@ -1,0 +1,115 @@
+"""A bundle opened on this machine: what was chosen of it, why, and its sessions.
+
+Nothing here reads DICOM, so that a run can open its models while it loads what does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rsna_lumbar.runtime.backends import load_backend
+from rsna_lumbar.runtime.bundle import Bundle, read_bundle
+from rsna_lumbar.runtime.choice import Candidate, Wanted, choose
+from rsna_lumbar.runtime.cores import usable_cores
+from rsna_lumbar.runtime.errors import BundleError
+from rsna_lumbar.runtime.machine import this_machine
+from rsna_lumbar.runtime.opened import OpenVariant, open_best
+from rsna_lumbar.runtime.trust import TrustedEngines
+
+
+class OpenBundle:
+    """The fastest models of a bundle that this machine can run, or those asked for; a context
+    manager.
+
+    Args:
+        bundle_folder: made by rsna-export.
+        backend: a name in ``rsna_lumbar.runtime.backends.BACKENDS``, or ``auto``: the fastest that
+            the bundle holds and this machine can run.
+        precision: ``fp32``, ``fp16``, ``bf16`` or ``int8``, or ``auto``.
+        device: ``auto``, ``cpu`` or ``cuda:N``.
+        batch_size: slices in a batch; None takes the backend's default for the device.
+        threads: of the runtime on the CPU; None takes every usable core.
+        trust: open engines that were not built or accepted here, too. They are code.
+
+    Raises:
+        BundleError: the bundle cannot be trusted.
+        UsageError: the backend, precision or device cannot be had.
+        BackendError: a model cannot be opened.
+    """
+
+    def __init__(
+        self,
+        bundle_folder: Path,
+        *,
+        backend: str = "auto",
+        precision: str = "auto",
+        device: str = "auto",
+        batch_size: int | None = None,
+        threads: int | None = None,
+        trust: bool = False,
+    ) -> None:
+        self._resources = ExitStack()
+        wanted = Wanted(backend, precision, device, batch_size)
+        trusted = None if trust else TrustedEngines()
+        self.bundle: Bundle = read_bundle(bundle_folder)
+        try:
+            opened = self._open(bundle_folder, wanted, trusted, threads)
+        except BundleError:
+            before, self.bundle = self.bundle, read_bundle(bundle_folder)
+            if self.bundle == before:
+                raise
+            # It was replaced between its manifest and its files.
+            opened = self._open(bundle_folder, wanted, trusted, threads)
+        self.models = opened.models
+        self.candidate: Candidate = opened.candidate
+        self.device = opened.candidate.device
+        self.note = opened.note
+        self.batch_size = batch_size or self._default_batch_size()
+
+    def _open(
+        self,
+        folder: Path,
+        wanted: Wanted,
+        trusted: Container[str] | None,
+        threads: int | None,
+    ) -> OpenVariant:
+        return open_best(
+            folder,
+            self.bundle,
+            choose(self.bundle, this_machine(), wanted, trusted),
+            threads=threads or usable_cores(),
+            resources=self._resources,
+        )
+
+    @property
+    def backend(self) -> str:
+        return self.candidate.variant.backend
+
+    @property
+    def precision(self) -> str:
+        return self.candidate.variant.precision
+
+    def _default_batch_size(self) -> int:
+        """The backend's own, within what every engine takes."""
+        size = load_backend(self.backend).default_batch_size(self.device)
+        engines = [one.model.engine for models in self.models.values() for one in models]
+        return min([size, *(engine.largest_batch for engine in engines if engine)])
+
+    def close(self) -> None:
+        """Release the models."""
+        self._resources.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
