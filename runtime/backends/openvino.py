@@ -115,8 +115,8 @@ def _compile(content: Sequence[bytes], mode: Mode, threads: int) -> Any:
         tensor = openvino.Tensor(np.frombuffer(weights, np.uint8))
         return core.compile_model(core.read_model(structure.decode(), tensor), "CPU", options)
 
-    def load(blob: bytes) -> Any:
-        return core.import_model(blob, "CPU", options)
+    def load(blob: NDArray[np.uint8]) -> Any:
+        return core.import_model(openvino.Tensor(blob), "CPU", options)
 
     made_by = (openvino.__version__, this_machine().processor, sorted(options.items()))
     try:

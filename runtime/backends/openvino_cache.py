@@ -18,6 +18,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rsna_lumbar.runtime.files import write_atomically
 
 KEPT = 24  # compiled models, the newest; those of YOLOv8n take some 10 MB each
@@ -33,7 +36,9 @@ def cache_folder() -> Path:
 
 
 def compiled_once(
-    depends_on: Iterable[bytes], compile_model: Callable[[], Any], load: Callable[[bytes], Any]
+    depends_on: Iterable[bytes],
+    compile_model: Callable[[], Any],
+    load: Callable[[NDArray[np.uint8]], Any],
 ) -> Any:
     """A compiled model from the cache, else compiled now and put into it.
 
@@ -75,13 +80,17 @@ def _key(depends_on: Iterable[bytes]) -> str:
     return digest.hexdigest()
 
 
-def _read(path: Path) -> bytes | None:
+def _read(path: Path) -> NDArray[np.uint8] | None:
+    """A view of what was read: a blob of YOLOv8s has 40 MB."""
     try:
         content = path.read_bytes()
     except OSError:
         return None
-    blob = content[HASH_BYTES:]
-    return blob if hashlib.sha256(blob).digest() == content[:HASH_BYTES] else None
+    if len(content) <= HASH_BYTES:
+        return None
+    if hashlib.sha256(memoryview(content)[HASH_BYTES:]).digest() != content[:HASH_BYTES]:
+        return None
+    return np.frombuffer(content, np.uint8, offset=HASH_BYTES)
 
 
 def _write(path: Path, blob: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import warnings
 
@@ -62,6 +63,7 @@ def test_a_forked_process_has_a_lane_of_its_own() -> None:
         warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads
         child = os.fork()
     if child == 0:
+        signal.alarm(20)
         session.run(SLICES, MEMBER)
         os._exit(7)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from rsna_lumbar.runtime.backends import openvino_cache
@@ -29,8 +30,8 @@ class Compiled:
         return io.BytesIO(self.content)
 
 
-def load(blob: bytes) -> Compiled:
-    return Compiled("loaded", blob)
+def load(blob: np.ndarray) -> Compiled:
+    return Compiled("loaded", blob.tobytes())
 
 
 def make(*depends_on: bytes) -> str:
@@ -66,7 +67,7 @@ def test_every_damaged_file_is_made_again(folder: Path) -> None:
 
 
 def test_what_openvino_will_not_load_is_made_again() -> None:
-    def refuse(_: bytes) -> Compiled:
+    def refuse(_: np.ndarray) -> Compiled:
         raise RuntimeError("of another version")
 
     make()
