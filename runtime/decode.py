@@ -1,8 +1,4 @@
-"""One DICOM file -> its frames: as stored, or as the square slices that a detector sees.
-
-pydicom parses; pylibjpeg's plugins decode what is compressed, because they are the fastest of
-the safe ones and one family covers RLE, JPEG, JPEG-LS and JPEG 2000.
-"""
+"""One DICOM file -> its frames: as stored, or as the square slices that a detector sees."""
 
 from __future__ import annotations
 
@@ -11,10 +7,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.dataset import FileDataset
-from pydicom.pixels.decoders.base import get_decoder
-from pydicom.pixels.utils import pixel_array
 
+from rsna_lumbar.runtime.decoders import stored_pixels
 from rsna_lumbar.runtime.headers import (
     Geometry,
     frame_geometry,
@@ -25,14 +19,11 @@ from rsna_lumbar.runtime.headers import (
     shows_high_values_dark,
 )
 from rsna_lumbar.runtime.preprocess import PixelArray, Preprocessing, square_slice
-from rsna_lumbar.runtime.reasons import Reason, SkipFile
-
-MAX_PIXELS = 2**28  # the largest declared size that is decoded: 1,024 frames of 512 x 512
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One stored frame: (rows, columns) integers and what its header says of it."""
+    """One stored frame: (rows, columns) integers, maybe read-only, and what the header says."""
 
     pixels: PixelArray
     inverted: bool  # larger values mean darker
@@ -63,7 +54,7 @@ def read_frames(path: Path) -> list[Frame]:
     """
     with open_dicom(path) as dataset:
         require_mr_image(dataset)
-        pixels = _decode(dataset)
+        pixels = stored_pixels(dataset)
         inverted = shows_high_values_dark(dataset)
         number = instance_number(dataset)
         return [
@@ -97,39 +88,3 @@ def read_slices(path: Path, size_px: int, preprocessing: Preprocessing) -> list[
         )
         for index, frame in enumerate(read_frames(path))
     ]
-
-
-def _decode(dataset: FileDataset) -> PixelArray:
-    """(frames, rows, columns) integers of 8 or 16 bits."""
-    if "PixelData" not in dataset:
-        raise SkipFile(Reason.NO_PIXELS)
-    syntax = dataset.file_meta.get("TransferSyntaxUID")
-    try:
-        get_decoder(syntax)
-    except NotImplementedError as error:
-        raise SkipFile(Reason.UNKNOWN_TRANSFER_SYNTAX, str(syntax)) from error
-    _check_size(dataset)
-    try:
-        pixels = pixel_array(
-            dataset, raw=True, decoding_plugin="pylibjpeg" if syntax.is_encapsulated else ""
-        )
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # pylibjpeg-rle's PanicException is no Exception
-        raise SkipFile(Reason.BAD_PIXELS, "damaged or cut short") from error
-    return pixels.reshape(-1, *pixels.shape[-2:])
-
-
-def _check_size(dataset: FileDataset) -> None:
-    try:
-        samples = int(dataset.get("SamplesPerPixel", 1))
-        bits = int(dataset.BitsAllocated)
-        count = int(dataset.get("NumberOfFrames") or 1) * int(dataset.Rows) * int(dataset.Columns)
-    except (AttributeError, TypeError, ValueError) as error:
-        raise SkipFile(Reason.BAD_PIXELS, "Rows, Columns or BitsAllocated missing") from error
-    if samples != 1:
-        raise SkipFile(Reason.NOT_GREY, f"SamplesPerPixel {samples}")
-    if bits not in (8, 16):
-        raise SkipFile(Reason.BAD_PIXELS, f"BitsAllocated {bits}")
-    if not 0 < count <= MAX_PIXELS:
-        raise SkipFile(Reason.TOO_LARGE if count > 0 else Reason.BAD_PIXELS, f"{count} pixels")

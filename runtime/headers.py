@@ -6,21 +6,24 @@ not be valid UIDs, and anything may be missing.
 
 from __future__ import annotations
 
+import io
 import logging
 import math
 import os
 import stat
+import struct
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
-import numpy as np
 import pydicom
 from pydicom import config
 from pydicom.dataset import Dataset, FileDataset
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.uid import (
     EnhancedMRColorImageStorage,
     EnhancedMRImageStorage,
@@ -28,6 +31,12 @@ from pydicom.uid import (
     MRImageStorage,
 )
 
+from rsna_lumbar.runtime.plain_values import (
+    plain_integer,
+    plain_numbers,
+    plain_text,
+    tag_and_vr,
+)
 from rsna_lumbar.runtime.reasons import Reason, SkipFile
 
 MR_CLASSES = frozenset(
@@ -39,6 +48,20 @@ MR_CLASSES = frozenset(
     }
 )
 DAMAGED_HEADER = "the header is damaged or cut short"
+# What pydicom raises on a damaged header.
+DAMAGE = (
+    AttributeError,
+    BytesLengthException,
+    EOFError,
+    KeyError,
+    NotImplementedError,
+    OSError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
 FRAME_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 HEADER_TAGS = (
     "ImageType",
@@ -55,6 +78,8 @@ HEADER_TAGS = (
     "ImageOrientationPatient",
     *FRAME_GROUPS,
 )
+# Larger files are not read in one piece: what is no DICOM file is refused before it is in memory.
+WHOLE_FILE_BYTES = 2**26
 
 Vector = tuple[float, ...]
 
@@ -105,7 +130,7 @@ def open_dicom(path: Path, *, tags: tuple[str, ...] | None = None) -> Iterator[F
         try:
             with _open_regular(path) as stream:
                 dataset = pydicom.dcmread(
-                    stream,
+                    stream if tags else _in_one_piece(stream),
                     stop_before_pixels=tags is not None,
                     specific_tags=list(tags) if tags else None,
                 )
@@ -113,14 +138,17 @@ def open_dicom(path: Path, *, tags: tuple[str, ...] | None = None) -> Iterator[F
             raise SkipFile(Reason.NOT_DICOM) from None
         except OSError as error:
             raise SkipFile(Reason.UNREADABLE, error.strerror or "") from error
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, EOFError) as error:
+        except DAMAGE as error:
             raise SkipFile(Reason.UNREADABLE, DAMAGED_HEADER) from error
         if not dataset:
             empty = path.stat().st_size == 0
             raise SkipFile(
                 *((Reason.NOT_DICOM, "empty") if empty else (Reason.UNREADABLE, DAMAGED_HEADER))
             )
-        yield dataset
+        try:
+            yield dataset
+        except DAMAGE as error:  # pydicom converts a value when it is asked for
+            raise SkipFile(Reason.UNREADABLE, DAMAGED_HEADER) from error
 
 
 def read_header(path: Path) -> Header:
@@ -164,11 +192,16 @@ def frame_geometry(dataset: Dataset, frame: int) -> Geometry | None:
     spacing = pixel_spacing_mm(dataset, frame) or (1.0, 1.0)
     if orientation is None or position is None:
         return None
-    across = (int(dataset.Columns) - 1) / 2 * spacing[1]
-    down = (int(dataset.Rows) - 1) / 2 * spacing[0]
-    centre = np.asarray(position)
-    centre = centre + across * np.asarray(orientation[:3]) + down * np.asarray(orientation[3:])
-    return Geometry(orientation, tuple(centre.tolist()))
+    across = (_extent(dataset, "Columns") - 1) / 2 * spacing[1]
+    down = (_extent(dataset, "Rows") - 1) / 2 * spacing[0]
+    axes = zip(position, orientation[:3], orientation[3:], strict=True)
+    centre = tuple(start + across * row + down * column for start, row, column in axes)
+    return Geometry(orientation, centre)
+
+
+def _extent(dataset: Dataset, keyword: str) -> int:
+    plain = plain_integer(dataset, keyword)
+    return int(dataset[keyword].value) if plain is None else plain
 
 
 def pixel_spacing_mm(dataset: Dataset, frame: int) -> tuple[float, float] | None:
@@ -196,7 +229,13 @@ def shows_high_values_dark(dataset: Dataset) -> bool:
     return (photometric == "MONOCHROME1") != (slope is not None and slope < 0)
 
 
-def _open_regular(path: Path):  # type: ignore[no-untyped-def]
+def _in_one_piece(stream: BinaryIO) -> BinaryIO:
+    """The same file in memory: pydicom reads it in a hundred small pieces."""
+    small = os.fstat(stream.fileno()).st_size <= WHOLE_FILE_BYTES
+    return io.BytesIO(stream.read()) if small else stream
+
+
+def _open_regular(path: Path) -> BinaryIO:
     """Open without waiting for a FIFO's writer, and refuse what is no regular file."""
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -207,10 +246,13 @@ def _open_regular(path: Path):  # type: ignore[no-untyped-def]
 
 def _value(dataset: Dataset, keyword: str, frame: int = 0) -> object:
     """A value from the dataset itself, else from its functional groups (enhanced MR)."""
-    value = dataset.get(keyword)
-    if value is not None:
-        return value
+    if tag_and_vr(keyword)[0] in dataset:
+        value = dataset.get(keyword)
+        if value is not None:
+            return value
     for sequence, index in zip(FRAME_GROUPS, (0, frame), strict=True):
+        if tag_and_vr(sequence)[0] not in dataset:
+            continue
         items = dataset.get(sequence)
         if items is None or len(items) <= index:
             continue
@@ -221,6 +263,9 @@ def _value(dataset: Dataset, keyword: str, frame: int = 0) -> object:
 
 
 def _text(dataset: Dataset, keyword: str) -> str:
+    plain = plain_text(dataset, keyword)
+    if plain is not None:
+        return plain
     value = dataset.get(keyword)
     if value is None:
         return ""
@@ -229,16 +274,19 @@ def _text(dataset: Dataset, keyword: str) -> str:
 
 
 def _number(dataset: Dataset, keyword: str) -> float | None:
+    plain = plain_numbers(dataset, keyword)
     try:
-        number = float(_value(dataset, keyword))  # type: ignore[arg-type]
+        value = plain[0] if plain and len(plain) == 1 else _value(dataset, keyword)
+        number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         return None
     return number if math.isfinite(number) else None
 
 
 def _vector(dataset: Dataset, keyword: str, length: int, frame: int = 0) -> Vector | None:
+    value = plain_numbers(dataset, keyword) or _value(dataset, keyword, frame)
     try:
-        vector = tuple(float(part) for part in _value(dataset, keyword, frame))  # type: ignore[attr-defined]
+        vector = tuple(float(part) for part in value)  # type: ignore[attr-defined]
     except (TypeError, ValueError):
         return None
     return vector if len(vector) == length and all(map(math.isfinite, vector)) else None

@@ -5,8 +5,8 @@ baseline is given the same squares. Its parameters live in the bundle.
 
 The window is taken per slice from the slice's own percentiles, so an affine rescale changes
 nothing but, where its slope is negative, the direction of grey: window(a x + b) = window(x) for
-a > 0, and 255 - window(x) for a < 0. MONOCHROME1 turns it once more. Hence stored integers go
-straight through a table of at most 65,536 entries and no float image is ever made.
+a > 0, and 255 - window(x) for a < 0. MONOCHROME1 turns it once more. Hence stored integers are
+mapped by integer arithmetic and no float image is ever made.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 PixelArray = NDArray[Any]  # integers of 8 or 16 bits, (rows, columns)
+
+SAMPLE_EVERY = 64  # pixels; measured: 16 to 128 are alike
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,19 +92,73 @@ def window(pixels: PixelArray, parameters: Preprocessing, *, inverted: bool) -> 
         (rows, columns) uint8. A percentile is the smallest value that at least this share of the
         pixels does not exceed. A constant slice becomes 0 (255 where inverted).
     """
-    lowest = int(pixels.min())
-    offsets = np.subtract(pixels, lowest, dtype=np.int64)
-    counts = np.bincount(offsets.ravel())
-    below = np.cumsum(counts)
+    low, high = _limits(pixels, parameters)
+    grey = _between(pixels, low, high)
+    return np.invert(grey, out=grey) if inverted else grey
+
+
+def _between(pixels: PixelArray, low: int, high: int) -> NDArray[np.uint8]:
+    """255 (x - low) / (high - low), clipped, rounded half up: whole numbers all the way.
+
+    floor((510 (x - low) + span) / (2 span)) in uint32, which the largest span of 65,535 does not
+    overflow. 510 x + (span - 510 low) is the same without a difference of its own: what wraps
+    around, wraps back. Five passes of whole vectors beat a table, whose look-ups go one by one.
+    """
+    span = max(1, high - low)
+    bound = pixels.dtype.type  # a Python integer makes numpy look at every pixel once more
+    grey = np.clip(pixels, bound(low), bound(high)).astype(np.uint32)
+    grey *= np.uint32(510)
+    grey += np.uint32((span - 510 * low) % 2**32)
+    grey //= np.uint32(2 * span)
+    return grey.astype(np.uint8)
+
+
+def _limits(pixels: PixelArray, parameters: Preprocessing) -> tuple[int, int]:
+    """The two percentiles of a slice, exactly."""
+    values = pixels.ravel()
+    values = values.astype(values.dtype.newbyteorder("="), copy=False)
+    sample = np.sort(values[::SAMPLE_EVERY], kind="stable")  # radix sort: as fast everywhere
     low, high = (
-        int(np.searchsorted(below, max(1, int(np.ceil(below[-1] * percentile / 100)))))
+        max(1, int(np.ceil(len(values) * percentile / 100)))
         for percentile in (parameters.low_percentile, parameters.high_percentile)
     )
-    values = np.arange(len(counts), dtype=np.int64)
-    span = max(1, high - low)
-    table = (np.clip(values - low, 0, high - low) * 510 + span) // (2 * span)  # rounds half up
-    grey = table.astype(np.uint8)
-    return (255 - grey if inverted else grey)[offsets]
+    return _smallest(values, sample, low), _largest(values, sample, len(values) + 1 - high)
+
+
+def _smallest(values: PixelArray, sample: PixelArray, rank: int) -> int:
+    """The rank-th smallest value, rank 1 being the smallest.
+
+    The sample names a value that is most likely not below it. Mostly few pixels are lower still,
+    and only these are sorted. Where fewer than rank are lower, that value is the one (as where it
+    fills the background), or the sample misled and all are sorted.
+    """
+    if rank == 1:
+        return int(values.min())
+    near = sample[min(_rank_in_sample(values, sample, rank), len(sample)) - 1]
+    few = values[values < near]
+    if len(few) < rank:
+        if np.count_nonzero(values <= near) >= rank:
+            return int(near)
+        few = values
+    return int(np.sort(few, kind="stable")[rank - 1])
+
+
+def _largest(values: PixelArray, sample: PixelArray, rank: int) -> int:
+    """The rank-th largest value, as :func:`_smallest`."""
+    if rank == 1:
+        return int(values.max())
+    near = sample[-min(_rank_in_sample(values, sample, rank), len(sample))]
+    few = values[values > near]
+    if len(few) < rank:
+        if np.count_nonzero(values >= near) >= rank:
+            return int(near)
+        few = values
+    return int(np.sort(few, kind="stable")[-rank])
+
+
+def _rank_in_sample(values: PixelArray, sample: PixelArray, rank: int) -> int:
+    """Twice the share and eight: of 20 pixels expected, 48 are never fewer by chance."""
+    return 2 * rank * len(sample) // len(values) + 8
 
 
 def to_square(image: NDArray[np.uint8], size_px: int, pad_value: int) -> NDArray[np.uint8]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from rsna_lumbar.runtime.preprocess import (
+    SAMPLE_EVERY,
     Placement,
     Preprocessing,
     square_slice,
@@ -16,8 +19,9 @@ from rsna_lumbar.runtime.preprocess import (
     window,
 )
 
+KINDS = [np.uint16, np.int16, np.uint8, np.int8, np.dtype(">u2"), np.dtype(">i2")]
 PIXELS = hnp.arrays(
-    st.sampled_from([np.uint16, np.int16, np.uint8, np.dtype(">u2")]),
+    st.sampled_from(KINDS),
     st.tuples(st.integers(1, 12), st.integers(1, 12)),
 )
 
@@ -38,6 +42,44 @@ def test_window_is_the_plain_definition(pixels: np.ndarray, low: float, high: fl
     got = window(pixels, Preprocessing(low, high), inverted=False)
     assert got.dtype == np.uint8
     np.testing.assert_array_equal(got, plain_window(pixels, low, high))
+
+
+@given(st.randoms(use_true_random=False), st.sampled_from(KINDS), st.floats(0, 49))
+def test_window_of_whole_slices(dice: random.Random, kind: np.dtype, low: float) -> None:
+    """Large enough to be sampled: noise, spikes that fill the slice, and a sample that misleads."""
+    rng = np.random.default_rng(dice.randrange(2**32))
+    limits = np.iinfo(kind)
+    pixels = rng.integers(limits.min, limits.max, (70, 90), dtype=np.int32, endpoint=True)
+    pixels //= dice.choice((1, 20, 500))
+    spike = rng.random(pixels.shape) < dice.choice((0, 0.004, 0.3, 0.9))
+    pixels[spike] = dice.choice((limits.min, 0, limits.max))
+    if dice.random() < 0.5:
+        pixels.reshape(-1)[::SAMPLE_EVERY] = dice.choice((limits.min, 0, limits.max))
+    high = dice.choice((51, 99.5, 99.99, 100))
+    got = window(pixels.astype(kind), Preprocessing(low, high), inverted=False)
+    np.testing.assert_array_equal(got, plain_window(pixels, low, high))
+
+
+def test_the_whole_range_of_16_bits_is_rounded_exactly() -> None:
+    """Every value there is, so every rounding of the largest span there is."""
+    for kind in (np.uint16, np.int16):
+        pixels = np.arange(65536).reshape(256, 256).astype(np.uint16).view(kind)
+        got = window(pixels, Preprocessing(0, 100), inverted=False)
+        np.testing.assert_array_equal(got, plain_window(pixels, 0, 100))
+
+
+@pytest.mark.parametrize("span", [1, 2, 3, 254, 255, 256, 509, 510, 511, 4095, 65534])
+def test_every_step_of_a_span_is_rounded_half_up(span: int) -> None:
+    pixels = np.arange(span + 1, dtype=np.uint16)[None]
+    got = window(pixels, Preprocessing(0, 100), inverted=False)
+    np.testing.assert_array_equal(got, plain_window(pixels, 0, 100))
+
+
+def test_a_read_only_slice_stays_as_it_is() -> None:
+    pixels = np.frombuffer(bytes(range(200)), np.uint16).reshape(10, 10)
+    before = pixels.copy()
+    window(pixels, Preprocessing(), inverted=True)
+    np.testing.assert_array_equal(pixels, before)
 
 
 @given(PIXELS)

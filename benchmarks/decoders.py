@@ -1,0 +1,241 @@
+"""What decoding one slice takes, by transfer syntax and decoder, stage by stage, and how safely.
+
+    python -m rsna_lumbar.benchmarks.decoders [WORK] [--real DIR] [--rounds N] [--mutants N]
+
+The slices are those of the generated median study: 12 of 16 bits, RLE. Those of 512 x 512 are also
+stored anew in every syntax that the libraries here can write; ``--real`` adds the files of a
+folder for the others. Each figure is the mean over the slices of the fastest of the rounds, on one
+core, of a file that is in memory and, but for dicomsdl, parsed. What a decoder cannot do, or what
+is not installed, is a dash.
+"""
+
+from __future__ import annotations
+
+import io
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.dataset import FileDataset
+from pydicom.pixels.utils import pixel_array
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    RLELossless,
+)
+
+from rsna_lumbar.benchmarks.experiment import footer
+from rsna_lumbar.benchmarks.median_study import IMAGES, MEDIAN, draw_studies
+from rsna_lumbar.runtime.decode import read_frames, read_slices
+from rsna_lumbar.runtime.decoders import stored_pixels
+from rsna_lumbar.runtime.headers import open_dicom
+from rsna_lumbar.runtime.preprocess import Preprocessing, to_square, window
+from rsna_lumbar.runtime.versions import versions_of
+
+SIZE_PX = 384
+NATIVE = (
+    ImplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+)
+LIBRARIES = ("pydicom", "pylibjpeg-rle", "pylibjpeg-openjpeg", "pylibjpeg-libjpeg", "dicomsdl")
+Pixels = NDArray[np.integer]
+FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Decoder:
+    """One way from a file in memory to its pixels: ``prepare`` is not timed, ``decode`` is."""
+
+    name: str
+    prepare: Callable[[bytes], Any]
+    decode: Callable[[Any], Pixels]
+
+    def of(self, content: bytes) -> Pixels:
+        return self.decode(self.prepare(content))
+
+
+def _parse(content: bytes) -> FileDataset:
+    return pydicom.dcmread(io.BytesIO(content))
+
+
+def _plugin(name: str) -> Callable[[FileDataset], Pixels]:
+    return lambda dataset: pixel_array(
+        dataset,
+        raw=True,
+        decoding_plugin=name if dataset.file_meta.TransferSyntaxUID.is_encapsulated else "",
+    )
+
+
+def _dicomsdl(content: bytes) -> Pixels:
+    library = import_module("dicomsdl")
+    return np.asarray(library.open_memory(content).pixelData(storedvalue=True))
+
+
+DECODERS = (
+    Decoder("runtime", _parse, stored_pixels),
+    Decoder("pydicom+pylibjpeg", _parse, _plugin("pylibjpeg")),
+    Decoder("pydicom", _parse, _plugin("pydicom")),
+    Decoder("dicomsdl", lambda content: content, _dicomsdl),
+)
+
+
+@click.command()
+@click.argument("work", type=FOLDER, required=False)
+@click.option("--real", type=FOLDER, help="Folder of further files, one slice each.")
+@click.option("--rounds", type=click.IntRange(1), default=15, show_default=True)
+@click.option("--mutants", type=click.IntRange(0), default=1000, show_default=True)
+@click.option("--slices", type=click.IntRange(1), default=6, show_default=True)
+def cli(work: Path | None, real: Path | None, rounds: int, mutants: int, slices: int) -> None:
+    """Print the three tables; WORK keeps the generated study."""
+    with tempfile.TemporaryDirectory() as scratch:
+        root = work or Path(scratch)
+        draw_studies(root, count=1)
+        files = _files_by_matrix(root)
+        largest = files[max(files)][:slices]
+        click.echo("\n".join(_syntax_table(largest, real, rounds)))
+        click.echo("\n" + "\n".join(_stage_table(files, rounds)))
+        if mutants:
+            from rsna_lumbar.benchmarks.decoder_mutants import safety_table
+
+            click.echo("\n" + "\n".join(safety_table(largest[0], mutants)))
+    libraries = ", ".join(f"{k} {v}" for k, v in versions_of(LIBRARIES).items())
+    click.echo(f"\n{rounds} rounds; {footer()}; {libraries}")
+
+
+def _files_by_matrix(root: Path) -> dict[int, list[Path]]:
+    found: dict[int, list[Path]] = {}
+    for path in sorted((root / IMAGES).rglob("*.dcm")):
+        rows = int(pydicom.dcmread(path, specific_tags=["Rows"]).Rows)
+        found.setdefault(rows, []).append(path)
+    return found
+
+
+def _fastest_ms(
+    run: Callable[[Any], object],
+    values: Sequence[Any],
+    rounds: int,
+    prepare: Callable[[Any], Any] = lambda value: value,
+) -> float:
+    """Mean over the values of the fastest of the rounds; ``prepare`` is not timed."""
+    best = np.full(len(values), np.inf)
+    for _ in range(rounds):
+        for index, value in enumerate(values):
+            prepared = prepare(value)
+            start = time.perf_counter()
+            run(prepared)
+            best[index] = min(best[index], time.perf_counter() - start)
+    return float(best.mean() * 1e3)
+
+
+def _syntax_table(files: list[Path], real: Path | None, rounds: int) -> Iterable[str]:
+    """Milliseconds a slice and whether the pixels are pydicom's."""
+    yield f"{'transfer syntax':36} {'matrix':>9}" + "".join(f"{one.name:>19}" for one in DECODERS)
+    for syntax in (*NATIVE, RLELossless, JPEG2000Lossless):
+        yield _syntax_row([_stored_as(path, syntax) for path in files], rounds)
+    for path in sorted(real.rglob("*.dcm")) if real else ():
+        yield _syntax_row([path.read_bytes()], rounds)
+    yield "ms a slice; * other pixels than pydicom's; dicomsdl parses the file too"
+
+
+def _stored_as(path: Path, syntax: UID) -> bytes:
+    dataset = pydicom.dcmread(path)
+    dataset.decompress(generate_instance_uid=False)
+    if syntax in (RLELossless, JPEG2000Lossless):
+        dataset.compress(syntax, encoding_plugin="pylibjpeg", generate_instance_uid=False)
+    elif not syntax.is_little_endian:
+        dataset.PixelData = np.frombuffer(dataset.PixelData, "<u2").astype(">u2").tobytes()
+    fresh = pydicom.Dataset({element.tag: element for element in dataset})
+    fresh.file_meta = dataset.file_meta
+    fresh.file_meta.TransferSyntaxUID = syntax
+    stream = io.BytesIO()
+    fresh.save_as(stream, enforce_file_format=True)
+    return stream.getvalue()
+
+
+def _syntax_row(contents: list[bytes], rounds: int) -> str:
+    dataset = _parse(contents[0])
+    name = dataset.file_meta.TransferSyntaxUID.name.partition(",")[0].partition(" (")[0]
+    cells = "".join(f"{_cell(one, contents, rounds):>19}" for one in DECODERS)
+    return f"{name:36} {f'{dataset.Rows} x {dataset.Columns}':>9}{cells}"
+
+
+def _cell(decoder: Decoder, contents: list[bytes], rounds: int) -> str:
+    try:
+        same = all(np.array_equal(*_both(decoder, content)) for content in contents)
+    except Exception:  # not installed, or not its syntax: a decoder says so in its own way
+        return "-"
+    milliseconds = _fastest_ms(decoder.decode, contents, rounds, decoder.prepare)
+    return f"{milliseconds:.3f}{' ' if same else '*'}"
+
+
+def _both(decoder: Decoder, content: bytes) -> tuple[Pixels, Pixels]:
+    reference = pixel_array(_parse(content), raw=True)
+    return decoder.of(content).reshape(reference.shape), reference
+
+
+def _stage_table(files: dict[int, list[Path]], rounds: int) -> Iterable[str]:
+    """Each stage alone, and all of them one after the other as the pipeline runs them."""
+    yield f"{'median study, RLE, to 384 px':29}" + "".join(f"{name:>9}" for name in STAGES)
+    rows = {rows: _stages(of, rounds) for rows, of in sorted(files.items(), reverse=True)}
+    for size, row in rows.items():
+        yield _stage_row(f"{len(files[size])} x {size}^2", row)
+    counts = np.array([len(files[size]) for size in rows])
+    mean = np.average(np.array(list(rows.values())), axis=0, weights=counts)
+    yield _stage_row(f"mean of {counts.sum()} ({MEDIAN})", mean.tolist())
+    yield "ms a slice; all: read_slices, whose stages find less of their input in the cache"
+
+
+STAGES = ("open", "decode", "facts", "window", "square", "all")
+
+
+def _stage_row(name: str, row: Sequence[float]) -> str:
+    label = name if len(name) < 29 else name.partition(" (")[0]
+    return f"{label:29}" + "".join(f"{value:9.3f}" for value in row)
+
+
+def _stages(files: list[Path], rounds: int) -> tuple[float, ...]:
+    settings = Preprocessing()
+    frames = [read_frames(path)[0] for path in files]
+    greys = [window(one.pixels, settings, inverted=one.inverted) for one in frames]
+
+    opened = _fastest_ms(_open, files, rounds)
+    decoded = _fastest_ms(_open_and_decode, files, rounds)
+    read = _fastest_ms(read_frames, files, rounds)
+    return (
+        opened,
+        decoded - opened,
+        read - decoded,
+        _fastest_ms(
+            lambda one: window(one.pixels, settings, inverted=one.inverted), frames, rounds
+        ),
+        _fastest_ms(lambda grey: to_square(grey, SIZE_PX, settings.pad_value), greys, rounds),
+        _fastest_ms(lambda path: read_slices(path, SIZE_PX, settings), files, rounds),
+    )
+
+
+def _open(path: Path) -> None:
+    with open_dicom(path):
+        pass
+
+
+def _open_and_decode(path: Path) -> None:
+    with open_dicom(path) as dataset:
+        stored_pixels(dataset)
+
+
+if __name__ == "__main__":
+    cli()

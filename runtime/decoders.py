@@ -1,0 +1,225 @@
+"""Stored pixels of a parsed file: the fastest safe decoder of each transfer syntax.
+
+``DECODERS`` is the table, chosen by measurement (``benchmarks/decoder_speed``): uncompressed pixels
+are a view of the bytes that pydicom parsed, RLE goes straight to pylibjpeg's decoder. What is not
+in the table, and whatever is not described the ordinary way or fails, is pydicom's to decode
+(with pylibjpeg's plugins, where decoding takes so long that the way there does not matter), and
+pydicom's verdict counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import FileDataset
+from pydicom.encaps import generate_frames
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.utils import pixel_array
+from pydicom.tag import Tag
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    RLELossless,
+)
+
+from rsna_lumbar.runtime.plain_values import plain_integer, plain_text
+from rsna_lumbar.runtime.preprocess import PixelArray
+from rsna_lumbar.runtime.reasons import Reason, SkipFile
+
+MAX_PIXELS = 2**28  # the largest declared size that is decoded: 1,024 frames of 512 x 512
+PIXEL_DATA = Tag("PixelData")
+UNUSUAL_TAGS = tuple(map(Tag, ("FloatPixelData", "DoubleFloatPixelData", "ExtendedOffsetTable")))
+DAMAGED_PIXELS = "damaged or cut short"
+UNDEFINED_LENGTH = 0xFFFFFFFF
+GREY = ("MONOCHROME1", "MONOCHROME2")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How the grey pixels of a file are stored (PS3.3 C.7.6.3, PS3.5 8)."""
+
+    frames: int
+    rows: int
+    columns: int
+    bits_allocated: int  # 8 or 16
+    bits_stored: int  # 1 to bits_allocated
+    signed: bool
+    little_endian: bool
+
+    @property
+    def count(self) -> int:
+        return self.frames * self.rows * self.columns
+
+    @property
+    def size_bytes(self) -> int:
+        return self.count * self.bits_allocated // 8
+
+    @property
+    def dtype(self) -> np.dtype[np.integer]:
+        order, kind = "><"[self.little_endian], "ui"[self.signed]
+        return np.dtype(f"{order}{kind}{self.bits_allocated // 8}")
+
+
+class _Unusual(Exception):
+    """Raised by a decoder of the table: let pydicom look at it."""
+
+
+Decode = Callable[[RawDataElement, Layout], PixelArray]
+
+
+def stored_pixels(dataset: FileDataset) -> PixelArray:
+    """Decode every frame of a parsed file.
+
+    Returns:
+        (frames, rows, columns) integers of 8 or 16 bits, the values of pydicom's
+        ``pixel_array(raw=True)``; maybe a read-only view of the file's bytes.
+
+    Raises:
+        SkipFile: no pixels, not grey, too large, damaged, or of an unknown transfer syntax.
+    """
+    if PIXEL_DATA not in dataset:
+        raise SkipFile(Reason.NO_PIXELS)
+    syntax = dataset.file_meta.get("TransferSyntaxUID")
+    try:
+        get_decoder(syntax)
+    except NotImplementedError as error:
+        raise SkipFile(Reason.UNKNOWN_TRANSFER_SYNTAX, str(syntax)) from error
+    layout = _layout(dataset, syntax)
+    if layout is None:
+        _check_size(dataset)
+    else:
+        _check_count(layout.count)
+    pixels = _by_table(dataset, syntax, layout)
+    if pixels is None:
+        pixels = _by_pydicom(dataset, syntax)
+    return pixels.reshape(-1, *pixels.shape[-2:])
+
+
+def _by_table(dataset: FileDataset, syntax: UID, layout: Layout | None) -> PixelArray | None:
+    """Pixels, or None where pydicom is to decode."""
+    decode = DECODERS.get(syntax)
+    element = dataset.get_item(PIXEL_DATA, keep_deferred=True)
+    if decode is None or layout is None or not isinstance(element, RawDataElement):
+        return None
+    try:
+        return _without_stray_bits(decode(element, layout), layout)
+    except Exception:
+        return None
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # pylibjpeg-rle's panic is no Exception; it would come again
+        raise SkipFile(Reason.BAD_PIXELS, DAMAGED_PIXELS) from error
+
+
+def _by_pydicom(dataset: FileDataset, syntax: UID) -> PixelArray:
+    plugin = "pylibjpeg" if syntax.is_encapsulated else ""
+    try:
+        return pixel_array(dataset, raw=True, decoding_plugin=plugin)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        raise SkipFile(Reason.BAD_PIXELS, DAMAGED_PIXELS) from error
+
+
+def _native(element: RawDataElement, layout: Layout) -> PixelArray:
+    """A view of the bytes as they lie in the file (PS3.5 A.1, A.2, A.3, A.5)."""
+    value = element.value
+    padded = layout.size_bytes + layout.size_bytes % 2
+    if value is None or len(value) not in (layout.size_bytes, padded):
+        raise _Unusual  # fewer are a fault; more may be further frames
+    if layout.bits_allocated == 8 and not layout.little_endian:
+        raise _Unusual  # pairs of bytes may be swapped
+    pixels = np.frombuffer(value, layout.dtype, layout.count)
+    return pixels.reshape(layout.frames, layout.rows, layout.columns)
+
+
+def _rle(element: RawDataElement, layout: Layout) -> PixelArray:
+    """One frame of RLE (PS3.5 G); what pylibjpeg returns is little endian."""
+    from rle.utils import decode_pixel_data
+
+    if layout.frames != 1 or element.length != UNDEFINED_LENGTH or element.value is None:
+        raise _Unusual
+    frame, *more = generate_frames(element.value, number_of_frames=1)
+    if more:
+        raise _Unusual  # pydicom returns them too
+    decoded = decode_pixel_data(
+        frame,
+        version=2,
+        rows=layout.rows,
+        columns=layout.columns,
+        bits_allocated=layout.bits_allocated,
+    )
+    return np.frombuffer(decoded, layout.dtype).reshape(1, layout.rows, layout.columns)
+
+
+DECODERS: Mapping[str, Decode] = {
+    ImplicitVRLittleEndian: _native,
+    ExplicitVRLittleEndian: _native,
+    DeflatedExplicitVRLittleEndian: _native,
+    ExplicitVRBigEndian: _native,
+    RLELossless: _rle,
+}
+
+
+def _without_stray_bits(pixels: PixelArray, layout: Layout) -> PixelArray:
+    """What lies above the stored bits is not the pixel's (PS3.5 8.1.1); mostly nothing does."""
+    unused = layout.bits_allocated - layout.bits_stored
+    value_bits = layout.bits_stored - layout.signed
+    if not unused or (
+        pixels.max() < 1 << value_bits and (not layout.signed or pixels.min() >= -1 << value_bits)
+    ):
+        return pixels
+    return (pixels << unused) >> unused
+
+
+def _layout(dataset: FileDataset, syntax: UID) -> Layout | None:
+    """None where the file does not describe its pixels in the ordinary way."""
+    if any(tag in dataset for tag in UNUSUAL_TAGS):
+        return None
+    samples = plain_integer(dataset, "SamplesPerPixel")
+    frames = plain_integer(dataset, "NumberOfFrames") if "NumberOfFrames" in dataset else 1
+    rows, columns = plain_integer(dataset, "Rows"), plain_integer(dataset, "Columns")
+    allocated = plain_integer(dataset, "BitsAllocated")
+    stored = plain_integer(dataset, "BitsStored")
+    signed = plain_integer(dataset, "PixelRepresentation")
+    if not (
+        samples == 1
+        and frames is not None
+        and rows is not None
+        and columns is not None
+        and min(frames, rows, columns) > 0
+        and allocated in (8, 16)
+        and stored is not None
+        and 1 <= stored <= allocated
+        and signed in (0, 1)
+        and plain_text(dataset, "PhotometricInterpretation") in GREY
+    ):
+        return None
+    return Layout(
+        frames, rows, columns, allocated, stored, signed == 1, bool(syntax.is_little_endian)
+    )
+
+
+def _check_size(dataset: FileDataset) -> None:
+    try:
+        samples = int(dataset.get("SamplesPerPixel", 1))
+        bits = int(dataset.BitsAllocated)
+        count = int(dataset.get("NumberOfFrames") or 1) * int(dataset.Rows) * int(dataset.Columns)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise SkipFile(Reason.BAD_PIXELS, "Rows, Columns or BitsAllocated missing") from error
+    if samples != 1:
+        raise SkipFile(Reason.NOT_GREY, f"SamplesPerPixel {samples}")
+    if bits not in (8, 16):
+        raise SkipFile(Reason.BAD_PIXELS, f"BitsAllocated {bits}")
+    _check_count(count)
+
+
+def _check_count(count: int) -> None:
+    if not 0 < count <= MAX_PIXELS:
+        raise SkipFile(Reason.TOO_LARGE if count > 0 else Reason.BAD_PIXELS, f"{count} pixels")

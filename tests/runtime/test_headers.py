@@ -1,0 +1,185 @@
+"""Facts of a header: in the plainest form, in other forms, and in the groups of enhanced MR."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.tag import Tag
+from pydicom.uid import EnhancedMRImageStorage
+from toys import SAGITTAL, slice_pixels, write_slice
+
+from rsna_lumbar.runtime import headers
+from rsna_lumbar.runtime.decode import read_frames
+from rsna_lumbar.runtime.headers import open_dicom, read_header
+from rsna_lumbar.runtime.plain_values import plain_integer, plain_numbers, plain_text, tag_and_vr
+from rsna_lumbar.runtime.reasons import Reason, SkipFile
+
+
+def parsed(keyword: str, value: bytes, vr: str | None = None) -> Dataset:
+    """A dataset with one element as pydicom's parser leaves it."""
+    tag, usual = tag_and_vr(keyword)
+    raw = RawDataElement(tag, vr or usual, len(value), value, 0, False, True)
+    return Dataset({tag: raw})
+
+
+def converted(keyword: str, value: bytes) -> object:
+    with headers._quiet_pydicom():
+        return parsed(keyword, value)[Tag(keyword)].value
+
+
+@given(
+    st.lists(
+        st.floats(-1e6, 1e6).map(lambda number: f"{number:.6g}")
+        | st.sampled_from(["1", " 2", "3 ", "+4.", "-.5", "1E2", "1.5e-03"]),
+        min_size=1,
+        max_size=6,
+    )
+)
+def test_plain_decimals_are_what_pydicom_converts_them_to(parts: list[str]) -> None:
+    value = "\\".join(parts).encode()
+    numbers = plain_numbers(parsed("ImagePositionPatient", value), "ImagePositionPatient")
+    assert numbers is not None
+    assert list(numbers) == list(np.atleast_1d(converted("ImagePositionPatient", value)))  # type: ignore[call-overload]
+
+
+@given(st.binary(max_size=12))
+def test_a_value_is_left_to_pydicom_or_the_same(value: bytes) -> None:
+    """Whatever stands there."""
+    numbers = plain_numbers(parsed("RescaleSlope", value), "RescaleSlope")
+    if numbers is not None:
+        assert list(numbers) == list(np.atleast_1d(converted("RescaleSlope", value)))  # type: ignore[call-overload]
+    number = plain_integer(parsed("InstanceNumber", value), "InstanceNumber")
+    assert number is None or number == converted("InstanceNumber", value)
+    rows = plain_integer(parsed("Rows", value), "Rows")
+    assert rows is None or rows == converted("Rows", value)
+    code = plain_text(parsed("Modality", value), "Modality")
+    assert code is None or code == converted("Modality", value)
+
+
+@pytest.mark.parametrize(
+    "value", [b"", b"1_0", b"nan", b"inf", b"0x1", b"1\\\\2", b"1 2", b"\\", b"1\0", b"1,5"]
+)
+def test_other_forms_are_left_to_pydicom(value: bytes) -> None:
+    assert plain_numbers(parsed("RescaleSlope", value), "RescaleSlope") is None
+
+
+def test_another_vr_is_left_to_pydicom() -> None:
+    assert plain_numbers(parsed("Rows", b"\1\0", "SS"), "Rows") is None
+    assert plain_text(parsed("Modality", b"MR", "LO"), "Modality") is None
+    assert plain_text(parsed("SeriesDescription", b"MR"), "SeriesDescription") is None
+
+
+def test_big_endian_rows() -> None:
+    tag = Tag("Rows")
+    dataset = Dataset({tag: RawDataElement(tag, "US", 2, b"\1\0", 0, False, False)})
+    assert plain_integer(dataset, "Rows") == 256
+
+
+def group(**elements: object) -> list[Dataset]:
+    item = Dataset()
+    for keyword, value in elements.items():
+        setattr(item, keyword, value)
+    return [item]
+
+
+def write_enhanced(path: Path, frames: int) -> None:
+    """Orientation, spacing and slope shared by all frames, positions a frame (PS3.3 C.7.6.16)."""
+    stack = np.stack([slice_pixels(seed) for seed in range(frames)])
+    dataset = write_slice(
+        path,
+        stack,
+        SOPClassUID=EnhancedMRImageStorage,
+        NumberOfFrames=frames,
+        ImageOrientationPatient=None,
+        ImagePositionPatient=None,
+        PixelSpacing=None,
+    )
+    dataset.SharedFunctionalGroupsSequence = group(
+        PlaneOrientationSequence=group(ImageOrientationPatient=SAGITTAL),
+        PixelMeasuresSequence=group(PixelSpacing=[2, 4]),
+        PixelValueTransformationSequence=group(RescaleSlope=-2, RescaleIntercept=1),
+    )
+    dataset.PerFrameFunctionalGroupsSequence = [
+        group(PlanePositionSequence=group(ImagePositionPatient=[index, 0, 0]))[0]
+        for index in range(frames)
+    ]
+    dataset.save_as(path)
+
+
+def test_enhanced_mr_has_its_facts_in_groups(tmp_path: Path) -> None:
+    """48 rows of 2 mm run down, 40 columns of 4 mm to the back: 39/2 * 4 = 78, 47/2 * 2 = 47."""
+    write_enhanced(tmp_path / "a.dcm", 3)
+    frames = read_frames(tmp_path / "a.dcm")
+    assert [frame.geometry.centre_mm for frame in frames if frame.geometry] == [
+        (0.0, 78.0, -47.0),
+        (1.0, 78.0, -47.0),
+        (2.0, 78.0, -47.0),
+    ]
+    assert {frame.spacing_mm for frame in frames} == {(2.0, 4.0)}
+    assert all(frame.inverted for frame in frames)
+    assert read_header(tmp_path / "a.dcm").orientation == tuple(map(float, SAGITTAL))
+
+
+def test_missing_facts_are_none(tmp_path: Path) -> None:
+    path = tmp_path / "a.dcm"
+    bare = {"ImagePositionPatient": None, "PixelSpacing": None, "InstanceNumber": None}
+    write_slice(path, slice_pixels(1), **bare)
+    (frame,) = read_frames(path)
+    assert (frame.geometry, frame.spacing_mm, frame.instance_number) == (None, None, None)
+
+
+@pytest.mark.parametrize("size_limit", [0, 2**26])
+def test_a_file_too_large_for_one_piece_reads_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size_limit: int
+) -> None:
+    monkeypatch.setattr(headers, "WHOLE_FILE_BYTES", size_limit)
+    write_slice(tmp_path / "a.dcm", slice_pixels(1))
+    (frame,) = read_frames(tmp_path / "a.dcm")
+    np.testing.assert_array_equal(frame.pixels, slice_pixels(1))
+
+
+def test_a_damaged_header_is_always_a_reason(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """pydicom parses without looking into values, and raises all sorts where it then does."""
+    write_enhanced(tmp_path / "a.dcm", 2)
+    original = (tmp_path / "a.dcm").read_bytes()
+    end = original.index(slice_pixels(0).tobytes()[:64])
+    dice = random.Random(1)
+    reasons = set()
+    for _ in range(400):
+        changed = bytearray(original)
+        for _ in range(dice.choice((1, 3, 9))):
+            changed[dice.randrange(132, end)] = dice.randrange(256)
+        (tmp_path / "b.dcm").write_bytes(changed)
+        for read in (read_frames, read_header):
+            try:
+                read(tmp_path / "b.dcm")
+            except SkipFile as skip:
+                reasons.add(skip.reason)
+    assert reasons >= {Reason.UNREADABLE, Reason.NOT_MR_IMAGE, Reason.BAD_PIXELS}
+    capfd.readouterr()
+
+
+def test_what_pydicom_says_of_a_header_stays_inside(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder
+) -> None:
+    """Its warnings quote values."""
+    path = tmp_path / "a.dcm"
+    dataset = write_slice(path, slice_pixels(1))
+    dataset.add(pydicom.DataElement(Tag("PixelSpacing"), "DS", ["1.0", "1.0"]))
+    dataset.save_as(path)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"1.0\\1.0 ", b"1.0\\Doe "))
+    with open_dicom(path) as opened:
+        assert headers.pixel_spacing_mm(opened, 0) is None
+    assert not caplog.records
+    assert not recwarn.list
