@@ -1,102 +1,78 @@
-"""``rsna-bench``: our graph in every precision against PyTorch and ultralytics, interleaved."""
+"""``rsna-bench``: three parts, one command a module, imported when it is chosen."""
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
 
 import click
 
 from rsna_lumbar.runtime.command_line import common_options, entry_point
-from rsna_lumbar.runtime.errors import UsageError
-from rsna_lumbar.runtime.labels import GROUP_BY_NAME
-
-MEDIAN_AXIAL_SLICES = 29  # the challenge's axial series: 5th, 50th, 95th percentile 17, 29, 55
-LARGEST_STRIDE_PX = 32
 
 
-def _sizes(_: click.Context, __: click.Parameter, text: str) -> tuple[int, ...]:
-    try:
-        sizes = tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise click.BadParameter("give whole numbers with commas between: 384,640") from None
-    if any(size < LARGEST_STRIDE_PX or size % LARGEST_STRIDE_PX for size in sizes):
-        raise click.BadParameter(f"every size must be a multiple of {LARGEST_STRIDE_PX}")
-    return sizes
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Where a command is, and the line that lists it, so that listing imports none."""
+
+    module: str  # its click command is named ``cli``
+    line: str
 
 
-@click.command()
-@click.option(
-    "--weights",
-    type=click.Path(path_type=Path),
-    help="Checkpoint of a detector.  Without it: random weights with realistic activations.",
-)
-@click.option("--sizes", default="384,640", show_default=True, callback=_sizes, help="Pixels.")
-@click.option(
-    "--scale",
-    type=click.Choice(("n", "s", "m", "l", "x")),
-    default="n",
-    show_default=True,
-    help="YOLOv8 scale of the random weights.",
-)
-@click.option(
-    "--group",
-    type=click.Choice(tuple(GROUP_BY_NAME)),
-    default="subarticular",
-    show_default=True,
-    help="Whose classes the random weights have.",
-)
-@click.option("--batch-size", type=click.IntRange(1), default=16, show_default=True)
-@click.option(
-    "--series-slices", type=click.IntRange(1), default=MEDIAN_AXIAL_SLICES, show_default=True
-)
-@click.option("--rounds", type=click.IntRange(1), default=10, show_default=True)
-@click.option("--threads", type=click.IntRange(1), help="Of every contender; all cores if not set.")
-@click.option("--csv", "csv_path", type=click.Path(path_type=Path), help="Also write a CSV file.")
-@common_options
-def cli(
-    weights: Path | None,
-    sizes: tuple[int, ...],
-    scale: str,
-    group: str,
-    batch_size: int,
-    series_slices: int,
-    rounds: int,
-    threads: int | None,
-    csv_path: Path | None,
-) -> None:
-    """Time our score graph against what one would run otherwise, on the CPU.
+PARTS: Mapping[str, Part] = {
+    "model": Part(
+        "rsna_lumbar.benchmarks.commands.model",
+        "Score graphs against PyTorch, ultralytics and the peak of this machine.",
+    ),
+    "pipeline": Part(
+        "rsna_lumbar.benchmarks.commands.pipeline",
+        "DICOM to submission against the method's own way, stage by stage.",
+    ),
+    "start": Part(
+        "rsna_lumbar.benchmarks.commands.start",
+        "How long --help, an import and one study take from cold.",
+    ),
+}
+DEFAULT = "model"
+OF_THE_GROUP = ("--help", "--version")
+ANYWHERE = ("--debug",)
 
-    The same weights and the same slices go, in turns, through PyTorch, ultralytics predict,
-    ultralytics' own ONNX export, and our score graph in ONNX Runtime (fp32, int8) and OpenVINO
-    (fp32, bf16, int8). What cannot be had here is named below the table, with the reason. int8 is
-    calibrated on textured slices, also for --weights: that is enough to time it. The table goes to
-    standard output.
+
+class Parts(click.Group):
+    """A group whose commands are imported when chosen, and which chooses one where none is named.
+
+    ``rsna-bench --sizes 384`` is ``rsna-bench model --sizes 384``.
     """
-    if series_slices < batch_size:
-        raise UsageError("--series-slices must be at least --batch-size")
-    from rsna_lumbar.runtime.third_party import prepare_third_party
 
-    prepare_third_party("bench")
-    from rsna_lumbar.benchmarks.run import BenchOptions, run_benchmark
+    def list_commands(self, _: click.Context) -> list[str]:
+        return list(PARTS)
 
-    options = BenchOptions(
-        weights=weights,
-        sizes_px=sizes,
-        scale=scale,
-        group=GROUP_BY_NAME[group],
-        batch_size=batch_size,
-        series_slices=series_slices,
-        rounds=rounds,
-        threads=threads,
-    )
-    with tempfile.TemporaryDirectory(prefix="rsna-bench-") as folder:
-        table, csv_text = run_benchmark(options, Path(folder))
-    if csv_path:
-        from rsna_lumbar.runtime.files import write_atomically
+    def get_command(self, _: click.Context, name: str) -> click.Command | None:
+        part = PARTS.get(name)
+        if part is None:
+            return None
+        command: click.Command = import_module(part.module).cli
+        return command
 
-        write_atomically(csv_path, csv_text)
-    click.echo(table)
+    def format_commands(self, _: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, part.line) for name, part in PARTS.items()])
+
+    def parse_args(self, context: click.Context, words: list[str]) -> list[str]:
+        place = next((i for i, word in enumerate(words) if word not in ANYWHERE), len(words))
+        first = words[place] if place < len(words) else ""
+        if not first or (first.startswith("-") and first not in OF_THE_GROUP):
+            words = [*words[:place], DEFAULT, *words[place:]]
+        return super().parse_args(context, words)
+
+
+@click.command(cls=Parts)
+@common_options
+def cli() -> None:
+    """Time what this package does beside what one would run otherwise, in one run.
+
+    With options but no command it is ``rsna-bench model``.
+    """
 
 
 main = entry_point(cli, "rsna-bench")

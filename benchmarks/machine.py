@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import platform
 
+from rsna_lumbar.runtime.cores import usable_cores
 from rsna_lumbar.runtime.machine import cpu_fields, processor_name
-from rsna_lumbar.runtime.processes import usable_cores
 from rsna_lumbar.runtime.versions import versions_of
 
 LIBRARIES = (

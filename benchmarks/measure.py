@@ -1,88 +1,97 @@
-"""Interleaved timing: every contender once a round, so that a noisy moment hits all of them."""
+"""All contenders at one size and batch, in interleaved rounds, the matrix products among them."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
-from rsna_lumbar.benchmarks.contenders import (
-    BASELINE,
-    CONTENDERS,
-    Contender,
-    Peaks,
-    ScoreSeries,
-    Slices,
-    Work,
-)
+from rsna_lumbar.benchmarks.arithmetic import FLOAT_BYTES
+from rsna_lumbar.benchmarks.contenders import BASELINE, Contender
+from rsna_lumbar.benchmarks.peak import Product
+from rsna_lumbar.benchmarks.statistics import Samples, interleaved
+from rsna_lumbar.benchmarks.work import Peaks, ScoreSeries, Slices, Work
 from rsna_lumbar.runtime.errors import BackendError, UsageError
 from rsna_lumbar.runtime.grading import Calibration, probabilities
 
-Samples = NDArray[np.float64]  # (rounds,) milliseconds
+Timed = tuple[Contender | Product, str]  # and "batch", "series" or "product 0", ...
+PRODUCT_CALLS = 4  # a round: they are short, and the highest rate counts
+# What a contender holds, in outputs of the largest convolution. Resident memory that each added,
+# YOLOv8n, 384 px, batch 64: 0 to 1.2 PyTorch (3.5 while it runs), 0.4 to 2.8 ONNX Runtime, 1.7 to
+# 4.5 OpenVINO.
+KEPT_OUTPUTS = 3
+SHARE_OF_MEMORY = 0.8  # of what is available
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One contender at one size. Milliseconds; ratios are BASELINE's time over this one's."""
+class Block:
+    """What was seen at one size and batch; times in seconds, one a round."""
 
-    contender: str
-    precision: str
-    size_px: int
-    slice_median_ms: float
-    slice_p95_ms: float
-    series_median_ms: float
-    series_p95_ms: float
-    ratio: float  # median over rounds of the ratio in the same round, per slice
-    ratio_low: float  # smallest of a round
-    ratio_high: float  # largest of a round
-    largest_difference: float  # of a probability of the series, from BASELINE
+    work: Work
+    batch_s: Mapping[Contender, Samples]  # of one batch
+    series_s: Mapping[Contender, Samples]  # of one series, batch by batch
+    product_s: Mapping[Product, Samples]  # of one call, several a round
+    differences: Mapping[Contender, float]  # largest of a probability of the series, from BASELINE
+    missing: Mapping[Contender, str]  # what cannot be had here, and why
 
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """Rows in the order of the contenders, and those that cannot be had here."""
-
-    rows: tuple[Row, ...]
-    missing: Mapping[Contender, str]  # why
+    @property
+    def rounds(self) -> int:
+        """That were timed."""
+        return len(self.batch_s[BASELINE])
 
 
-def compare(
+def time_block(
     work: Work,
-    series: Slices,
+    slices: Slices,
     *,
+    contenders: Sequence[Contender],
+    products: Sequence[Product],
     rounds: int,
-    progress: Callable[[int], object],
-    contenders: Sequence[Contender] = CONTENDERS,
-) -> Comparison:
-    """Time contenders on one batch and on one series, in interleaved rounds.
+    within_s: float,
+    progress: Callable[[int], object] = lambda _: None,
+) -> Block:
+    """Time contenders on one batch and on one series.
 
     Args:
         work: checkpoint, size and batch.
-        series: (n, S, S) uint8, n at least the batch size.
-        rounds: how often each is timed, after one round of warm-up.
-        progress: called with 1 after every round.
+        slices: (n, S, S) uint8, n at least a batch and a series.
         contenders: BASELINE among them. One whose library, device or precision cannot be had here
             is named with the reason.
+        products: timed in the same rounds.
+        rounds: how often each is timed, after a warm-up.
+        within_s: fewer rounds where these would take longer.
+        progress: called with 1 after every round.
     """
+    batch, series = slices[: work.batch_size], slices[: work.series_slices]
     with ExitStack() as stack:
         opened, missing = _open(contenders, work, stack)
-        answers = {one: score(series) for one, score in opened.items()}  # and the warm-up
-        batch = series[: work.batch_size]
-        slice_ms = {one: np.empty(rounds) for one in opened}
-        series_ms = {one: np.empty(rounds) for one in opened}
-        order = list(opened)
-        for index in range(rounds):
-            turn = index % len(order)  # another one begins each round
-            for one in order[turn:] + order[:turn]:
-                slice_ms[one][index] = _milliseconds(opened[one], batch) / len(batch)
-                series_ms[one][index] = _milliseconds(opened[one], series)
-            progress(1)
-    rows = (_row(one, work, slice_ms, series_ms[one], _difference(answers, one)) for one in order)
-    return Comparison(tuple(rows), missing)
+        answers = {one: score(series) for one, score in opened.items()}
+        calls: dict[Timed, Callable[[], object]] = {}
+        for one, score in opened.items():
+            calls[one, "batch"] = partial(score, batch)
+            calls[one, "series"] = partial(score, series)
+        places = [f"product {place}" for place in range(PRODUCT_CALLS)]
+        calls.update({(one, place): one.call for one in products for place in places})
+        found = interleaved(calls, rounds=rounds, within_s=within_s, progress=progress)
+    return Block(
+        work=work,
+        batch_s={one: found[one, "batch"] for one in opened},
+        series_s={one: found[one, "series"] for one in opened},
+        product_s={
+            one: np.concatenate([found[one, place] for place in places]) for one in products
+        },
+        differences={one: _difference(answers, one) for one in opened},
+        missing=missing,
+    )
+
+
+def memory_needed(work: Work, contenders: int) -> int:
+    """Bytes of the activations of that many contenders, all open at a time; a rough estimate."""
+    outputs = KEPT_OUTPUTS * work.whole.largest_output * FLOAT_BYTES
+    return contenders * work.batch_size * outputs
 
 
 def _open(
@@ -98,35 +107,6 @@ def _open(
     return opened, missing
 
 
-def _milliseconds(score: ScoreSeries, slices: Slices) -> float:
-    start = time.perf_counter()
-    score(slices)
-    return 1e3 * (time.perf_counter() - start)
-
-
 def _difference(answers: Mapping[Contender, Peaks], one: Contender) -> float:
     ours, baseline = (probabilities(answers[key], Calibration()) for key in (one, BASELINE))
     return float(np.abs(ours - baseline).max())
-
-
-def _row(
-    one: Contender,
-    work: Work,
-    slice_ms: Mapping[Contender, Samples],
-    series_ms: Samples,
-    difference: float,
-) -> Row:
-    ratios = slice_ms[BASELINE] / slice_ms[one]
-    return Row(
-        contender=one.name,
-        precision=one.precision,
-        size_px=work.size_px,
-        slice_median_ms=float(np.median(slice_ms[one])),
-        slice_p95_ms=float(np.percentile(slice_ms[one], 95)),
-        series_median_ms=float(np.median(series_ms)),
-        series_p95_ms=float(np.percentile(series_ms, 95)),
-        ratio=float(np.median(ratios)),
-        ratio_low=float(ratios.min()),
-        ratio_high=float(ratios.max()),
-        largest_difference=difference,
-    )

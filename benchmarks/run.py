@@ -1,21 +1,26 @@
-"""One run of rsna-bench: weights, slices, all sizes, results."""
+"""One run of ``rsna-bench model``: weights, slices, every size and batch, results."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import psutil
 from tqdm import tqdm
 
-from rsna_lumbar.benchmarks.contenders import CALIBRATION_SLICES, make_work
+from rsna_lumbar.benchmarks.contenders import Contender
 from rsna_lumbar.benchmarks.machine import describe_machine, versions
-from rsna_lumbar.benchmarks.measure import Comparison, compare
-from rsna_lumbar.benchmarks.report import Conditions, as_csv, as_table
+from rsna_lumbar.benchmarks.measure import SHARE_OF_MEMORY, Block, memory_needed, time_block
+from rsna_lumbar.benchmarks.peak import Product, find_peaks
+from rsna_lumbar.benchmarks.report import Results
+from rsna_lumbar.benchmarks.rows import COLUMNS, NOTES, block_rows, block_title, highest_peaks
+from rsna_lumbar.benchmarks.work import CALIBRATION_SLICES, Work, make_work
 from rsna_lumbar.export.checkpoint import Checkpoint, read_checkpoint
 from rsna_lumbar.export.random_weights import random_detector, save_checkpoint, textured_slices
+from rsna_lumbar.runtime.cores import usable_cores
+from rsna_lumbar.runtime.errors import UsageError
 from rsna_lumbar.runtime.labels import Group
-from rsna_lumbar.runtime.processes import usable_cores
 
 import torch  # isort: skip  # after the export package, which sets its switches
 
@@ -28,64 +33,128 @@ CALIBRATION_NOTE = (
 
 
 @dataclass(frozen=True, slots=True)
-class BenchOptions:
+class ModelOptions:
     """What is timed, and how."""
 
     weights: Path | None
     sizes_px: tuple[int, ...]
+    batch_sizes: tuple[int, ...]
+    contenders: tuple[Contender, ...]  # BASELINE among them
     scale: str
     group: Group
-    batch_size: int
     series_slices: int
     rounds: int
+    block_s: float  # most that a size and batch may take, unless it is less than three rounds
     threads: int | None
+    command: str
 
 
-def run_benchmark(options: BenchOptions, folder: Path) -> tuple[str, str]:
-    """Compare all contenders at all sizes; return the table and the CSV."""
+def run_benchmark(options: ModelOptions, folder: Path) -> Results:
+    """Compare the contenders at all sizes and batches.
+
+    Raises:
+        UsageError: no size and batch fits into memory.
+    """
     threads = options.threads or usable_cores()
     torch.set_num_threads(threads)
     checkpoint = _checkpoint(options, folder)
-    found = []
-    total = options.rounds * len(options.sizes_px)
+    precisions = dict.fromkeys(one.precision for one in options.contenders)
+    found = [peak for name in precisions for peak in find_peaks(name, threads=threads)]
+    products = [peak.product for peak in found]
+    blocks, skipped = _blocks(options, checkpoint, threads, folder, products)
+    if not blocks:
+        raise UsageError("; ".join(skipped))
+    peaks = highest_peaks(found, blocks)
+    return Results(
+        part="model",
+        command=options.command,
+        conditions={
+            "model": _model_name(options, checkpoint),
+            "series": f"{options.series_slices} slices",
+            "threads": threads,
+            **{f"peak {name}": str(peak) for name, peak in peaks.items()},
+            "machine": describe_machine(),
+            "versions": versions(),
+        },
+        columns=COLUMNS,
+        blocks=tuple((block_title(block), block_rows(block, peaks)) for block in blocks),
+        notes=(*_missing(blocks, skipped), *NOTES, *_calibration(options)),
+    )
+
+
+def _blocks(
+    options: ModelOptions,
+    checkpoint: Checkpoint,
+    threads: int,
+    folder: Path,
+    products: Sequence[Product],
+) -> tuple[list[Block], list[str]]:
+    """One for each size and batch, and why others were left out."""
+    found: list[Block] = []
+    skipped: list[str] = []
+    total = options.rounds * len(options.sizes_px) * len(options.batch_sizes)
     with tqdm(desc="timing", unit=" round", total=total, disable=None, leave=False) as bar:
         for size_px in options.sizes_px:
-            work = make_work(
+            common = make_work(
                 checkpoint,
                 size_px=size_px,
-                batch_size=options.batch_size,
+                batch_size=1,
+                series_slices=options.series_slices,
                 threads=threads,
                 folder=folder,
             )
-            series = textured_slices(options.series_slices, size_px, seed=SERIES_SEED)
-            found.append(compare(work, series, rounds=options.rounds, progress=bar.update))
-    rows = [row for one in found for row in one.rows]
-    conditions = _conditions(options, checkpoint, threads, found)
-    return as_table(rows, conditions), as_csv(rows, conditions)
+            count = max(options.series_slices, *options.batch_sizes)
+            slices = textured_slices(count, size_px, seed=SERIES_SEED)
+            for batch_size in options.batch_sizes:
+                work = replace(common, batch_size=batch_size)
+                if reason := _too_large(work, len(options.contenders)):
+                    skipped.append(reason)
+                    continue
+                block = time_block(
+                    work,
+                    slices,
+                    contenders=options.contenders,
+                    products=products,
+                    rounds=options.rounds,
+                    within_s=options.block_s,
+                    progress=bar.update,
+                )
+                found.append(block)
+    return found, skipped
 
 
-def _conditions(
-    options: BenchOptions, checkpoint: Checkpoint, threads: int, found: Sequence[Comparison]
-) -> Conditions:
-    missing = dict.fromkeys(
-        f"{contender} ({why})" for one in found for contender, why in one.missing.items()
+def _too_large(work: Work, contenders: int) -> str:
+    """Why a batch is not tried; empty where it is."""
+    needed, available = memory_needed(work, contenders), psutil.virtual_memory().available
+    if needed <= SHARE_OF_MEMORY * available:
+        return ""
+    return (
+        f"{work.size_px} px, batch {work.batch_size}: {contenders} contenders need about "
+        f"{needed / 2**30:.0f} GiB of {available / 2**30:.0f}; choose fewer with --contenders"
     )
-    return Conditions(
-        machine=describe_machine(),
-        versions=versions(),
-        model=options.weights.name if options.weights else f"YOLOv8{options.scale}, random weights",
-        channels=checkpoint.channels,
-        classes=len(checkpoint.group.classes),
-        batch_size=options.batch_size,
-        series_slices=options.series_slices,
-        threads=threads,
-        rounds=options.rounds,
-        calibration=CALIBRATION_NOTE if options.weights else f"{CALIBRATION_SLICES} other slices",
-        missing="; ".join(missing),
+
+
+def _missing(blocks: Sequence[Block], skipped: Sequence[str]) -> tuple[str, ...]:
+    absent = dict.fromkeys(
+        f"{contender} ({why})" for block in blocks for contender, why in block.missing.items()
     )
+    return tuple(f"not measured: {one}" for one in (*skipped, *absent))
 
 
-def _checkpoint(options: BenchOptions, folder: Path) -> Checkpoint:
+def _calibration(options: ModelOptions) -> tuple[str, ...]:
+    if all(one.precision != "int8" for one in options.contenders):
+        return ()
+    other = f"{CALIBRATION_SLICES} other slices"
+    return (f"int8 is calibrated on {CALIBRATION_NOTE if options.weights else other}",)
+
+
+def _model_name(options: ModelOptions, checkpoint: Checkpoint) -> str:
+    name = options.weights.name if options.weights else f"YOLOv8{options.scale}, random weights"
+    classes = len(checkpoint.group.classes)
+    return f"{name}, {checkpoint.channels} channels, {classes} classes"
+
+
+def _checkpoint(options: ModelOptions, folder: Path) -> Checkpoint:
     if options.weights:
         return read_checkpoint(options.weights)
     path = folder / "random.pt"

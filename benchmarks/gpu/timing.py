@@ -30,10 +30,10 @@ from rsna_lumbar.export.int8 import LEAST_SLICES
 from rsna_lumbar.export.random_weights import textured_slices
 from rsna_lumbar.export.reference import BOX_ROWS, WHITE
 from rsna_lumbar.runtime.backends import Session
+from rsna_lumbar.runtime.cores import usable_cores
 from rsna_lumbar.runtime.errors import LumbarError
 from rsna_lumbar.runtime.grading import Calibration, probabilities
 from rsna_lumbar.runtime.machine import CPU
-from rsna_lumbar.runtime.processes import usable_cores
 
 DISTINCT_SLICES = 8  # repeated to fill a batch
 SLICES_A_TIMING = 64  # small batches are run several times in a row

@@ -1,0 +1,133 @@
+"""``rsna-bench model``."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import click
+
+from rsna_lumbar.benchmarks.commands.shared import command_line, output_options
+from rsna_lumbar.runtime.command_line import common_options
+from rsna_lumbar.runtime.labels import GROUP_BY_NAME
+
+MEDIAN_AXIAL_SLICES = 29  # the challenge's axial series: 5th, 50th, 95th percentile 17, 29, 55
+LARGEST_STRIDE_PX = 32
+ROUNDS, BLOCK_S = 10, 300.0
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        numbers = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise click.BadParameter("give whole numbers with commas between: 384,640") from None
+    if min(numbers) < 1:
+        raise click.BadParameter("numbers from 1 on")
+    return tuple(dict.fromkeys(numbers))
+
+
+def _batch_sizes(_: click.Context, __: click.Parameter, text: str) -> tuple[int, ...]:
+    return _numbers(text)
+
+
+def _sizes(_: click.Context, __: click.Parameter, text: str) -> tuple[int, ...]:
+    sizes = _numbers(text)
+    if any(size % LARGEST_STRIDE_PX for size in sizes):
+        raise click.BadParameter(f"every size must be a multiple of {LARGEST_STRIDE_PX}")
+    return sizes
+
+
+@click.command("model")
+@click.option(
+    "--weights",
+    type=click.Path(path_type=Path),
+    help="Checkpoint of a detector.  Without it: random weights with realistic activations.",
+)
+@click.option("--sizes", default="384,640", show_default=True, callback=_sizes, help="Pixels.")
+@click.option(
+    "--batch-sizes", default="1,16", show_default=True, callback=_batch_sizes, help="Slices."
+)
+@click.option(
+    "--contenders",
+    help="Only these keys, with commas between, and always pytorch.  Without it: all.",
+)
+@click.option(
+    "--scale",
+    type=click.Choice(("n", "s", "m", "l", "x")),
+    default="n",
+    show_default=True,
+    help="YOLOv8 scale of the random weights.",
+)
+@click.option(
+    "--group",
+    type=click.Choice(tuple(GROUP_BY_NAME)),
+    default="subarticular",
+    show_default=True,
+    help="Whose classes the random weights have.",
+)
+@click.option(
+    "--series-slices", type=click.IntRange(1), default=MEDIAN_AXIAL_SLICES, show_default=True
+)
+@click.option(
+    "--block-seconds",
+    type=click.FloatRange(0, min_open=True),
+    default=BLOCK_S,
+    show_default=True,
+    help="Fewer rounds, at least 3, where a size and batch would take longer.",
+)
+@output_options(rounds=ROUNDS)
+@common_options
+@click.pass_context
+def cli(
+    context: click.Context,
+    weights: Path | None,
+    sizes: tuple[int, ...],
+    batch_sizes: tuple[int, ...],
+    contenders: str | None,
+    scale: str,
+    group: str,
+    series_slices: int,
+    block_seconds: float,
+    rounds: int,
+    threads: int | None,
+    json_path: Path | None,
+    csv_path: Path | None,
+    plot_path: Path | None,
+) -> None:
+    """Time our score graph against what one would run otherwise, on the CPU.
+
+    The same weights and the same slices go, in turns, through PyTorch (as saved, fused, channels
+    last, compiled), ultralytics predict, ultralytics' own ONNX and OpenVINO exports, and our score
+    graph in ONNX Runtime (fp32, int8) and OpenVINO (fp32, bf16, int8). Matrix products in the same
+    rounds show what the machine could do at most. What cannot be had here is named below the table,
+    with the reason. int8 is calibrated on textured slices, also for --weights: that is enough to
+    time it. The table goes to standard output.
+    """
+    from rsna_lumbar.runtime.third_party import prepare_third_party
+
+    prepare_third_party("bench")
+    from rsna_lumbar.benchmarks.contenders import chosen_contenders
+    from rsna_lumbar.benchmarks.report import as_table, write_outputs
+    from rsna_lumbar.benchmarks.run import ModelOptions, run_benchmark
+
+    options = ModelOptions(
+        weights=weights,
+        sizes_px=sizes,
+        batch_sizes=batch_sizes,
+        contenders=chosen_contenders(contenders),
+        scale=scale,
+        group=GROUP_BY_NAME[group],
+        series_slices=series_slices,
+        rounds=rounds,
+        block_s=block_seconds,
+        threads=threads,
+        command=command_line(context),
+    )
+    with tempfile.TemporaryDirectory(prefix="rsna-bench-") as folder:
+        results = run_benchmark(options, Path(folder))
+    click.echo(as_table(results))
+    write_outputs(results, json_path=json_path, csv_path=csv_path)
+    if plot_path:
+        from rsna_lumbar.benchmarks.plots import draw_model
+
+        draw_model(results, plot_path)

@@ -1,0 +1,64 @@
+"""What the parts of ``rsna-bench`` share: common options, and the command line for a report."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from click.core import ParameterSource
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+def output_options(*, rounds: int) -> Callable[[Decorated], Decorated]:
+    """Add ``--rounds``, ``--threads``, ``--json``, ``--csv`` and ``--plot``.
+
+    The function gets ``rounds``, ``threads`` (None: all cores), ``json_path``, ``csv_path`` and
+    ``plot_path``.
+    """
+    options = (
+        click.option("--rounds", type=click.IntRange(1), default=rounds, show_default=True),
+        click.option("--threads", type=click.IntRange(1), help="All usable cores if not set."),
+        click.option("--json", "json_path", type=FILE, help="Also write everything as JSON."),
+        click.option("--csv", "csv_path", type=FILE, help="Also write a CSV file."),
+        click.option("--plot", "plot_path", type=FILE, help="Also draw a PNG file."),
+    )
+
+    def add(function: Decorated) -> Decorated:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return add
+
+
+def command_line(context: click.Context) -> str:
+    """The command as it was typed, paths without the folders of this machine."""
+    words = ["rsna-bench", context.command.name or ""]
+    for parameter in context.command.params:
+        typed = context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+        if typed and parameter.expose_value:
+            words += _words(parameter, context.params[parameter.name or ""])
+    return shlex.join(words)
+
+
+def _words(parameter: click.Parameter, value: Any) -> list[str]:
+    if not isinstance(parameter, click.Option):
+        return [_text(value)]
+    name = max(parameter.opts, key=len)
+    if parameter.is_flag:
+        return [name] if value else list(parameter.secondary_opts[:1])
+    values = value if parameter.multiple else (value,)
+    return [word for one in values for word in (name, _text(one))]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Path):
+        return value.name
+    if isinstance(value, tuple | list):
+        return ",".join(map(_text, value))
+    return str(value)

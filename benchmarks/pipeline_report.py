@@ -1,0 +1,205 @@
+"""What ``rsna-bench pipeline`` found, as rows of tables and of files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from rsna_lumbar.benchmarks.fresh_runs import METHOD, Contender, FreshRun
+from rsna_lumbar.benchmarks.machine import describe_machine, versions
+from rsna_lumbar.benchmarks.pipeline_bench import PipelineFound, PipelineOptions
+from rsna_lumbar.benchmarks.pipeline_stages import Stages
+from rsna_lumbar.benchmarks.pipeline_table import RUN_COLUMNS
+from rsna_lumbar.benchmarks.report import Results, RowValues
+from rsna_lumbar.benchmarks.statistics import Samples, Summary, ratios, summary
+from rsna_lumbar.benchmarks.variants import Variant
+
+METHOD_WORK = ("decode", "predict", "rows")  # what grows with the number of studies
+MOST_TIMES, MOST_MEMORY = 1.05, 1.1  # of a longer run: time a study, and peak, over a shorter one's
+
+
+def make_results(options: PipelineOptions, found: PipelineFound, command: str) -> Results:
+    """Everything in one record; ``columns`` are those of its first blocks, see pipeline_table."""
+    blocks = [
+        *((f"{studies(n)}, each run a fresh process", _run_rows(n, found)) for n in found.runs),
+        (f"{studies(found.stage_studies)}, stages apart in one process", _stage_rows(found)),
+        (f"Rows of {studies(found.agreement_studies)} against PyTorch", _agreement_rows(found)),
+    ]
+    if options.stress_studies:
+        title = f"{options.stress_studies} studies over {max(options.studies)}"
+        blocks.append((title, _stress_rows(options, found)))
+    return Results(
+        part="pipeline",
+        command=command,
+        conditions=_conditions(options, found),
+        columns=RUN_COLUMNS,
+        blocks=tuple((title, tuple(rows)) for title, rows in blocks),
+        notes=_notes(options, found),
+    )
+
+
+def _run_rows(count: int, found: PipelineFound) -> Iterator[RowValues]:
+    for contender, runs in found.runs[count].items():
+        walls = _walls(runs)
+        yield {
+            "contender": str(contender),
+            "studies": count,
+            "rounds": len(runs),
+            "wall_s": summary(walls),
+            "s_per_study": float(np.median(walls)) / count,
+            **_ratio(contender, count, found),
+            "first_row_s": _first_row(runs),
+            "cpu_s": float(np.median([one.measured.cpu_s for one in runs])),
+            "peak_mb": max(one.measured.peak_mb for one in runs),
+            "of_limit": _of_limit(contender, walls, count, found),
+        }
+
+
+def _ratio(contender: Contender, count: int, found: PipelineFound) -> dict[str, Any]:
+    """Against the method in the same round, or else against its time for fewer, scaled."""
+    runs = found.runs[count]
+    if METHOD in runs:
+        return {
+            "ratio": ratios(_walls(runs[METHOD]), _walls(runs[contender])),
+            "method_studies": count,
+        }
+    measured = max((n for n, of_count in found.runs.items() if METHOD in of_count), default=None)
+    if measured is None:
+        return {"ratio": None, "method_studies": None}
+    method = [_scaled_s(one, count / measured) for one in found.runs[measured][METHOD]]
+    return {
+        "ratio": summary(float(np.median(method)) / _walls(runs[contender])),
+        "method_studies": measured,
+    }
+
+
+def _scaled_s(run: FreshRun, times: float) -> float:
+    """The method's wall time for so many times the studies: its start is not repeated."""
+    work_s = sum(run.stages_s[stage] for stage in METHOD_WORK)
+    return run.measured.wall_s + (times - 1) * work_s
+
+
+def _of_limit(
+    contender: Contender, walls: Samples, count: int, found: PipelineFound
+) -> float | None:
+    if not isinstance(contender, Variant) or count != found.stage_studies:
+        return None
+    stages = found.stages.get(contender)
+    return None if stages is None else float(np.median(walls)) / _limit_s(stages)
+
+
+def _limit_s(stages: Stages) -> float:
+    return max(stages.decode_only_s.median, stages.infer_only_s.median)
+
+
+def _stage_rows(found: PipelineFound) -> Iterator[RowValues]:
+    method = found.runs[found.stage_studies].get(METHOD)
+    if method:
+        yield {
+            "contender": f"{METHOD} (in its own run)",
+            "walk_s": None,
+            "start_s": _of_stage(method, "import", "load"),
+            "decode_s": _of_stage(method, "decode"),
+            "infer_s": _of_stage(method, "predict"),
+            "write_s": _of_stage(method, "rows"),
+            "whole_s": _of_stage(method, *METHOD_WORK),
+        }
+    for variant, stages in found.stages.items():
+        fields = {name: getattr(stages, name) for name in stages.__slots__}
+        yield {"contender": str(variant), **fields}
+
+
+def _of_stage(runs: Sequence[FreshRun], *stages: str) -> Summary:
+    return summary(np.array([sum(one.stages_s[stage] for stage in stages) for one in runs]))
+
+
+def _agreement_rows(found: PipelineFound) -> Iterator[RowValues]:
+    for name, one in found.agreements.items():
+        yield {
+            "contender": name,
+            "largest_difference": one.largest,
+            "mean_difference": one.mean,
+            "changed_rows": one.changed,
+            "rows": one.rows,
+        }
+
+
+def _stress_rows(options: PipelineOptions, found: PipelineFound) -> Iterator[RowValues]:
+    many, few = options.stress_studies or 0, max(options.studies)
+    for contender, runs in found.runs[many].items():
+        shorter = found.runs[few][contender]
+        time_ratio = float(np.median(_walls(runs)) / np.median(_walls(shorter)))
+        memory_ratio = _peak(runs) / _peak(shorter)
+        most_time = MOST_TIMES * many / few
+        yield {
+            "contender": str(contender),
+            "time_ratio": time_ratio,
+            "most_time": most_time,
+            "memory_ratio": memory_ratio,
+            "most_memory": MOST_MEMORY,
+            "met": time_ratio <= most_time and memory_ratio <= MOST_MEMORY,
+        }
+
+
+def _first_row(runs: Sequence[FreshRun]) -> float | None:
+    known = [one.first_row_s for one in runs if one.first_row_s is not None]
+    return float(np.median(known)) if known else None
+
+
+def _walls(runs: Sequence[FreshRun]) -> Samples:
+    return np.array([one.measured.wall_s for one in runs])
+
+
+def _peak(runs: Sequence[FreshRun]) -> float:
+    return max(one.measured.peak_mb for one in runs)
+
+
+def _conditions(options: PipelineOptions, found: PipelineFound) -> Mapping[str, Any]:
+    batches = {str(variant): one.batch_size for variant, one in found.stages.items()}
+    return {
+        "studies": f"phantom, {options.size} slices each, RLE Lossless, files of "
+        f"{found.compressed:.2f} of their raw size, {options.distinct} drawn and repeated; "
+        "page cache warm",
+        "model": f"three YOLOv8{options.scale} of random weights, {options.size_px} px",
+        "batch size": ", ".join(f"{name} {size}" for name, size in batches.items()),
+        "threads": options.threads,
+        "decoding processes": "as rsna-run chooses" if options.workers is None else options.workers,
+        "rounds": options.rounds,
+        "stage studies": found.stage_studies,
+        "machine": describe_machine(),
+        "versions": versions(),
+    }
+
+
+def _notes(options: PipelineOptions, found: PipelineFound) -> tuple[str, ...]:
+    decoders = {one.decode_only_workers for one in found.stages.values()}
+    notes = [
+        "fresh process: interpreter, imports and loading of models are in it; contenders in turns",
+        f"{METHOD}: pydicom decode, min-max, YOLO.predict per series, pandas; all its rows are "
+        "written at the end",
+        "speed-up: the method's wall time over this one's in the same round; range of the rounds",
+        "first row: from the start of the process until its progress bar counts a study as scored",
+        "peak MB: of the whole process tree, pages that processes share counted once",
+        "of limit: wall time over the larger of decode only and infer only (aim: at most 1.15)",
+        f"decode only: the fastest number of processes, here {_listed(decoders)} (0: in process); "
+        "decode and preprocess are of one core",
+        "max diff: of a probability, from the PyTorch forward pass on the squares that ours reads",
+    ]
+    ran = [n for n, runs in found.runs.items() if METHOD in runs]
+    if ran and max(found.runs) > max(ran):
+        notes.append(
+            f"over {studies(max(ran))} the method was not run: its start, and its work on "
+            f"{max(ran)} in proportion, is what ours is compared with"
+        )
+    return tuple(notes)
+
+
+def _listed(numbers: set[int]) -> str:
+    return " and ".join(map(str, sorted(numbers)))
+
+
+def studies(count: int) -> str:
+    """As titles name it."""
+    return "1 study" if count == 1 else f"{count} studies"

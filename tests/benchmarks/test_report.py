@@ -1,0 +1,144 @@
+"""Results as table, JSON and CSV, and what is said of samples, worked by hand."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from rsna_lumbar.benchmarks.commands.shared import command_line, output_options
+from rsna_lumbar.benchmarks.report import (
+    Column,
+    Results,
+    as_csv,
+    as_json,
+    as_table,
+    write_outputs,
+)
+from rsna_lumbar.benchmarks.statistics import Summary, interleaved, ratios, summary
+
+TIMES = Summary(4.0, 5.0, 5.5, 3.0, 6.0)
+RESULTS = Results(
+    part="model",
+    command="rsna-bench model --sizes 64",
+    conditions={"threads": 2, "sizes": [64, 96], "weights": None, "seconds": 0.123456789},
+    columns=(
+        Column("name", "", str, left=True),
+        Column("ms", "ms/slice", lambda value: f"{value.median:.2f}"),
+        Column("gap", "gap", lambda value: f"{value:.1e}"),
+    ),
+    blocks=(
+        ("64 px", ({"name": "a", "ms": TIMES, "gap": None}, {"name": "bcd", "ms": TIMES})),
+        ("96 px", ({"name": "a", "ms": TIMES, "gap": 3e-6, "count": np.int64(7)},)),
+    ),
+    notes=("gap: a definition",),
+)
+
+
+def test_a_table_worked_by_hand() -> None:
+    assert as_table(RESULTS).splitlines() == [
+        "$ rsna-bench model --sizes 64",
+        "",
+        "64 px",
+        "     ms/slice  gap",
+        "a        4.00    -",
+        "bcd      4.00    -",
+        "",
+        "96 px",
+        "   ms/slice      gap",
+        "a      4.00  3.0e-06",
+        "",
+        "gap: a definition",
+        "threads: 2",
+        "sizes: 64, 96",
+        "weights: ",
+        "seconds: 0.123457",
+    ]
+
+
+def test_json_holds_every_value() -> None:
+    found = json.loads(as_json(RESULTS))
+    assert set(found) == {"part", "command", "conditions", "blocks", "notes"}
+    assert found["conditions"]["seconds"] == 0.123456789
+    assert [block["title"] for block in found["blocks"]] == ["64 px", "96 px"]
+    (row,) = found["blocks"][1]["rows"]
+    assert row["ms"] == {"median": 4.0, "p95": 5.0, "p99": 5.5, "low": 3.0, "high": 6.0}
+    assert row["count"] == 7
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), np.float64("-inf")])
+def test_json_refuses_what_is_not_finite(number: float) -> None:
+    bad = Results("model", "c", {}, (), (("t", ({"ms": {"median": number}},)),), ())
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        as_json(bad)
+
+
+def test_csv_has_a_line_a_row_with_the_conditions() -> None:
+    first, second, third = csv.DictReader(as_csv(RESULTS).splitlines())
+    assert (first["block"], second["name"], third["block"]) == ("64 px", "bcd", "96 px")
+    assert (first["ms_median"], first["ms_p99"]) == ("4", "5.5")
+    assert (first["gap"], second["gap"], third["gap"]) == ("", "", "3e-06")
+    assert [row["threads"] for row in (first, second, third)] == ["2"] * 3
+    assert third["sizes"] == "64, 96"
+
+
+def test_only_the_files_asked_for_are_written(tmp_path: Path) -> None:
+    write_outputs(RESULTS, json_path=tmp_path / "a.json", csv_path=None)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+    assert json.loads((tmp_path / "a.json").read_text())["part"] == "model"
+
+
+def test_a_summary_worked_by_hand() -> None:
+    found = summary(np.arange(101.0))
+    assert found == Summary(median=50, p95=95, p99=99, low=0, high=100)
+    assert summary(np.array([3.0])) == Summary(3, 3, 3, 3, 3)
+
+
+@pytest.mark.parametrize("samples", [[], [1.0, float("nan")]])
+def test_no_summary_of_nothing(samples: list[float]) -> None:
+    with pytest.raises(ValueError, match="samples"):
+        summary(np.array(samples))
+
+
+def test_ratios_are_taken_round_by_round() -> None:
+    """A round in which everything is ten times slower has the ratio of any other."""
+    found = ratios(np.array([4.0, 40.0, 6.0]), np.array([2.0, 20.0, 2.0]))
+    assert (found.median, found.low, found.high) == (2, 2, 3)
+
+
+def test_each_round_begins_with_another_contender() -> None:
+    calls: list[str] = []
+    done: list[int] = []
+    contenders = {name: lambda name=name: calls.append(name) for name in "abc"}
+    found = interleaved(contenders, rounds=4, progress=done.append)
+    assert "".join(calls) == "abc" + "abc" + "bca" + "cab" + "abc"
+    assert done == [1] * 4
+    assert {name: samples.shape for name, samples in found.items()} == dict.fromkeys("abc", (4,))
+    assert all((samples >= 0).all() for samples in found.values())
+
+
+def test_nobody_to_time() -> None:
+    assert interleaved({}, rounds=2) == {}
+
+
+def test_a_command_line_names_no_folder() -> None:
+    seen: list[str] = []
+
+    @click.command("part")
+    @click.option("--weights", type=click.Path(path_type=Path))
+    @click.option("--scale", default="n")
+    @click.option("--quick", is_flag=True)
+    @output_options(rounds=3)
+    @click.pass_context
+    def cli(context: click.Context, **_: object) -> None:
+        seen.append(command_line(context))
+
+    words = ["--weights", "/a/b/my net.pt", "--quick", "--rounds", "5", "--csv", "/a/out.csv"]
+    result = CliRunner().invoke(cli, words, catch_exceptions=False)
+    assert result.exit_code == 0
+    assert seen == ["rsna-bench part --weights 'my net.pt' --quick --rounds 5 --csv out.csv"]

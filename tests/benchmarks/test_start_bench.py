@@ -1,0 +1,87 @@
+"""rsna-bench start on one study of a few small slices: every process runs and is accounted for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rsna_lumbar.benchmarks.median_study import SeriesSize, StudySize
+from rsna_lumbar.benchmarks.process_tree import Measured
+from rsna_lumbar.benchmarks.report import Results, as_csv, as_json, as_table
+from rsna_lumbar.benchmarks.start_bench import (
+    BARE,
+    OneStudy,
+    StartFound,
+    StartOptions,
+    run_start,
+)
+from rsna_lumbar.benchmarks.start_plots import draw_start
+from rsna_lumbar.benchmarks.start_report import make_results
+from rsna_lumbar.benchmarks.variants import Variant
+from rsna_lumbar.runtime.labels import FORAMINAL, SPINAL, SUBARTICULAR
+
+TINY = StudySize(
+    (SeriesSize(FORAMINAL, 3, 64), SeriesSize(SPINAL, 3, 48), SeriesSize(SUBARTICULAR, 5, 40))
+)
+FP32, CACHED = Variant("onnxruntime", "fp32"), Variant("openvino", "fp32")
+OPTIONS = StartOptions(
+    variants=(FP32, CACHED), scale="n", size_px=64, rounds=1, threads=1, distinct=1, size=TINY
+)
+
+
+def made_up() -> StartFound:
+    """Walls of 3 and 5 s, of which 2 and 3 s are inference."""
+    runs = [Measured(wall, 1.0, 100.0) for wall in (3.0, 5.0)]
+    return StartFound(
+        {"python -c pass": runs}, {OneStudy(FP32, False): runs}, {FP32: np.array([2.0, 3.0])}
+    )
+
+
+def test_overhead_is_wall_less_inference_of_the_same_round() -> None:
+    results = make_results(OPTIONS, made_up(), "rsna-bench start")
+    (row,) = dict(results.blocks)["One study, cold"]
+    assert (row["overhead_s"].low, row["overhead_s"].high) == (1.0, 2.0)
+    assert (row["overhead_s"].median, row["met"]) == (1.5, True)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("YOLO_CONFIG_DIR", str(tmp_path_factory.mktemp("yolo")))
+        found = run_start(OPTIONS, tmp_path_factory.mktemp("work"), report=lambda _: None)
+        yield make_results(OPTIONS, found, "rsna-bench start --scale n")
+
+
+def test_every_start_is_a_row(results: Results) -> None:
+    bare, studies = (rows for _, rows in results.blocks)
+    assert [row["contender"] for row in bare] == list(BARE)
+    assert [row["contender"] for row in studies] == [
+        "one study, onnxruntime:fp32",
+        "one study, openvino:fp32, compiled models cached",
+        "one study, openvino:fp32, nothing compiled yet",
+    ]
+    for row in (*bare, *studies):
+        assert 0 < row["wall_s"].median < 60
+        assert row["peak_mb"] > 1
+
+
+def test_what_loads_more_uses_more(results: Results) -> None:
+    rows = {row["contender"]: row for _, some in results.blocks for row in some}
+    peaks = [
+        rows[name]["peak_mb"] for name in ("python -c pass", "import numpy", "rsna-run --demo")
+    ]
+    assert peaks == sorted(peaks)
+
+
+def test_files_hold_everything(results: Results, tmp_path: Path) -> None:
+    content = json.loads(as_json(results))
+    assert content["part"] == "start"
+    assert {"machine", "versions", "threads", "rounds"} <= set(content["conditions"])
+    assert len(as_csv(results).splitlines()) == 1 + len(BARE) + 3
+    assert "overhead s (range)" in as_table(results)
+    draw_start(results, tmp_path / "start.png")
+    assert (tmp_path / "start.png").read_bytes().startswith(b"\x89PNG")
