@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,10 @@ from rsna_lumbar.runtime.bundle import Bundle, Detector, Model
 from rsna_lumbar.runtime.choice import Candidate, Choice
 from rsna_lumbar.runtime.compatibility import checked_contents
 from rsna_lumbar.runtime.errors import BackendError, UsageError
+from rsna_lumbar.runtime.machine import CPU
+
+# On a CPU half of opening is hashing and copying, which two threads do beside each other.
+OPENED_AT_A_TIME = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +87,24 @@ def open_model(
 def _open_variant(
     folder: Path, bundle: Bundle, candidate: Candidate, threads: int, resources: ExitStack
 ) -> dict[str, tuple[OpenModel, ...]]:
+    wanted = [pair for pair in bundle.models if pair[1].variant == candidate.variant]
     opened: dict[str, tuple[OpenModel, ...]] = {}
-    for detector, model in bundle.models:
-        if model.variant == candidate.variant:
-            session = open_model(folder, model, detector, device=candidate.device, threads=threads)
-            one = OpenModel(model, resources.enter_context(session))
-            name = detector.group.name
-            opened[name] = (*opened.get(name, ()), one)
+    at_a_time = OPENED_AT_A_TIME if candidate.device == CPU else 1
+    with ThreadPoolExecutor(at_a_time, "opening") as openers:
+        opening = [
+            openers.submit(
+                open_model, folder, model, detector, device=candidate.device, threads=threads
+            )
+            for detector, model in wanted
+        ]
+        try:
+            for (detector, model), session in zip(wanted, opening, strict=True):
+                one = OpenModel(model, resources.enter_context(session.result()))
+                name = detector.group.name
+                opened[name] = (*opened.get(name, ()), one)
+        except BaseException:
+            for session in opening:
+                if not session.cancel() and session.exception() is None:
+                    session.result().close()  # closing twice does no harm
+            raise
     return opened

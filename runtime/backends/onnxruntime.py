@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ CUDA_PROVIDER = "CUDAExecutionProvider"
 CPU_PROVIDER = "CPUExecutionProvider"
 CPU = "cpu"
 OUTPUTS = ("peak", "probability", "slice", "cell")
+_REGISTERING = Lock()
 ERRORS_ONLY = 3  # ONNX Runtime's log severity
 
 ort.disable_telemetry_events()
@@ -93,7 +95,8 @@ def open_session(
     options.log_severity_level = ERRORS_ONLY
     options.enable_mem_pattern = False  # plans a block for every number of slices it sees
     options.add_session_config_entry("session.use_env_allocators", "1")
-    _share_arena()
+    with _REGISTERING:  # the cache alone lets two threads in
+        _share_arena()
     if model.precision == "int8" and not has_vnni():
         # Its 8-bit kernels would saturate there. With VNNI the answers are the same, at half speed.
         options.add_session_config_entry("session.x64quantprecision", "1")
@@ -101,8 +104,11 @@ def open_session(
 
 
 def default_batch_size(device: str) -> int:
-    """Slices a batch: enough to keep the device busy, small enough to stay in its memory."""
-    return 16 if device == CPU else 64
+    """Slices a batch: enough to keep the device busy, and no more, for memory goes with it.
+
+    On the CPU the time a slice is the same within 4 % from 4 to 16.
+    """
+    return 8 if device == CPU else 64
 
 
 @cache

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
+from threading import Lock
 from typing import Any
 
 from rsna_lumbar.runtime.errors import UsageError
 
 LIBRARY = "openvino"
 TELEMETRY = "openvino_telemetry"
+
+_ONE_AT_A_TIME = Lock()
 
 
 def load_openvino() -> Any:
@@ -23,8 +26,11 @@ def load_openvino() -> Any:
     Raises:
         UsageError: it is not installed.
     """
-    if LIBRARY in sys.modules:
-        return sys.modules[LIBRARY]
+    with _ONE_AT_A_TIME:  # to the second thread, a half imported module looks imported
+        return sys.modules.get(LIBRARY) or _import()
+
+
+def _import() -> Any:
     before = sys.modules.pop(TELEMETRY, None)
     sys.modules[TELEMETRY] = None  # type: ignore[assignment]  # "not installed" to import
     try:

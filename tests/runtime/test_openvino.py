@@ -119,10 +119,24 @@ def test_keeps_the_arrays_that_it_reads(files: list[bytes]) -> None:
         assert [as_bytes(wait()) for wait in waits] == [expected] * 4
 
 
+def test_batches_that_are_filled_up(files: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to a multiple, as int8 has it, with slices that belong to no set: the same answers."""
+    for count in (1, 5, 8):
+        slices, member = batch(count, count, 2)
+        with open_session(files) as session:
+            expected = session.run(slices, member)
+            monkeypatch.setattr(session, "_multiple", 4)
+            filled = session.run(slices, member)
+        np.testing.assert_allclose(filled.peak, expected.peak, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(filled.probability, expected.probability, rtol=0, atol=1e-5)
+        np.testing.assert_array_equal(filled.slice, expected.slice)
+        np.testing.assert_array_equal(filled.cell, expected.cell)
+
+
 def test_two_batches_are_worth_having_under_way(files: list[bytes]) -> None:
     with open_session(files) as session:
         assert session.ahead == 2
-    assert load_backend("openvino").default_batch_size("cpu") == 16
+    assert load_backend("openvino").default_batch_size("cpu") == 8
 
 
 @pytest.mark.parametrize("device", ["cuda:0", "auto", "gpu"])
