@@ -17,6 +17,9 @@ LIBRARIES = (
     "onnxruntime",
     "openvino",
     "numpy",
+    "pydicom",
+    "pylibjpeg-rle",
+    "pillow",
 )
 FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8")
 

@@ -52,33 +52,16 @@ def _run_rows(count: int, found: PipelineFound) -> Iterator[RowValues]:
             **_ratio(contender, count, found),
             "first_row_s": _first_row(runs),
             "cpu_s": float(np.median([one.measured.cpu_s for one in runs])),
-            "peak_mb": max(one.measured.peak_mb for one in runs),
+            "peak_mb": _peak(runs),
             "of_limit": _of_limit(contender, walls, count, found),
         }
 
 
 def _ratio(contender: Contender, count: int, found: PipelineFound) -> dict[str, Any]:
-    """Against the method in the same round, or else against its time for fewer, scaled."""
+    """Against the method in the same round; nothing where it was not run on as many."""
     runs = found.runs[count]
-    if METHOD in runs:
-        return {
-            "ratio": ratios(_walls(runs[METHOD]), _walls(runs[contender])),
-            "method_studies": count,
-        }
-    measured = max((n for n, of_count in found.runs.items() if METHOD in of_count), default=None)
-    if measured is None:
-        return {"ratio": None, "method_studies": None}
-    method = [_scaled_s(one, count / measured) for one in found.runs[measured][METHOD]]
-    return {
-        "ratio": summary(float(np.median(method)) / _walls(runs[contender])),
-        "method_studies": measured,
-    }
-
-
-def _scaled_s(run: FreshRun, times: float) -> float:
-    """The method's wall time for so many times the studies: its start is not repeated."""
-    work_s = sum(run.stages_s[stage] for stage in METHOD_WORK)
-    return run.measured.wall_s + (times - 1) * work_s
+    method = runs.get(METHOD)
+    return {"ratio": ratios(_walls(method), _walls(runs[contender])) if method else None}
 
 
 def _of_limit(
@@ -131,7 +114,8 @@ def _stress_rows(options: PipelineOptions, found: PipelineFound) -> Iterator[Row
     for contender, runs in found.runs[many].items():
         shorter = found.runs[few][contender]
         time_ratio = float(np.median(_walls(runs)) / np.median(_walls(shorter)))
-        memory_ratio = _peak(runs) / _peak(shorter)
+        peak, before = _peak(runs), _peak(shorter)
+        memory_ratio = peak / before if peak and before else None
         most_time = MOST_TIMES * many / few
         yield {
             "contender": str(contender),
@@ -139,7 +123,9 @@ def _stress_rows(options: PipelineOptions, found: PipelineFound) -> Iterator[Row
             "most_time": most_time,
             "memory_ratio": memory_ratio,
             "most_memory": MOST_MEMORY,
-            "met": time_ratio <= most_time and memory_ratio <= MOST_MEMORY,
+            "met": time_ratio <= most_time
+            and memory_ratio is not None
+            and memory_ratio <= MOST_MEMORY,
         }
 
 
@@ -152,8 +138,10 @@ def _walls(runs: Sequence[FreshRun]) -> Samples:
     return np.array([one.measured.wall_s for one in runs])
 
 
-def _peak(runs: Sequence[FreshRun]) -> float:
-    return max(one.measured.peak_mb for one in runs)
+def _peak(runs: Sequence[FreshRun]) -> float | None:
+    """Median over the rounds; None where a run was too short to tell."""
+    known = [one.measured.peak_mb for one in runs if one.measured.peak_mb is not None]
+    return float(np.median(known)) if known else None
 
 
 def _conditions(options: PipelineOptions, found: PipelineFound) -> Mapping[str, Any]:

@@ -32,7 +32,7 @@ RUN_COLUMNS = (
     Column("ratio", "speed-up (range)", _times),
     Column("first_row_s", "first row s", _two),
     Column("cpu_s", "CPU s", lambda value: f"{value:.1f}"),
-    Column("peak_mb", "peak MB", lambda value: f"{value:.0f}"),
+    Column("peak_mb", "peak MB", lambda value: "-" if value is None else f"{value:.0f}"),
     Column("of_limit", "of limit", _two),
 )
 STAGE_COLUMNS = (

@@ -22,6 +22,7 @@ import psutil
 from rsna_lumbar.runtime.errors import LumbarError
 
 INTERVAL_S = 0.02
+LEAST_LOOKS = 10
 LARGEST_SHARE = 0.02  # of one core, for looking
 MEGABYTE = 1e6
 LINES_SHOWN = 5
@@ -36,7 +37,7 @@ class Measured:
 
     wall_s: float
     cpu_s: float  # user and system, of the process and of every one that it waited for
-    peak_mb: float  # of the tree
+    peak_mb: float | None  # of the tree; None where it was too short to tell
     sign_s: float | None = None  # from the start to the sign that was waited for, if it came
 
 
@@ -129,21 +130,26 @@ class PeakMemory:
     def __init__(self, pid: int) -> None:
         self._pid = pid
         self._peak = 0
+        self._looks = 0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
-    def stop(self) -> float:
-        """End the watch; return the largest sum seen, in megabytes (10^6 bytes)."""
+    def stop(self) -> float | None:
+        """End the watch; return the largest sum seen, in megabytes (10^6 bytes).
+
+        None where it looked so seldom that it may well have missed the peak.
+        """
         self._ended.set()
         self._thread.join()
-        return self._peak / MEGABYTE
+        return self._peak / MEGABYTE if self._looks >= LEAST_LOOKS else None
 
     def _watch(self) -> None:
         pause = 0.0
         while not self._ended.wait(pause):
             begun = time.thread_time()
             self._peak = max(self._peak, tree_bytes(self._pid))
+            self._looks += 1
             pause = max(INTERVAL_S, (time.thread_time() - begun) / LARGEST_SHARE)
 
 

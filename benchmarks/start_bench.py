@@ -29,7 +29,10 @@ PYTHON = (sys.executable, "-c")
 BARE: Mapping[str, Sequence[str]] = {
     "python -c pass": (*PYTHON, "pass"),
     "import numpy": (*PYTHON, "import numpy"),
-    "import rsna_lumbar.runtime": (*PYTHON, "import rsna_lumbar.runtime"),
+    "import Scorer, stream_studies": (
+        *PYTHON,
+        "from rsna_lumbar.runtime import Scorer, stream_studies",
+    ),
     "rsna-run --help": (*RUN, "--help"),
     "rsna-run --demo": (*RUN, "--demo", "--quiet"),
 }

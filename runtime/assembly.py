@@ -61,6 +61,8 @@ class Assembly:
     def add(self, one: SliceSet) -> None:
         """Put in a set, and start the batches that are full with it."""
         current = self._studies[-1]
+        if one.request.study_id != current.study.study_id:
+            raise ValueError(f"a set of {one.request.study_id} among {current.study.study_id}'s")
         current.skips.extend(one.skips)
         current.left_out += one.left_out
         name = one.request.group.name

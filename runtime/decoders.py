@@ -3,8 +3,7 @@
 ``DECODERS`` is the table, chosen by measurement (``benchmarks/decoder_speed``): uncompressed pixels
 are a view of the bytes that pydicom parsed, RLE goes straight to pylibjpeg's decoder. What is not
 in the table, and whatever is not described the ordinary way or fails, is pydicom's to decode
-(with pylibjpeg's plugins, where decoding takes so long that the way there does not matter), and
-pydicom's verdict counts.
+(with pylibjpeg's plugins), and pydicom's verdict counts.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from ctypes import c_longlong, c_uint8
 from dataclasses import dataclass, field, replace
 from multiprocessing import connection
 from pathlib import Path
+from pickle import UnpicklingError
 from types import TracebackType
 from typing import Any, Self
 
@@ -42,7 +43,8 @@ from rsna_lumbar.runtime.reasons import Reason, SkipFile
 IN_HAND = 32
 PLACES = 32
 AT_A_TIME = 8  # files in a message
-FILE_TIMEOUT_S = 60.0  # the slowest real file seen is a JPEG 2000 slice: 40 ms
+FILE_TIMEOUT_S = 300.0  # 1,024 frames of JPEG 2000 at 512 x 512 take some 80 s
+END_TIMEOUT_S = 5.0
 START_TIMEOUT_S = 300.0  # imports from a cold, shared disk
 NO_IMAGE = np.empty((0, 0), np.uint8)
 
@@ -71,13 +73,19 @@ class DecodingPool:
         self._preprocessing = preprocessing
         self._timeout_s = timeout_s
         self._waiting: deque[_Task] = deque()
-        self._workers = [self._new_worker(_new_memory(largest_px)) for _ in range(workers)]
+        self._workers: list[_Worker] = []
+        try:
+            for _ in range(workers):
+                self._workers.append(self._new_worker(_new_memory(largest_px)))
+        except BaseException:
+            self.close()
+            raise
 
     def submit(self, file: Path, size_px: int) -> Callable[[], Decoded]:
         """Ask for a file's squares; what is returned waits for them.
 
-        Raises (when waiting):
-            DataError: no worker can be started.
+        Raises:
+            DataError: no worker can be started; here, or when waiting.
         """
         task = _Task(file, size_px)
         self._waiting.append(task)
@@ -139,13 +147,15 @@ class DecodingPool:
 
     def _replace(self, worker: _Worker) -> None:
         hung = worker.process.is_alive() and not worker.broken
-        worker.end()
+        if not hung:
+            worker.hear_out()
+        ended = worker.end()
         if not worker.started:
             raise DataError(
                 "a decoding process could not start; a script that asks for workers needs "
                 "if __name__ == '__main__':, and --workers 0 decodes without"
             )
-        blamed = worker.blamed()
+        blamed = worker.blamed(worker.seen if hung else worker.memory.begun.value)
         if blamed:
             word = f"no answer in {self._timeout_s:g} s" if hung else worker.last_words()
             blamed.answer = SkipFile(Reason.DECODER_FAILED, word)
@@ -153,7 +163,8 @@ class DecodingPool:
         for task in again:
             task.slices.clear()
         self._waiting.extendleft(reversed(again))
-        self._workers[self._workers.index(worker)] = self._new_worker(worker.memory)
+        memory = worker.memory if ended else _new_memory(worker.memory.side_px)
+        self._workers[self._workers.index(worker)] = self._new_worker(memory)
 
     def _new_worker(self, memory: _Memory) -> _Worker:
         ours, theirs = _SPAWN.Pipe()
@@ -181,12 +192,12 @@ class _Memory:
     """What a worker shares: a ring of squares, and how many files it has begun."""
 
     ring: Any  # ctypes array
-    place_bytes: int
+    side_px: int  # of the largest square
     begun: Any  # ctypes integer
 
     def square(self, index: int, size_px: int) -> NDArray[np.uint8]:
         """The (size_px, size_px) uint8 view of a place."""
-        start = index % PLACES * self.place_bytes
+        start = index % PLACES * self.side_px**2
         flat = np.frombuffer(self.ring, np.uint8, size_px * size_px, start)
         return flat.reshape(size_px, size_px)
 
@@ -232,9 +243,9 @@ class _Worker:
         self.silent_s = self.silent_s + waited_s if waiting else 0.0
         self.seen = begun
 
-    def blamed(self) -> _Task | None:
-        """The file that it was at when it ended."""
-        at = self.memory.begun.value - self.done - 1
+    def blamed(self, begun: int) -> _Task | None:
+        """The file that it was at, with so many begun."""
+        at = begun - self.done - 1
         return self.in_hand[at] if 0 <= at < len(self.in_hand) else None
 
     def patience_s(self, timeout_s: float) -> float:
@@ -246,18 +257,22 @@ class _Worker:
     def hear(self) -> bool:
         """Take what it has said; False where that is the end of it."""
         try:
-            self._take(self.pipe.recv())
-            self.silent_s = 0.0
-        except Exception:  # its end, or what a damaged process wrote
+            replies = self.pipe.recv()
+        except (EOFError, OSError, UnpicklingError):  # its end, or cut off by it
             self.broken = True
-        return not self.broken
-
-    def _take(self, replies: list[_Reply]) -> None:
+            return False
+        self.silent_s = 0.0
         self.started = True
         for reply in replies:
-            self._take_one(reply)
+            self._take(reply)
+        return True
 
-    def _take_one(self, reply: _Reply) -> None:
+    def hear_out(self) -> None:
+        """Take what it said before it ended."""
+        while self.pipe.poll() and self.hear():
+            pass
+
+    def _take(self, reply: _Reply) -> None:
         task = self.in_hand[0]
         if isinstance(reply.found, SkipFile):
             task.answer = reply.found
@@ -279,10 +294,12 @@ class _Worker:
             return f"the decoder crashed on it (signal {-code})"
         return "the decoder crashed on it"
 
-    def end(self) -> None:
+    def end(self) -> bool:
+        """End its process; False where that cannot be: one that waits for a dead disk is left."""
         self.process.kill()
-        self.process.join()
+        self.process.join(END_TIMEOUT_S)
         self.pipe.close()
+        return not self.process.is_alive()
 
 
 def _new_memory(largest_px: int) -> _Memory:
@@ -291,7 +308,7 @@ def _new_memory(largest_px: int) -> _Memory:
     The standard library takes /dev/shm where there is room, else a temporary file.
     """
     ring = _SPAWN.RawArray(c_uint8, PLACES * largest_px**2)
-    return _Memory(ring, largest_px**2, _SPAWN.RawValue(c_longlong, 0))
+    return _Memory(ring, largest_px, _SPAWN.RawValue(c_longlong, 0))
 
 
 def _work(

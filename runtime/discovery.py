@@ -15,8 +15,9 @@ import csv
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from rsna_lumbar.runtime.errors import DataError
 from rsna_lumbar.runtime.headers import Header, read_header
@@ -24,6 +25,7 @@ from rsna_lumbar.runtime.labels import GROUP_BY_KIND, Group
 from rsna_lumbar.runtime.reasons import Reason, Skip, SkipFile
 from rsna_lumbar.runtime.series_kind import reader_of
 
+Entry = TypeVar("Entry")
 Progress = Callable[[int], object]
 SeriesTable = dict[tuple[str, str], Group]  # (study id, series id) -> who reads it
 
@@ -219,14 +221,15 @@ def _stream_challenge(
         table = _table_beside(images.folder)
     names = {images.only_study} if images.only_study else set(_folders(images.folder))
     wanted = {images.only_study} if images.only_study else studies
+    names = {name for name in names if not name.startswith(".")}
     if studies is not None:
         names &= set(studies)
-        if not names:
-            raise DataError(f"{data} holds none of the {len(studies)} studies that were asked for")
     listed: dict[str, dict[str, Group]] = {name: {} for name in studies or ()}
     for (study_id, series_id), group in table.items():
         if wanted is None or study_id in wanted:
             listed.setdefault(study_id, {})[series_id] = group
+    if studies is not None and not names and not any(listed.values()):
+        raise DataError(f"{data} holds none of the {len(studies)} studies that were asked for")
     found = _in_row_order(names | listed.keys())
     if not found:
         raise DataError(f"{data} holds no study; nothing to score")
@@ -239,7 +242,7 @@ def _stream_challenge(
 def _challenge_study(folder: Path, listed: Mapping[str, Group] | None, data: Path) -> Study:
     skips: list[Skip] = []
     groups = listed or {}
-    there = set(_folders(folder))
+    there = set(_readable(_folders, folder, data, skips))
     series = []
     for series_id in sorted(there | groups.keys(), key=natural_key):
         if series_id not in there:
@@ -255,7 +258,8 @@ def _table_beside(images: Path) -> SeriesTable:
 
 
 def _challenge_series(folder: Path, listed: Group | None, data: Path, skips: list[Skip]) -> Series:
-    files = tuple(sorted(_files(folder), key=lambda path: natural_key(path.name)))
+    found = _readable(_files, folder, data, skips)
+    files = tuple(sorted(found, key=lambda path: natural_key(path.name)))
     group = listed or _first_group(files, data, skips)
     told_by = "table" if listed else "header"
     return Series(folder.parent.name, folder.name, group, told_by, files)
@@ -306,7 +310,7 @@ def _read_series_table(path: Path) -> SeriesTable:
 
 def _stream_tree(data: Path, progress: Progress, studies: Collection[str] | None) -> StudyStream:
     strays: list[Skip] = []
-    found: dict[str, dict[str, list[_Member]]] = {name: {} for name in studies or ()}
+    found: dict[str, dict[str, _Members]] = {name: {} for name in studies or ()}
     files = sorted(_walk(data), key=lambda path: natural_key(relative(path, data)))
     for path in files:
         progress(1)
@@ -319,35 +323,36 @@ def _stream_tree(data: Path, progress: Progress, studies: Collection[str] | None
         study_id = header.study_uid or folder
         if studies is None or study_id in studies:
             members = found.setdefault(study_id, {})
-            members.setdefault(header.series_uid or folder, []).append(_Member(path, header))
+            members.setdefault(header.series_uid or folder, _Members(header)).paths.append(path)
     if studies is not None and not any(found.values()):
         raise DataError(f"{data} holds none of the {len(studies)} studies that were asked for")
     if not found:
         raise DataError(f"{data} holds no MR image ({len(strays)} other files); nothing to score")
+    count = len(found)
     grouped = (
-        _tree_study(study_id, found[study_id], listed=studies is not None)
+        _tree_study(study_id, found.pop(study_id), listed=studies is not None)
         for study_id in _in_row_order(found)
     )
-    return StudyStream(data, len(found), tuple(strays), grouped)
+    return StudyStream(data, count, tuple(strays), grouped)
 
 
 @dataclass(frozen=True, slots=True)
-class _Member:
-    """A file of a series."""
+class _Members:
+    """Files of a series, and the header of the first."""
 
-    path: Path
     header: Header
+    paths: list[Path] = field(default_factory=list)
 
 
-def _tree_study(study_id: str, members: Mapping[str, list[_Member]], *, listed: bool) -> Study:
+def _tree_study(study_id: str, members: Mapping[str, _Members], *, listed: bool) -> Study:
     skips: list[Skip] = []
     series = tuple(
         Series(
             study_id,
             series_id,
-            _group(of_series[0].header, f"{study_id}/{series_id}", len(of_series), skips),
+            _group(of_series.header, f"{study_id}/{series_id}", len(of_series.paths), skips),
             "header",
-            tuple(one.path for one in of_series),
+            tuple(of_series.paths),
         )
         for series_id, of_series in sorted(members.items(), key=lambda one: natural_key(one[0]))
     )
@@ -368,6 +373,17 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 # Both
+
+
+def _readable(
+    listing: Callable[[Path], list[Entry]], folder: Path, data: Path, skips: list[Skip]
+) -> list[Entry]:
+    """What a folder holds; nothing, and a skip, where it cannot be listed."""
+    try:
+        return listing(folder)
+    except OSError as error:
+        skips.append(Skip(Reason.UNREADABLE, relative(folder, data), error.strerror or ""))
+        return []
 
 
 def _folders(folder: Path) -> list[str]:

@@ -50,6 +50,7 @@ MR_CLASSES = frozenset(
 DAMAGED_HEADER = "the header is damaged or cut short"
 # What pydicom raises on a damaged header.
 DAMAGE = (
+    ArithmeticError,
     AttributeError,
     BytesLengthException,
     EOFError,
@@ -278,7 +279,7 @@ def _number(dataset: Dataset, keyword: str) -> float | None:
     try:
         value = plain[0] if plain and len(plain) == 1 else _value(dataset, keyword)
         number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (ArithmeticError, TypeError, ValueError):
         return None
     return number if math.isfinite(number) else None
 
@@ -287,6 +288,6 @@ def _vector(dataset: Dataset, keyword: str, length: int, frame: int = 0) -> Vect
     value = plain_numbers(dataset, keyword) or _value(dataset, keyword, frame)
     try:
         vector = tuple(float(part) for part in value)  # type: ignore[attr-defined]
-    except (TypeError, ValueError):
+    except (ArithmeticError, TypeError, ValueError):
         return None
     return vector if len(vector) == length and all(map(math.isfinite, vector)) else None

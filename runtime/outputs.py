@@ -105,7 +105,8 @@ def study_table(score: StudyScore) -> str:
 class RunRecord:
     """Collects what ``<name>.run.json`` says about a run."""
 
-    def __init__(self, found: Inventory | StudyStream) -> None:
+    def __init__(self, found: Inventory | StudyStream, options: dict[str, Any]) -> None:
+        self.options = options
         self.started = datetime.now(UTC)
         self.skips: list[Skip] = list(found.strays)
         self.series: list[dict[str, Any]] = []
@@ -139,7 +140,7 @@ class RunRecord:
         """How often each reason stands in the manifest."""
         return Counter(str(skip.reason) for skip in self.skips)
 
-    def manifest(self, opened: OpenBundle, bundle: Path, options: dict[str, Any]) -> str:
+    def manifest(self, opened: OpenBundle, bundle: Path) -> str:
         """The run manifest as JSON."""
         fields = {
             "notice": RESEARCH_USE,
@@ -164,7 +165,7 @@ class RunRecord:
             "precision": opened.precision,
             "device": opened.device,
             "why": opened.note,
-            "options": {**options, "batch_size": opened.batch_size},
+            "options": {**self.options, "batch_size": opened.batch_size},
             "counts": {
                 "studies_found": self.found,
                 "studies_scored": self.studies,

@@ -6,6 +6,7 @@ the first studies are decoded. Rows are written while later batches are computed
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
@@ -17,9 +18,13 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from rsna_lumbar.runtime.bundle import Bundle, read_bundle
+from rsna_lumbar.runtime.choice import Wanted, choose
+from rsna_lumbar.runtime.cores import usable_cores
 from rsna_lumbar.runtime.errors import BundleError, LumbarError, UsageError
 from rsna_lumbar.runtime.files import atomic_text
+from rsna_lumbar.runtime.machine import CPU, this_machine
 from rsna_lumbar.runtime.open_bundle import OpenBundle
+from rsna_lumbar.runtime.trust import TrustedEngines
 
 if TYPE_CHECKING:  # what reads DICOM is loaded beside the models
     from rsna_lumbar.runtime.discovery import StudyStream
@@ -82,8 +87,10 @@ def run(request: Request) -> int:
     """Score what the request names; return the exit code."""
     _check_targets(request)
     bundle = read_bundle(request.bundle)
+    threads = request.threads or usable_cores()
+    on_gpu = _device(request, bundle) != CPU
     with ExitStack() as stack:
-        opening = stack.enter_context(_opened_aside(request))
+        opening = stack.enter_context(_opened_aside(request, threads))
         from rsna_lumbar.runtime.discovery import read_study_list, stream_studies
         from rsna_lumbar.runtime.outputs import RunRecord
         from rsna_lumbar.runtime.scoring import decoded_sets, scored
@@ -91,17 +98,17 @@ def run(request: Request) -> int:
         wanted = read_study_list(request.studies) if request.studies else None
         with _Progress("reading headers", "file", total=None, quiet=request.quiet) as step:
             found = stream_studies(request.data, request.series, step, wanted)
-        here, ahead, workers = _looked_at(found, request.workers)
+        here, ahead, workers = _looked_at(found, request.workers, on_gpu=on_gpu)
         sets = stack.enter_context(
             closing(decoded_sets(bundle, ahead, workers=workers, slices=request.slices))
         )
-        held = _until_opened(opening, sets)
+        first = _until_opened(opening, sets)
         opened = opening.result()
         if _decoding_of(opened.bundle) != _decoding_of(bundle):
             raise BundleError(f"{request.bundle} was replaced while it was opened; start again")
         _say(request, _choice_line(opened))
-        record = RunRecord(found)
-        scores = scored(opened, here, chain(held, sets))
+        record = RunRecord(found, {**request.options(), "workers": workers, "threads": threads})
+        scores = scored(opened, here, chain(_let_go(first), sets))
         _write_results(request, scores, opened, record)
     for line in _skip_lines(record):
         _say(request, line)
@@ -109,8 +116,15 @@ def run(request: Request) -> int:
     return COMPLETE if record.complete else INCOMPLETE
 
 
+def _device(request: Request, bundle: Bundle) -> str:
+    """Where the models will most likely run; what cannot be had is told before anything is read."""
+    wanted = Wanted(request.backend, request.precision, request.device, request.batch_size)
+    trusted = None if request.trust else TrustedEngines()
+    return choose(bundle, this_machine(), wanted, trusted).candidates[0].device
+
+
 @contextmanager
-def _opened_aside(request: Request) -> Iterator[Future[OpenBundle]]:
+def _opened_aside(request: Request, threads: int) -> Iterator[Future[OpenBundle]]:
     """The bundle as a thread opens it; closed in the end."""
 
     def open_bundle() -> OpenBundle:
@@ -120,7 +134,7 @@ def _opened_aside(request: Request) -> Iterator[Future[OpenBundle]]:
             precision=request.precision,
             device=request.device,
             batch_size=request.batch_size,
-            threads=request.threads,
+            threads=threads,
             trust=request.trust,
         )
 
@@ -133,7 +147,9 @@ def _opened_aside(request: Request) -> Iterator[Future[OpenBundle]]:
                 opening.result().close()
 
 
-def _looked_at(found: StudyStream, workers: int | None) -> tuple[StudyStream, StudyStream, int]:
+def _looked_at(
+    found: StudyStream, workers: int | None, *, on_gpu: bool
+) -> tuple[StudyStream, StudyStream, int]:
     """The studies twice, for decoding and for scoring, and how many processes suit them.
 
     Only as many are looked at as tell a small job from a large one.
@@ -149,7 +165,7 @@ def _looked_at(found: StudyStream, workers: int | None) -> tuple[StudyStream, St
             files += study.file_count
             if files >= FILES_WORTH_A_POOL:
                 break
-        workers = default_workers(files)
+        workers = default_workers(files, on_gpu=on_gpu)
     here, ahead = (
         StudyStream(found.data, found.count, found.strays, studies)
         for studies in tee(chain(first, found.studies))
@@ -157,15 +173,21 @@ def _looked_at(found: StudyStream, workers: int | None) -> tuple[StudyStream, St
     return here, ahead, workers
 
 
-def _until_opened(opening: Future[OpenBundle], sets: Iterator[SliceSet]) -> list[SliceSet]:
+def _until_opened(opening: Future[OpenBundle], sets: Iterator[SliceSet]) -> deque[SliceSet]:
     """Sets that were decoded while the models were loading."""
-    held: list[SliceSet] = []
-    while not opening.done() and len(held) < SETS_BEFORE_MODELS:
+    first: deque[SliceSet] = deque()
+    while not opening.done() and len(first) < SETS_BEFORE_MODELS:
         one = next(sets, None)
         if one is None:
             break
-        held.append(one)
-    return held
+        first.append(one)
+    return first
+
+
+def _let_go(sets: deque[SliceSet]) -> Iterator[SliceSet]:
+    """Each set in turn, kept here no longer."""
+    while sets:
+        yield sets.popleft()
 
 
 def _decoding_of(bundle: Bundle) -> tuple[object, ...]:
@@ -194,7 +216,7 @@ def _write_results(
             for line in _skip_lines(record):
                 _say(request, line)
             raise LumbarError("--strict: not everything could be scored, so nothing was written")
-        manifest.write(record.manifest(opened, request.bundle, request.options()))
+        manifest.write(record.manifest(opened, request.bundle))
 
 
 def _write_study(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
-from itertools import islice, tee
+from itertools import tee
 
 from rsna_lumbar.runtime.assembly import Assembly
 from rsna_lumbar.runtime.bundle import Bundle
@@ -55,8 +55,8 @@ def scored(
     sets = iter(sets)
     for number, study in enumerate(found.studies, start=1):
         assembly.begin(study)
-        for one in islice(sets, len(opened.bundle.detectors)):
-            assembly.add(one)
+        for _ in opened.bundle.detectors:
+            assembly.add(next(sets))
         if number % STUDIES_A_CHUNK == 0:
             assembly.flush()
         yield from assembly.complete()

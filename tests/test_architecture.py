@@ -124,6 +124,27 @@ def test_help_imports_nothing_heavy(area: str) -> None:
     assert not loaded & heavy
 
 
+@pytest.mark.parametrize("part", ("model", "pipeline", "start"))
+def test_help_of_a_part_of_the_benchmark_imports_nothing_heavy(part: str) -> None:
+    loaded = loaded_by(
+        f"from rsna_lumbar.benchmarks.cli import main\ntry:\n    main(['{part}', '--help'])\n"
+        "except SystemExit:\n    pass"
+    )
+    assert f"rsna_lumbar.benchmarks.commands.{part}" in loaded
+    assert not loaded & {"numpy", "pandas", "onnxruntime", "torch", "ultralytics", "matplotlib"}
+
+
+def test_a_whole_run_does_without_pandas(tmp_path: Path) -> None:
+    """It takes 0.3 s to load; a study is scored in less."""
+    loaded = loaded_by(
+        "from rsna_lumbar.runtime.cli import main\n"
+        f"try:\n    main(['--demo', '--quiet', '--output', {str(tmp_path / 'out.csv')!r}])\n"
+        "except SystemExit as end:\n    assert end.code == 0"
+    )
+    assert {"onnxruntime", "pydicom"} <= loaded
+    assert not loaded & {"pandas", "torch", "multiprocessing.pool", "concurrent.futures.process"}
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("option", ("--help", "--version"))
 def test_every_command_answers(command: str, option: str) -> None:

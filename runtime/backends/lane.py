@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from abc import abstractmethod
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,13 +26,14 @@ class LaneSession(Session):
         """Score one batch, as :meth:`run` does, in the thread of the caller."""
 
     def start(self, slices: NDArray[np.uint8], member: NDArray[np.bool_]) -> Wait:
-        return _lane().submit(self.compute, slices, member).result
+        return _lanes[0].submit(self.compute, slices, member).result
 
 
-@cache
-def _lane() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(1, "lane")
+def _new_lane() -> None:
+    _lanes[:] = [ThreadPoolExecutor(1, "lane")]  # which starts its thread with the first batch
 
 
+_lanes: list[ThreadPoolExecutor] = []
+_new_lane()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_lane.cache_clear)  # a fork has no threads but its own
+    os.register_at_fork(after_in_child=_new_lane)  # a fork has no threads but its own

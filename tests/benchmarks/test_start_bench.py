@@ -65,16 +65,14 @@ def test_every_start_is_a_row(results: Results) -> None:
         "one study, openvino:fp32, nothing compiled yet",
     ]
     for row in (*bare, *studies):
-        assert 0 < row["wall_s"].median < 60
-        assert row["peak_mb"] > 1
+        assert row["wall_s"].median > 0
 
 
-def test_what_loads_more_uses_more(results: Results) -> None:
+def test_what_is_over_at_once_has_no_peak(results: Results) -> None:
     rows = {row["contender"]: row for _, some in results.blocks for row in some}
-    peaks = [
-        rows[name]["peak_mb"] for name in ("python -c pass", "import numpy", "rsna-run --demo")
-    ]
-    assert peaks == sorted(peaks)
+    assert rows["python -c pass"]["peak_mb"] is None
+    demo = rows["rsna-run --demo"]["peak_mb"]
+    assert demo is None or demo > 50
 
 
 def test_files_hold_everything(results: Results, tmp_path: Path) -> None:

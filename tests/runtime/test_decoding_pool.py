@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import bad_decoders
@@ -17,8 +18,10 @@ from rsna_lumbar.runtime.decode import Slice
 from rsna_lumbar.runtime.decoding import Decoded, DecodeHere, default_workers, open_decoder
 from rsna_lumbar.runtime.decoding_pool import IN_HAND, PLACES, DecodingPool
 from rsna_lumbar.runtime.errors import DataError
+from rsna_lumbar.runtime.labels import SPINAL
 from rsna_lumbar.runtime.preprocess import Preprocessing
 from rsna_lumbar.runtime.reasons import Reason, SkipFile
+from rsna_lumbar.runtime.sets import SetRequest, SliceSet, decode_sets
 
 SIZE_PX = 32
 WORK = decoding_pool._work
@@ -138,6 +141,53 @@ def test_a_worker_that_was_killed_with_nothing_to_do(files: list[Path]) -> None:
         assert isinstance(decoder.submit(files[1], SIZE_PX)(), list)
 
 
+def test_what_a_worker_said_before_it_ended_counts(files: list[Path]) -> None:
+    """Killed with its answers unread: they are taken, and no file is blamed."""
+    with pool(1) as decoder:
+        (only,) = decoder._workers
+        waits = [decoder.submit(path, SIZE_PX) for path in files[:8]]
+        while only.memory.begun.value < 8 or not only.pipe.poll(0.2):
+            decoder._give_out()
+            if not only.started:
+                decoder._listen()
+        time.sleep(0.2)
+        only.process.kill()
+        only.process.join()
+        assert all(isinstance(wait(), list) for wait in waits)
+
+
+def test_odd_numbers_are_the_same_fault_everywhere(tmp_path: Path) -> None:
+    """Values that no number can be made of, and an error that nobody thought of."""
+    for value in ("1e400", "inf", "nan", "-", "1e", "9" * 40):
+        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.dcm"
+        write_slice(path, slice_pixels(1), InstanceNumber="7777")
+        content = path.read_bytes()
+        path.write_bytes(
+            content.replace(b"IS\x04\x007777", b"IS\x04\x00" + value[:4].ljust(4).encode())
+        )
+    files = sorted(tmp_path.iterdir())
+    with pool(1) as decoder:
+        assert as_values(decode_all(decoder, files)) == as_values(
+            decode_all(DecodeHere(Preprocessing()), files)
+        )
+
+
+def test_an_abandoned_score_leaves_no_worker(files: list[Path]) -> None:
+    request = SetRequest("1", SPINAL, SIZE_PX, (tuple(files),))
+
+    def sets() -> Iterator[SliceSet]:
+        with open_decoder(1, Preprocessing(), largest_px=SIZE_PX) as decoder:
+            yield from decode_sets([request] * 5, decoder, data=files[0].parent)
+
+    generator = sets()
+    next(generator)
+    (worker,) = (
+        one for one in psutil.Process().children() if "spawn_main" in " ".join(one.cmdline())
+    )
+    del generator
+    assert not worker.is_running()
+
+
 def test_workers_that_cannot_start(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoding_pool, "_work", bad_decoders.never_start)
     with pool(1) as decoder, pytest.raises(DataError, match="--workers 0"):
@@ -145,7 +195,7 @@ def test_workers_that_cannot_start(files: list[Path], monkeypatch: pytest.Monkey
 
 
 def test_nothing_is_left_behind(files: list[Path]) -> None:
-    """No process, and no name in shared memory, also while the pool is open."""
+    """No process, and no memory with a name, also while the pool is open."""
     ours = f"pym-{os.getpid()}-*"  # as the standard library names them
     with pool(2) as decoder:
         assert list(Path("/dev/shm").glob(ours)) == []
@@ -159,5 +209,6 @@ def test_nothing_is_left_behind(files: list[Path]) -> None:
 def test_small_jobs_have_no_pool(monkeypatch: pytest.MonkeyPatch, files: list[Path]) -> None:
     monkeypatch.setattr("rsna_lumbar.runtime.decoding.usable_cores", lambda: 8)
     assert [default_workers(count) for count in (0, 74, 299, 300)] == [0, 0, 0, 4]
+    assert [default_workers(count, on_gpu=True) for count in (299, 300)] == [0, 8]
     with open_decoder(0, Preprocessing(), largest_px=SIZE_PX) as decoder:
         assert isinstance(decoder.submit(files[0], SIZE_PX)(), list)

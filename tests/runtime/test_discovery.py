@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from toys import AXIAL, T1, T2, slice_pixels, write_slice, write_study
 
+from rsna_lumbar.runtime import discovery
 from rsna_lumbar.runtime.discovery import Inventory, find_studies, natural_key, read_study_list
 from rsna_lumbar.runtime.errors import DataError
 from rsna_lumbar.runtime.labels import FORAMINAL, GROUPS, SPINAL
@@ -230,3 +231,35 @@ def test_study_lists_that_are_none(tmp_path: Path, text: str, message: str) -> N
         read_study_list(tmp_path / "list.csv")
     with pytest.raises(DataError, match="cannot be read"):
         read_study_list(tmp_path / "absent.csv")
+
+
+def test_hidden_folders_are_no_studies(toy_root: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(toy_root, tmp_path / "root"))
+    (root / "test_images" / ".ipynb_checkpoints").mkdir()
+    assert sorted(shape(find_studies(root))) == ["100", "12", "7"]
+
+
+def test_a_folder_that_cannot_be_listed_costs_itself(
+    toy_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found out when its study is looked into; the others are not lost."""
+    listed = discovery._files
+
+    def files(folder: Path) -> list[Path]:
+        if folder.parent.name == "12" and folder.name == "22":
+            raise PermissionError(13, "Permission denied", str(folder))
+        return listed(folder)
+
+    monkeypatch.setattr(discovery, "_files", files)
+    by_id = {study.study_id: study for study in find_studies(toy_root).studies}
+    assert by_id["7"].skips == ()
+    assert by_id["12"].skips == (Skip(Reason.UNREADABLE, "test_images/12/22", "Permission denied"),)
+    assert [len(series.files) for series in by_id["12"].series] == [3, 0, 5]
+
+
+def test_studies_of_a_table_only_are_due(toy_root: Path, tmp_path: Path) -> None:
+    table = tmp_path / "series.csv"
+    table.write_text(TABLE + "999,1,Axial T2\n")
+    (study,) = find_studies(toy_root, table, studies=["999"]).studies
+    assert (study.study_id, study.listed) == ("999", True)
+    assert [skip.reason for skip in study.skips] == [Reason.SERIES_NOT_FOUND]

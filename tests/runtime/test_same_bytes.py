@@ -1,0 +1,106 @@
+"""Same bundle, options and input: same bytes, whatever the workers or the order of files."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from toys import toy_model, write_study, write_toy_bundle
+
+from rsna_lumbar.runtime.bundle import Detector, ModelFile, write_manifest
+from rsna_lumbar.runtime.discovery import find_studies, stream_studies
+from rsna_lumbar.runtime.outputs import evidence_lines, submission_lines, submission_rows
+from rsna_lumbar.runtime.scores import StudyScore
+from rsna_lumbar.runtime.scoring import Scorer
+
+BACKENDS = ("onnxruntime", "openvino")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Nine studies, some larger and some smaller than a batch, one without an axial slice."""
+    root = tmp_path_factory.mktemp("same") / "root"
+    for number in range(9):
+        counts = (1 + number, 17, 5 * (number % 3))
+        write_study(root / "test_images", str(100 + number), seed=number, counts=counts)
+    return root
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp(request.param) / "bundle"
+    made = write_toy_bundle(folder)
+    if request.param == "openvino":
+        if find_spec("openvino") is None:
+            pytest.skip("OpenVINO is not installed")
+        detectors = tuple(in_openvino(folder, one) for one in made.detectors)
+        write_manifest(folder, replace(made, detectors=detectors))
+    return folder
+
+
+def in_openvino(folder: Path, detector: Detector) -> Detector:
+    from rsna_lumbar.runtime.backends.openvino_library import load_openvino
+
+    openvino = load_openvino()
+    graph = openvino.Core().read_model(toy_model(detector.group), b"")
+    paths = [folder / f"{detector.group.name}.{suffix}" for suffix in ("xml", "bin")]
+    openvino.serialize(graph, *map(str, paths))
+    files = tuple(
+        ModelFile(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths
+    )
+    (model,) = detector.models
+    return replace(detector, models=(replace(model, backend="openvino", files=files),))
+
+
+def score(bundle: Path, root: Path, *, workers: int = 0, batch_size: int = 16) -> list[StudyScore]:
+    with Scorer(bundle, device="cpu", batch_size=batch_size) as scorer:
+        return list(scorer.score(stream_studies(root), workers=workers))
+
+
+def as_text(scores: Sequence[StudyScore], root: Path) -> str:
+    return "".join(submission_lines(one) + evidence_lines(one, root) for one in scores)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 8])
+def test_workers_change_no_byte(bundle: Path, root: Path, workers: int) -> None:
+    expected = as_text(score(bundle, root), root)
+    assert as_text(score(bundle, root, workers=workers), root) == expected
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_order_of_files_changes_no_byte(
+    bundle: Path, root: Path, tmp_path: Path, seed: int
+) -> None:
+    """The same files created in another order, so listed in another by the file system."""
+    files = sorted(root.rglob("*.dcm"))
+    random.Random(seed).shuffle(files)
+    for path in files:
+        target = tmp_path / path.relative_to(root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    expected = as_text(score(bundle, root), root)
+    assert as_text(score(bundle, tmp_path, workers=2), tmp_path) == expected
+
+
+def test_all_found_first_changes_no_byte(bundle: Path, root: Path) -> None:
+    with Scorer(bundle, device="cpu", batch_size=16) as scorer:
+        eager = list(scorer.score(find_studies(root)))
+    assert as_text(eager, root) == as_text(score(bundle, root), root)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 64])
+def test_batch_sizes_agree_but_for_rounding(bundle: Path, root: Path, batch_size: int) -> None:
+    expected = [row for one in score(bundle, root) for row in submission_rows(one)]
+    found = [
+        row for one in score(bundle, root, batch_size=batch_size) for row in submission_rows(one)
+    ]
+    assert [row[0] for row in found] == [row[0] for row in expected]
+    values, reference = ([row[1:] for row in rows] for rows in (found, expected))
+    np.testing.assert_allclose(values, reference, rtol=0, atol=1e-6)
