@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -279,8 +278,8 @@ def test_a_signal_ends_cleanly_and_keeps_the_old_output(
     said: str,
 ) -> None:
     """Ctrl-C reaches the command and its decoding processes alike, a kill the command alone."""
-    for index in range(60):
-        shutil.copytree(root / "test_images" / "12", root / "test_images" / f"9{index:02}")
+    for index in range(300):
+        shutil.copytree(root / "test_images" / "12", root / "test_images" / f"9{index:03}")
     output = tmp_path / "out.csv"
     output.write_text("old")
     program = "from rsna_lumbar.runtime.cli import main; main()"
@@ -294,7 +293,6 @@ def test_a_signal_ends_cleanly_and_keeps_the_old_output(
     assert running.stderr is not None
     with running, running.stderr:
         assert "onnxruntime fp32 on" in running.stderr.readline()
-        time.sleep(0.2)
         send(running.pid, number)
         errors = running.stderr.read()
         assert running.wait(timeout=30) == code
