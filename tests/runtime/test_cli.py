@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -293,6 +294,7 @@ def test_a_signal_ends_cleanly_and_keeps_the_old_output(
     assert running.stderr is not None
     with running, running.stderr:
         assert "onnxruntime fp32 on" in running.stderr.readline()
+        time.sleep(0.2)
         send(running.pid, number)
         errors = running.stderr.read()
         assert running.wait(timeout=30) == code
