@@ -21,6 +21,7 @@ from rsna_lumbar.export.random_weights import random_detector, save_checkpoint
 from rsna_lumbar.runtime.bundle import MANIFEST, read_bundle
 from rsna_lumbar.runtime.errors import UsageError
 from rsna_lumbar.runtime.labels import GROUPS
+from rsna_lumbar.runtime.third_party import prepare_third_party
 
 CHANNELS = 3  # as the method's pretrained checkpoints have
 FORMAT_OF = {backend: name for name, backend in BACKEND_OF.items()}
@@ -42,8 +43,7 @@ def make_bench_bundle(
     *,
     scale: str,
     size_px: int,
-    calibration: Path,
-    verification: Path,
+    studies: Path,
 ) -> BenchBundle:
     """Make what is not there yet; a second call with the same folder builds nothing again.
 
@@ -52,12 +52,12 @@ def make_bench_bundle(
         variants: that must be in it.
         scale: of YOLOv8: n, s, m, l or x.
         size_px: side of the slices.
-        calibration: studies to calibrate int8 on.
-        verification: a root whose first study every model is verified on.
+        studies: root of those that int8 is calibrated on; every model is verified on the first.
 
     Raises:
         UsageError: a variant cannot be made here.
     """
+    prepare_third_party("bench")
     weights = {group.name: work / f"{group.name}-yolov8{scale}.pt" for group in GROUPS}
     for group in GROUPS:
         if not weights[group.name].exists():
@@ -69,7 +69,7 @@ def make_bench_bundle(
     folder = work / f"bundle-yolov8{scale}-{size_px}"
     missing = _missing(folder, variants)
     if missing:
-        options = _options(missing, calibration, verification)
+        options = _options(missing, studies)
         if (folder / MANIFEST).exists():
             outcome = extend_bundle(folder, options=options, report=_silent)
         else:
@@ -89,7 +89,7 @@ def _missing(folder: Path, variants: Sequence[Variant]) -> list[Variant]:
     return [one for one in variants if (one.backend, one.precision) not in there]
 
 
-def _options(missing: Sequence[Variant], calibration: Path, verification: Path) -> ExportOptions:
+def _options(missing: Sequence[Variant], studies: Path) -> ExportOptions:
     """All at once: what is in a bundle is verified again with every addition."""
     unknown = [one for one in missing if one.backend not in FORMAT_OF]
     if unknown:
@@ -97,8 +97,8 @@ def _options(missing: Sequence[Variant], calibration: Path, verification: Path) 
     return ExportOptions(
         formats=tuple(dict.fromkeys(FORMAT_OF[one.backend] for one in missing)),
         precisions=tuple(dict.fromkeys(one.precision for one in missing)),
-        calibration_data=calibration,
-        verify_data=verification,
+        calibration_data=studies,
+        verify_data=studies,
         verify_studies=1,
         limits=ONLY_FLOAT32,
     )

@@ -16,6 +16,7 @@ import numpy as np
 
 from rsna_lumbar.benchmarks.engines import Pair, title
 from rsna_lumbar.benchmarks.peers import (
+    pytorch_bf16,
     pytorch_channels_last,
     pytorch_compiled,
     pytorch_forward,
@@ -48,7 +49,9 @@ class Contender:
 @contextmanager
 def score_graph(pair: Pair, work: Work) -> Iterator[ScoreSeries]:
     """Our score graph on the CPU, in a format and precision, as rsna-run opens it."""
-    with work.graphs.built(pair).open(device=CPU, threads=work.threads) as session:
+    with work.graphs.built(pair).open(
+        device=CPU, threads=work.threads, batch_size=work.batch_size
+    ) as session:
         yield by_batch(
             work, lambda slices: session.run(slices, np.ones((1, len(slices)), bool)).peak[0]
         )
@@ -68,6 +71,7 @@ CONTENDERS = (
         "pytorch-channels-last", "PyTorch, fused, channels last", "fp32", pytorch_channels_last
     ),
     Contender("pytorch-compile", "torch.compile of that", "fp32", pytorch_compiled),
+    Contender("pytorch-bf16", "PyTorch, fused, channels last", "bf16", pytorch_bf16),
     Contender("predict", "ultralytics predict", "fp32", ultralytics_predict),
     Contender("ultralytics-onnx", "ultralytics ONNX, ONNX Runtime", "fp32", ultralytics_onnx),
     Contender(

@@ -40,7 +40,7 @@ class BuiltModel:
     model: Model
     contents: tuple[bytes, ...]
 
-    def open(self, *, device: str, threads: int) -> Session:
+    def open(self, *, device: str, threads: int, batch_size: int | None = None) -> Session:
         """Open it; to be closed by the caller.
 
         Raises:
@@ -48,7 +48,12 @@ class BuiltModel:
             BackendError: the runtime refuses the model.
         """
         return load_backend(self.model.backend).open_session(
-            self.contents, model=self.model, detector=self.detector, device=device, threads=threads
+            self.contents,
+            model=self.model,
+            detector=self.detector,
+            device=device,
+            threads=threads,
+            batch_size=batch_size,
         )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from rsna_lumbar.benchmarks.arithmetic import FLOAT_BYTES
 from rsna_lumbar.benchmarks.contenders import BASELINE, Contender
 from rsna_lumbar.benchmarks.peak import Product
-from rsna_lumbar.benchmarks.statistics import Samples, interleaved
+from rsna_lumbar.benchmarks.statistics import Samples, interleaved, rounds_within, warm_up
 from rsna_lumbar.benchmarks.work import Peaks, ScoreSeries, Slices, Work
 from rsna_lumbar.runtime.errors import BackendError, UsageError
 from rsna_lumbar.runtime.grading import Calibration, probabilities
@@ -75,7 +75,8 @@ def time_block(
             calls[one, "series"] = partial(score, series)
         places = [f"product {place}" for place in range(PRODUCT_CALLS)]
         calls.update({(one, place): one.call for one in products for place in places})
-        found = interleaved(calls, rounds=rounds, within_s=within_s, progress=progress)
+        rounds = rounds_within(within_s, warm_up(calls.values()), wanted=rounds)
+        found = interleaved(calls, rounds=rounds, progress=progress)
     return Block(
         work=work,
         batch_s={one: found[one, "batch"] for one in opened},

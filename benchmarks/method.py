@@ -106,15 +106,26 @@ def predicted_peaks(
     model: Any, images: list[NDArray[np.uint8]], *, size_px: int
 ) -> dict[str, float]:
     """Class name -> its highest confidence over the boxes of all slices, 0 where it has none."""
-    peaks = dict.fromkeys(model.names.values(), 0.0)
-    for result in model.predict(
+    return highest(model, boxes_of(model, images, size_px=size_px))
+
+
+def boxes_of(model: Any, images: list[NDArray[np.uint8]], *, size_px: int) -> list[Any]:
+    """What ``predict`` finds on each slice."""
+    found: list[Any] = model.predict(
         images,
         imgsz=size_px,
         conf=CONFIDENCE,
         max_det=MOST_BOXES,
         device="cpu",
         verbose=False,
-    ):
+    )
+    return found
+
+
+def highest(model: Any, results: list[Any]) -> dict[str, float]:
+    """Class name -> its highest confidence in the results, 0 where it has none."""
+    peaks = dict.fromkeys(model.names.values(), 0.0)
+    for result in results:
         boxes = zip(result.boxes.cls.tolist(), result.boxes.conf.tolist(), strict=True)
         for class_index, confidence in boxes:
             name = result.names[int(class_index)]

@@ -55,6 +55,19 @@ def pytorch_channels_last(work: Work) -> Iterator[ScoreSeries]:
 
 
 @contextmanager
+def pytorch_bf16(work: Work) -> Iterator[ScoreSeries]:
+    """Fused, channels last, with torch's automatic casting to bfloat16."""
+    network = _fused(work).to(memory_format=torch.channels_last)
+    peaks = _channels_last(work, lambda _: network)
+
+    def cast(slices: Slices) -> Peaks:
+        with torch.autocast("cpu", torch.bfloat16):
+            return peaks(slices)
+
+    yield by_batch(work, cast)
+
+
+@contextmanager
 def pytorch_compiled(work: Work) -> Iterator[ScoreSeries]:
     """Fused, channels last, through ``torch.compile``: one whole graph for each size of batch."""
     torch.compiler.reset()  # else it gives up after eight of them in a process
@@ -170,7 +183,8 @@ def _channels_last(work: Work, network_for: Callable[[int], Any]) -> ScoreSeries
             grey = torch.from_numpy(slices)[:, None].to(torch.float32) / float(WHITE)
             images = grey.expand(-1, channels, -1, -1).contiguous(memory_format=torch.channels_last)
             scores, _ = network_for(len(slices))(images)
-            return np.asarray(scores[:, BOX_ROWS:].amax(dim=(0, 2)).numpy()[order], np.float32)
+            peaks = scores[:, BOX_ROWS:].amax(dim=(0, 2)).float()
+            return np.asarray(peaks.numpy()[order], np.float32)
 
     return peaks
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsna_lumbar.benchmarks.bench_bundle import BenchBundle
-from rsna_lumbar.benchmarks.method import CHANNELS, predicted_peaks, submission_of
+from rsna_lumbar.benchmarks.method import CHANNELS, boxes_of, highest, submission_of
 from rsna_lumbar.export.checkpoint import read_checkpoint
 from rsna_lumbar.export.reference import reference_peaks
 from rsna_lumbar.runtime.bundle import read_bundle
@@ -43,6 +43,7 @@ class Reference:
 
     forward: Rows
     predict: Rows  # ultralytics' predict on the same squares
+    boxes: float  # that predict found on a slice, on average
 
 
 def reference_rows(bundle: BenchBundle, data: Path, study_ids: tuple[str, ...]) -> Reference:
@@ -53,6 +54,7 @@ def reference_rows(bundle: BenchBundle, data: Path, study_ids: tuple[str, ...]) 
     inventory = find_studies(data, studies=study_ids)
     forward: dict[str, NDArray[np.float64]] = {}
     found: list[tuple[str, str, float]] = []
+    boxes: list[int] = []
     for detector in manifest.detectors:
         path = bundle.weights[detector.group.name]
         checkpoint, model = read_checkpoint(path, detector.group), YOLO(path)
@@ -68,9 +70,10 @@ def reference_rows(bundle: BenchBundle, data: Path, study_ids: tuple[str, ...]) 
             for (condition, level), row in zip(detector.group.locations, rows, strict=True):
                 forward[row_id(study_id, condition, level)] = row
             images = [np.repeat(one[:, :, None], CHANNELS, axis=2) for one in squares]
-            predicted = predicted_peaks(model, images, size_px=detector.size_px)
-            found += [(study_id, name, peak) for name, peak in predicted.items()]
-    return Reference(forward, _rows_of(submission_of(found)))
+            results = boxes_of(model, images, size_px=detector.size_px)
+            boxes += [len(one.boxes) for one in results]
+            found += [(study_id, name, peak) for name, peak in highest(model, results).items()]
+    return Reference(forward, _rows_of(submission_of(found)), float(np.mean(boxes)))
 
 
 def agreement(rows: Rows, reference: Rows) -> Agreement:

@@ -6,8 +6,8 @@ the two limits; then how far the rows are from the PyTorch forward pass.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rsna_lumbar.benchmarks.bench_bundle import BenchBundle, make_bench_bundle
@@ -27,8 +27,8 @@ from rsna_lumbar.benchmarks.pipeline_agreement import (
     reference_rows,
 )
 from rsna_lumbar.benchmarks.pipeline_stages import Stages, time_stages
+from rsna_lumbar.benchmarks.statistics import orders
 from rsna_lumbar.benchmarks.variants import Variant
-from rsna_lumbar.runtime.third_party import prepare_third_party
 
 PREDICT = "ultralytics predict, same squares"
 AGREEMENT_STUDIES = 2  # each takes PyTorch ten seconds
@@ -52,22 +52,24 @@ class PipelineOptions:
     size: StudySize = MEDIAN
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PipelineFound:
-    """Everything that was measured."""
+    """What was measured; empty where it was not yet."""
 
-    runs: Mapping[int, Mapping[Contender, Sequence[FreshRun]]]  # by number of studies
-    stages: Mapping[Variant, Stages]  # of STAGE_STUDIES studies
     stage_studies: int
-    agreements: Mapping[str, Agreement]
-    agreement_studies: int
     compressed: float  # bytes of the files over those of raw pixels
+    runs: Mapping[int, Mapping[Contender, Sequence[FreshRun]]] = field(default_factory=dict)
+    # Above by number of studies; stages are of ``stage_studies``.
+    stages: Mapping[Variant, Stages] = field(default_factory=dict)
+    agreements: Mapping[str, Agreement] = field(default_factory=dict)
+    agreement_studies: int = 0
+    boxes: float | None = None  # of ``predict``, a slice
 
 
 def run_pipeline(
     options: PipelineOptions, work: Path, *, report: Callable[[str], object]
-) -> PipelineFound:
-    """Measure everything.
+) -> Iterator[PipelineFound]:
+    """Measure block by block; all that was found so far after each, everything at the end.
 
     Args:
         options: what and how.
@@ -79,22 +81,26 @@ def run_pipeline(
     draw_studies(drawn, options.size, count=options.distinct, seed=SEED)
     roots = _roots(options, work, drawn)
     report("building the bundle")
-    bundle = _bundle(options, work, drawn)
+    bundle = make_bench_bundle(
+        work, options.variants, scale=options.scale, size_px=options.size_px, studies=drawn
+    )
     fresh = FreshRuns(
         bundle, work, size_px=options.size_px, threads=options.threads, workers=options.workers
     )
     _warm_up(options, fresh, roots[min(roots)], report)
-    runs = {count: _in_turns(options, fresh, count, roots[count], report) for count in roots}
-    stage_studies = max(options.studies)
-    stages = {
-        variant: _stages(options, bundle, roots[stage_studies], variant, work, report)
-        for variant in dict.fromkeys(one.of_all_slices for one in options.variants)
-    }
-    report("comparing rows")
-    agreements, compared = _agreements(options, fresh, bundle, roots)
-    return PipelineFound(
-        runs, stages, stage_studies, agreements, compared, compressed_share(drawn, options.size)
+    found = PipelineFound(
+        stage_studies=max(options.studies), compressed=compressed_share(drawn, options.size)
     )
+    for count, data in roots.items():
+        runs = _in_turns(options, fresh, count, data, report)
+        found = replace(found, runs={**found.runs, count: runs})
+        yield found
+    for variant in dict.fromkeys(one.of_all_slices for one in options.variants):
+        stages = _stages(options, bundle, roots[found.stage_studies], variant, work, report)
+        found = replace(found, stages={**found.stages, variant: stages})
+        yield found
+    report("comparing rows")
+    yield _compared(options, fresh, bundle, roots, found)
 
 
 def _roots(options: PipelineOptions, work: Path, drawn: Path) -> dict[int, Path]:
@@ -105,18 +111,6 @@ def _roots(options: PipelineOptions, work: Path, drawn: Path) -> dict[int, Path]
         )
         for count in sorted(set(counts))
     }
-
-
-def _bundle(options: PipelineOptions, work: Path, drawn: Path) -> BenchBundle:
-    prepare_third_party("bench")
-    return make_bench_bundle(
-        work,
-        options.variants,
-        scale=options.scale,
-        size_px=options.size_px,
-        calibration=drawn,
-        verification=drawn,
-    )
 
 
 def _contenders(options: PipelineOptions, count: int) -> list[Contender]:
@@ -141,14 +135,13 @@ def _in_turns(
     data: Path,
     report: Callable[[str], object],
 ) -> dict[Contender, list[FreshRun]]:
-    """Every contender once a round; each round begins with another one."""
+    """Every contender once a round, in another order in each."""
     contenders = _contenders(options, count)
     runs: dict[Contender, list[FreshRun]] = {one: [] for one in contenders}
     rounds = options.rounds if count in options.studies else 1
-    for number in range(rounds):
-        turn = number % len(contenders)
-        for contender in contenders[turn:] + contenders[:turn]:
-            report(f"studies: {count}, round {number + 1} of {rounds}: {contender}")
+    for number, order in enumerate(orders(contenders, rounds), start=1):
+        for contender in order:
+            report(f"studies: {count}, round {number} of {rounds}: {contender}")
             runs[contender].append(fresh.run(contender, data))
     return runs
 
@@ -173,17 +166,21 @@ def _stages(
     )
 
 
-def _agreements(
-    options: PipelineOptions, fresh: FreshRuns, bundle: BenchBundle, roots: Mapping[int, Path]
-) -> tuple[dict[str, Agreement], int]:
-    """Of the rows that the fresh processes wrote, for the first studies of a root."""
+def _compared(
+    options: PipelineOptions,
+    fresh: FreshRuns,
+    bundle: BenchBundle,
+    roots: Mapping[int, Path],
+    found: PipelineFound,
+) -> PipelineFound:
+    """With the rows that the fresh processes wrote compared, for the first studies of a root."""
     run_by_all = [n for n in options.studies if METHOD in _contenders(options, n)]
     count = max(run_by_all or options.studies)
     compared = min(AGREEMENT_STUDIES, options.distinct, count)
     ids = tuple(str(FIRST_ID + index) for index in range(compared))
     reference = reference_rows(bundle, roots[count], ids)
-    found = {PREDICT: agreement(reference.predict, reference.forward)}
+    agreements = {PREDICT: agreement(reference.predict, reference.forward)}
     for contender in _contenders(options, count):
         rows = read_submission(fresh.submission(contender, roots[count]))
-        found[str(contender)] = agreement(rows, reference.forward)
-    return found, compared
+        agreements[str(contender)] = agreement(rows, reference.forward)
+    return replace(found, agreements=agreements, agreement_studies=compared, boxes=reference.boxes)

@@ -40,7 +40,7 @@ def draw_pipeline(results: Results, path: Path) -> None:
         path: replaced at once.
     """
     runs = [rows for _, rows in results.blocks if rows and "s_per_study" in rows[0]]
-    stages = next(rows for _, rows in results.blocks if rows and "infer_s" in rows[0])
+    stages = next((rows for _, rows in results.blocks if rows and "infer_s" in rows[0]), ())
     names = [str(row["contender"]) for row in max(runs, key=len)]
     height = 2.3 + 0.34 * len(names) * max(1.6, len(runs))
     figure = new_figure(13.0, height, f"DICOM to submission: {results.conditions['model']}")

@@ -23,11 +23,15 @@ MOST_TIMES, MOST_MEMORY = 1.05, 1.1  # of a longer run: time a study, and peak, 
 def make_results(options: PipelineOptions, found: PipelineFound, command: str) -> Results:
     """Everything in one record; ``columns`` are those of its first blocks, see pipeline_table."""
     blocks = [
-        *((f"{studies(n)}, each run a fresh process", _run_rows(n, found)) for n in found.runs),
-        (f"{studies(found.stage_studies)}, stages apart in one process", _stage_rows(found)),
-        (f"Rows of {studies(found.agreement_studies)} against PyTorch", _agreement_rows(found)),
+        *((f"{studies(n)}, each run a fresh process", _run_rows(n, found)) for n in found.runs)
     ]
-    if options.stress_studies:
+    if found.stages:
+        title = f"{studies(found.stage_studies)}, stages apart in one process"
+        blocks.append((title, _stage_rows(found)))
+    if found.agreements:
+        title = f"Rows of {studies(found.agreement_studies)} against PyTorch"
+        blocks.append((title, _agreement_rows(found)))
+    if options.stress_studies in found.runs:
         title = f"{options.stress_studies} studies over {max(options.studies)}"
         blocks.append((title, _stress_rows(options, found)))
     return Results(
@@ -175,6 +179,11 @@ def _notes(options: PipelineOptions, found: PipelineFound) -> tuple[str, ...]:
         "decode and preprocess are of one core",
         "max diff: of a probability, from the PyTorch forward pass on the squares that ours reads",
     ]
+    if found.boxes is not None:
+        notes.append(
+            f"ultralytics predict finds {found.boxes:.0f} boxes a slice with these weights (of at "
+            "most 300), whose sorting is in the method's time"
+        )
     ran = [n for n, runs in found.runs.items() if METHOD in runs]
     if ran and max(found.runs) > max(ran):
         notes.append(

@@ -68,7 +68,7 @@ def time_stages(
         bundle: folder.
         data: root of studies.
         variant: its backend and precision.
-        rounds: after one of warm-up.
+        rounds: each stage once in each, after all was decoded and scored once.
         threads: of the runtime.
         workers: decoding processes of the whole; None takes as many as ``rsna-run`` does.
         scratch: file to write rows to.
@@ -79,11 +79,11 @@ def time_stages(
     with Scorer(
         bundle, backend=variant.backend, precision=variant.precision, device="cpu", threads=threads
     ) as scorer:
-        sets = list(scorer.decoded(found))
+        sets = list(scorer.decoded(found))  # warms up, as does the next line
         scores = list(scorer.scored(found, sets))
         batches = list(_batches(scorer, sets))
         counts = sorted({0, workers, usable_cores()})
-        halves = np.empty((rounds + 1, 2))  # decode, preprocess; the first is the warm-up
+        halves = np.empty((rounds, 2))  # decode, preprocess
         contenders: dict[str, Callable[[], object]] = {
             "walk": partial(find_studies, data),
             "slices": _filling(halves, lambda: _decode_here(scorer, found)),
@@ -96,7 +96,7 @@ def time_stages(
         seconds = interleaved(contenders, rounds=rounds)
         slices = sum(len(images) for _, images, _ in batches)
         batch_size = scorer.batch_size
-    return _stages(seconds, halves[1:], counts, slices, batch_size)
+    return _stages(seconds, halves, counts, slices, batch_size)
 
 
 def _stages(

@@ -28,6 +28,8 @@ def _times(value: Summary) -> str:
 RUN_COLUMNS = (
     Column("contender", "fresh process", str, left=True),
     Column("wall_s", "wall s (range)", _range),
+    Column("wall_s", "p95", lambda value: f"{value.p95:.2f}"),
+    Column("wall_s", "p99", lambda value: f"{value.p99:.2f}"),
     Column("s_per_study", "s/study", _two),
     Column("ratio", "speed-up (range)", _times),
     Column("first_row_s", "first row s", _two),

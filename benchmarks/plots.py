@@ -96,9 +96,14 @@ def new_figure(width: float, height: float, title: str) -> Figure:
 
 
 def add_footer(figure: Figure, results: Results) -> None:
-    """Machine, versions and threads, small, below everything."""
+    """Machine, threads, batch where it is one for all, versions: small, below everything."""
     said = results.conditions
-    lines = (f"{said['machine']}, {said['threads']} threads", said["versions"], results.command)
+    batch = f", batch {said['batch size']}" if said.get("batch size") else ""
+    lines = (
+        f"{said['machine']}, {said['threads']} threads{batch}",
+        said["versions"],
+        results.command,
+    )
     columns = int(CHARACTERS_AN_INCH * figure.get_figwidth())
     text = "\n".join(fill(str(line), columns, break_on_hyphens=False) for line in lines)
     figure.supxlabel(text, fontsize=6.5, color="0.35", x=0.01, ha="left")

@@ -20,7 +20,7 @@ import click
 import numpy as np
 
 from rsna_lumbar.benchmarks.experiment import footer
-from rsna_lumbar.benchmarks.statistics import Samples, interleaved, ratios
+from rsna_lumbar.benchmarks.statistics import Samples, interleaved, ratios, warm_up
 from rsna_lumbar.runtime.decode import Slice
 from rsna_lumbar.runtime.discovery import Inventory, find_studies
 from rsna_lumbar.runtime.label_table import grade_table, read_csv
@@ -160,7 +160,9 @@ def _times(
     def scoring(sets: list[SliceSet]) -> Callable[[], object]:
         return lambda: list(scorer.scored(found, sets))
 
-    taken = interleaved({name: scoring(choices[name]) for name in TIMED}, rounds=rounds)
+    timed = {name: scoring(choices[name]) for name in TIMED}
+    warm_up(timed.values())
+    taken = interleaved(timed, rounds=rounds)
     gain = ratios(taken["all"], taken["relevant"])
     medians = ", ".join(f"{name} {_seconds(seconds)}" for name, seconds in taken.items())
     return (

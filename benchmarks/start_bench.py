@@ -19,11 +19,10 @@ from rsna_lumbar.benchmarks.bench_bundle import BenchBundle, make_bench_bundle
 from rsna_lumbar.benchmarks.fresh_runs import RUN, quiet_environment
 from rsna_lumbar.benchmarks.median_study import MEDIAN, StudySize, draw_studies, repeat_studies
 from rsna_lumbar.benchmarks.process_tree import Measured, run_measured
-from rsna_lumbar.benchmarks.statistics import Samples, interleaved
+from rsna_lumbar.benchmarks.statistics import Samples, interleaved, warm_up
 from rsna_lumbar.benchmarks.variants import Variant
 from rsna_lumbar.runtime.discovery import find_studies
 from rsna_lumbar.runtime.scoring import Scorer
-from rsna_lumbar.runtime.third_party import prepare_third_party
 
 PYTHON = (sys.executable, "-c")
 BARE: Mapping[str, Sequence[str]] = {
@@ -88,7 +87,9 @@ def run_start(options: StartOptions, work: Path, *, report: Callable[[str], obje
     draw_studies(drawn, options.size, count=options.distinct)
     data = repeat_studies(drawn, work / f"studies-{options.distinct}-1", options.size, count=1)
     report("building the bundle")
-    bundle = _bundle(options, work, drawn)
+    bundle = make_bench_bundle(
+        work, options.variants, scale=options.scale, size_px=options.size_px, studies=drawn
+    )
     bare: dict[str, list[Measured]] = {name: [] for name in BARE}
     studies: dict[OneStudy, list[Measured]] = {one: [] for one in _ways(options)}
     with ExitStack() as stack:
@@ -104,6 +105,7 @@ def run_start(options: StartOptions, work: Path, *, report: Callable[[str], obje
             },
         }
         report(f"{options.rounds} rounds of {len(contenders)}")
+        warm_up(contenders.values())
         seconds = interleaved(
             contenders, rounds=options.rounds, progress=lambda _: report("a round is done")
         )
@@ -111,18 +113,6 @@ def run_start(options: StartOptions, work: Path, *, report: Callable[[str], obje
         {name: kept[1:] for name, kept in bare.items()},  # without the warm-up
         {one: kept[1:] for one, kept in studies.items()},
         {one: taken for one, taken in seconds.items() if isinstance(one, Variant)},
-    )
-
-
-def _bundle(options: StartOptions, work: Path, drawn: Path) -> BenchBundle:
-    prepare_third_party("bench")
-    return make_bench_bundle(
-        work,
-        options.variants,
-        scale=options.scale,
-        size_px=options.size_px,
-        calibration=drawn,
-        verification=drawn,
     )
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
+import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -51,36 +51,52 @@ def ratios(baseline: Samples, other: Samples) -> Summary:
     return summary(baseline / other)
 
 
+def warm_up(contenders: Iterable[Callable[[], object]]) -> float:
+    """Call each once; return the seconds that a round of them took."""
+    return sum(map(seconds, contenders))
+
+
+def rounds_within(limit_s: float, round_s: float, *, wanted: int) -> int:
+    """As many rounds as fit into a time: at most those wanted, at least ``LEAST_ROUNDS``."""
+    if round_s * wanted <= limit_s:
+        return wanted
+    return min(wanted, max(LEAST_ROUNDS, int(limit_s / round_s)))
+
+
 def interleaved(
     contenders: Mapping[Key, Callable[[], object]],
     *,
     rounds: int,
     progress: Callable[[int], object] = lambda _: None,
-    within_s: float = math.inf,
 ) -> dict[Key, Samples]:
-    """Time every contender once a round, after one call of each that does not count.
+    """Time every contender once a round.  Nothing is warmed up: see ``warm_up``.
 
     Args:
-        contenders: what to call; each round begins with another one.
+        contenders: what to call, in each round in another order.
         rounds: samples of each.
         progress: called with 1 after every round.
-        within_s: fewer rounds, but not below ``LEAST_ROUNDS``, where that many would take longer.
 
     Returns:
         Seconds, (rounds,) for each contender.
     """
-    warm_up_s = sum(seconds(call) for call in contenders.values())
-    if warm_up_s * rounds > within_s:
-        rounds = min(rounds, max(LEAST_ROUNDS, int(within_s / warm_up_s)))
-    order = list(contenders)
-    found = {key: np.empty(rounds) for key in order}
-    for index in range(rounds):
-        turn = index % len(order) if order else 0
-        for key in order[turn:] + order[:turn]:
+    found = {key: np.empty(rounds) for key in contenders}
+    for index, order in enumerate(orders(list(contenders), rounds)):
+        for key in order:
             time.sleep(PAUSE_S)
             found[key][index] = seconds(contenders[key])
         progress(1)
     return found
+
+
+def orders(items: Sequence[Key], rounds: int) -> Iterator[list[Key]]:
+    """The items in another order for each round, the same ones in every run.
+
+    A rotation would not do: each would keep its neighbour, whose heat and caches it then always
+    meets.
+    """
+    shuffled = random.Random(0)
+    for _ in range(rounds):
+        yield shuffled.sample(items, len(items))
 
 
 def seconds(call: Callable[[], object]) -> float:

@@ -12,13 +12,13 @@ from rsna_lumbar.export.options import Pair
 from rsna_lumbar.export.placing import write_through
 from rsna_lumbar.export.slices import Sets
 from rsna_lumbar.export.verify import Checked, Expected, verify
-from rsna_lumbar.runtime.backends import Session, load_backend
+from rsna_lumbar.runtime.backends import Session
 from rsna_lumbar.runtime.bundle import Detector, Model, ModelFile, model_file_name
 from rsna_lumbar.runtime.compatibility import judge
 from rsna_lumbar.runtime.cores import usable_cores
 from rsna_lumbar.runtime.errors import BackendError, UsageError
 from rsna_lumbar.runtime.machine import this_machine
-from rsna_lumbar.runtime.opened import open_model
+from rsna_lumbar.runtime.opened import default_batch_size, open_model
 
 
 def write_model(
@@ -91,7 +91,7 @@ def try_model(
                 sets,
                 expected,
                 detector=detector,
-                batch_size=_batch_size(model, session),
+                batch_size=default_batch_size([model], session.device),
                 source=source,
             )
         except BackendError as error:
@@ -107,15 +107,17 @@ def _open(folder: Path, model: Model, detector: Detector, devices: Sequence[str]
     """
     for device in devices:
         try:
-            return open_model(folder, model, detector, device=device, threads=usable_cores())
+            return open_model(
+                folder,
+                model,
+                detector,
+                device=device,
+                threads=usable_cores(),
+                batch_size=default_batch_size([model], device),
+            )
         except UsageError:
             if device == devices[-1]:
                 raise
         except BackendError as error:
             raise VerificationError(f"{model.files[0].name}: {error}") from error
     raise AssertionError("a verdict has devices")
-
-
-def _batch_size(model: Model, session: Session) -> int:
-    size = load_backend(model.backend).default_batch_size(session.device)
-    return min(size, model.engine.largest_batch) if model.engine else size

@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 from rsna_lumbar.export.errors import VerificationError
 from rsna_lumbar.export.limits import Limits
 from rsna_lumbar.export.slices import Sets
-from rsna_lumbar.runtime.backends import Session, load_backend
+from rsna_lumbar.runtime.backends import Session
 from rsna_lumbar.runtime.batches import pack
 from rsna_lumbar.runtime.bundle import Detector, Model, Parity
 from rsna_lumbar.runtime.cores import usable_cores
 from rsna_lumbar.runtime.grading import probabilities, set_peaks
 from rsna_lumbar.runtime.machine import CPU, this_machine
-from rsna_lumbar.runtime.opened import open_model
+from rsna_lumbar.runtime.opened import default_batch_size, open_model
 
 if TYPE_CHECKING:
     from rsna_lumbar.export.checkpoint import Checkpoint
@@ -67,8 +67,10 @@ def pytorch_peaks(checkpoint: Checkpoint) -> SlicePeaks:
 @contextmanager
 def graph_peaks(folder: Path, model: Model, detector: Detector) -> Iterator[SlicePeaks]:
     """The bundle's float32 graph on the CPU in place of PyTorch: each slice a set of its own."""
-    size = load_backend(model.backend).default_batch_size(CPU)
-    with open_model(folder, model, detector, device=CPU, threads=usable_cores()) as session:
+    size = default_batch_size([model], CPU)
+    with open_model(
+        folder, model, detector, device=CPU, threads=usable_cores(), batch_size=size
+    ) as session:
 
         def peaks(slices: NDArray[np.uint8]) -> NDArray[np.float32]:
             parts = (slices[start : start + size] for start in range(0, len(slices), size))

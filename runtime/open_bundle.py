@@ -11,7 +11,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from rsna_lumbar.runtime.backends import load_backend
 from rsna_lumbar.runtime.bundle import Bundle, read_bundle
 from rsna_lumbar.runtime.choice import Candidate, Wanted, choose
 from rsna_lumbar.runtime.cores import usable_cores
@@ -68,7 +67,7 @@ class OpenBundle:
         self.candidate: Candidate = opened.candidate
         self.device = opened.candidate.device
         self.note = opened.note
-        self.batch_size = batch_size or self._default_batch_size()
+        self.batch_size = opened.batch_size
 
     def _open(
         self,
@@ -82,6 +81,7 @@ class OpenBundle:
             self.bundle,
             choose(self.bundle, this_machine(), wanted, trusted),
             threads=threads or usable_cores(),
+            batch_size=wanted.batch_size,
             resources=self._resources,
         )
 
@@ -92,12 +92,6 @@ class OpenBundle:
     @property
     def precision(self) -> str:
         return self.candidate.variant.precision
-
-    def _default_batch_size(self) -> int:
-        """The backend's own, within what every engine takes."""
-        size = load_backend(self.backend).default_batch_size(self.device)
-        engines = [one.model.engine for models in self.models.values() for one in models]
-        return min([size, *(engine.largest_batch for engine in engines if engine)])
 
     def close(self) -> None:
         """Release the models."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -34,10 +34,17 @@ class OpenVariant:
     candidate: Candidate
     note: str  # why this one, and what was tried before
     models: Mapping[str, tuple[OpenModel, ...]]  # by group; one for each checkpoint
+    batch_size: int  # slices
 
 
 def open_best(
-    folder: Path, bundle: Bundle, choice: Choice, *, threads: int, resources: ExitStack
+    folder: Path,
+    bundle: Bundle,
+    choice: Choice,
+    *,
+    threads: int,
+    batch_size: int | None,
+    resources: ExitStack,
 ) -> OpenVariant:
     """Open the first candidate; the next one where a runtime cannot be had after all.
 
@@ -46,6 +53,7 @@ def open_best(
         bundle: its manifest.
         choice: candidates, the best first.
         threads: of the runtime on the CPU.
+        batch_size: most slices of a batch; None takes :func:`default_batch_size`.
         resources: closes the sessions later.
 
     Raises:
@@ -54,9 +62,11 @@ def open_best(
     """
     failures: list[str] = []
     for candidate in choice.candidates:
+        wanted = [pair for pair in bundle.models if pair[1].variant == candidate.variant]
+        size = batch_size or default_batch_size([one for _, one in wanted], candidate.device)
         with ExitStack() as attempt:
             try:
-                models = _open_variant(folder, bundle, candidate, threads, attempt)
+                models = _open_variant(folder, wanted, candidate.device, threads, size, attempt)
             except (UsageError, BackendError) as error:
                 if candidate is choice.candidates[-1]:
                     raise
@@ -64,12 +74,24 @@ def open_best(
                 continue
             resources.push(attempt.pop_all())
         note = "; ".join(filter(None, (choice.why(candidate), *failures)))
-        return OpenVariant(candidate, note, models)
+        return OpenVariant(candidate, note, models, size)
     raise AssertionError("a choice has candidates")
 
 
+def default_batch_size(models: Iterable[Model], device: str) -> int:
+    """The backend's own for the device, within what every engine takes.
+
+    Args:
+        models: of one backend, at least one.
+        device: ``cpu`` or ``cuda:N``.
+    """
+    models = list(models)
+    size = load_backend(models[0].backend).default_batch_size(device)
+    return min([size, *(one.engine.largest_batch for one in models if one.engine)])
+
+
 def open_model(
-    folder: Path, model: Model, detector: Detector, *, device: str, threads: int
+    folder: Path, model: Model, detector: Detector, *, device: str, threads: int, batch_size: int
 ) -> Session:
     """Check the files of a model and open them; to be closed by the caller.
 
@@ -80,20 +102,35 @@ def open_model(
     """
     contents = checked_contents(folder, model)
     return load_backend(model.backend).open_session(
-        contents, model=model, detector=detector, device=device, threads=threads
+        contents,
+        model=model,
+        detector=detector,
+        device=device,
+        threads=threads,
+        batch_size=batch_size,
     )
 
 
 def _open_variant(
-    folder: Path, bundle: Bundle, candidate: Candidate, threads: int, resources: ExitStack
+    folder: Path,
+    wanted: Sequence[tuple[Detector, Model]],
+    device: str,
+    threads: int,
+    batch_size: int,
+    resources: ExitStack,
 ) -> dict[str, tuple[OpenModel, ...]]:
-    wanted = [pair for pair in bundle.models if pair[1].variant == candidate.variant]
     opened: dict[str, tuple[OpenModel, ...]] = {}
-    at_a_time = OPENED_AT_A_TIME if candidate.device == CPU else 1
+    at_a_time = OPENED_AT_A_TIME if device == CPU else 1
     with ThreadPoolExecutor(at_a_time, "opening") as openers:
         opening = [
             openers.submit(
-                open_model, folder, model, detector, device=candidate.device, threads=threads
+                open_model,
+                folder,
+                model,
+                detector,
+                device=device,
+                threads=threads,
+                batch_size=batch_size,
             )
             for detector, model in wanted
         ]

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import tempfile
-from contextlib import nullcontext
 from pathlib import Path
 
 import click
 
-from rsna_lumbar.benchmarks.commands.shared import command_line, output_options
-from rsna_lumbar.benchmarks.variants import Variant, read_variants
+from rsna_lumbar.benchmarks.commands.shared import (
+    bundle_options,
+    command_line,
+    output_options,
+    work_folder,
+)
+from rsna_lumbar.benchmarks.variants import Variant
 from rsna_lumbar.runtime.command_line import common_options
 from rsna_lumbar.runtime.cores import usable_cores
-
-VARIANTS = "onnxruntime:fp32,onnxruntime:int8,openvino:fp32,openvino:bf16,openvino:int8"
-
-
-def variants_option(_: click.Context, __: click.Parameter, text: str) -> tuple[Variant, ...]:
-    """Read ``--variants``."""
-    return read_variants(text)
 
 
 def _counts(_: click.Context, __: click.Parameter, text: str) -> tuple[int, ...]:
@@ -32,13 +28,7 @@ def _counts(_: click.Context, __: click.Parameter, text: str) -> tuple[int, ...]
 
 
 @click.command("pipeline")
-@click.option(
-    "--variants",
-    default=VARIANTS,
-    show_default=True,
-    callback=variants_option,
-    help="BACKEND:PRECISION[:SLICES] of ours, with commas between.",
-)
+@bundle_options
 @click.option("--studies", default="1,20", show_default=True, callback=_counts, help="Of one run.")
 @click.option(
     "--method-studies",
@@ -52,20 +42,7 @@ def _counts(_: click.Context, __: click.Parameter, text: str) -> tuple[int, ...]
     type=click.IntRange(2),
     help="Ours once over so many as well, such as 200: do time and memory stay in proportion?",
 )
-@click.option(
-    "--scale",
-    type=click.Choice(("n", "s", "m", "l", "x")),
-    default="s",
-    show_default=True,
-    help="YOLOv8 scale of the random weights.",
-)
-@click.option("--size", "size_px", type=click.IntRange(32), default=384, show_default=True)
 @click.option("--workers", type=click.IntRange(0), help="Decoding processes; as rsna-run if unset.")
-@click.option(
-    "--work",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Folder to keep studies, checkpoints and bundle in; temporary if not set.",
-)
 @output_options(rounds=3)
 @common_options
 @click.pass_context
@@ -88,7 +65,8 @@ def cli(
     """Time DICOM to submission on the median study, ours against the method's own way.
 
     Every run is a fresh process, in turns. Then each stage is timed alone, with the limits that
-    decoding and inference set, and the rows are compared with the PyTorch forward pass.
+    decoding and inference set, and the rows are compared with the PyTorch forward pass. Files are
+    written anew after each of these blocks, so that a run which is stopped leaves what it found.
     """
     from rsna_lumbar.runtime.third_party import prepare_third_party
 
@@ -109,17 +87,12 @@ def cli(
         threads=threads or usable_cores(),
         workers=workers,
     )
-    if work:
-        work.mkdir(parents=True, exist_ok=True)
-    opened = nullcontext(str(work)) if work else tempfile.TemporaryDirectory(prefix="rsna-bench-")
-    with opened as folder:
-        found = run_pipeline(
-            options, Path(folder).resolve(), report=lambda line: click.echo(line, err=True)
-        )
-    results = make_results(options, found, command_line(context))
-    write_outputs(results, json_path=json_path, csv_path=csv_path)
-    if plot_path:
-        from rsna_lumbar.benchmarks.pipeline_plots import draw_pipeline
+    with work_folder(work) as folder:
+        for found in run_pipeline(options, folder, report=lambda line: click.echo(line, err=True)):
+            results = make_results(options, found, command_line(context))
+            write_outputs(results, json_path=json_path, csv_path=csv_path)
+            if plot_path:
+                from rsna_lumbar.benchmarks.pipeline_plots import draw_pipeline
 
-        draw_pipeline(results, plot_path)
+                draw_pipeline(results, plot_path)
     click.echo(pipeline_table(results))

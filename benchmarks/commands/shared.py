@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 from click.core import ParameterSource
 
+from rsna_lumbar.benchmarks.variants import Variant, read_variants
+
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 FILE = click.Path(path_type=Path, dir_okay=False)
+FOLDER = click.Path(path_type=Path, file_okay=False)
+VARIANTS = "onnxruntime:fp32,onnxruntime:int8,openvino:fp32,openvino:bf16,openvino:int8"
 
 
 def output_options(*, rounds: int) -> Callable[[Decorated], Decorated]:
@@ -20,7 +26,7 @@ def output_options(*, rounds: int) -> Callable[[Decorated], Decorated]:
     The function gets ``rounds``, ``threads`` (None: all cores), ``json_path``, ``csv_path`` and
     ``plot_path``.
     """
-    options = (
+    return _adding(
         click.option("--rounds", type=click.IntRange(1), default=rounds, show_default=True),
         click.option("--threads", type=click.IntRange(1), help="All usable cores if not set."),
         click.option("--json", "json_path", type=FILE, help="Also write everything as JSON."),
@@ -28,6 +34,52 @@ def output_options(*, rounds: int) -> Callable[[Decorated], Decorated]:
         click.option("--plot", "plot_path", type=FILE, help="Also draw a PNG file."),
     )
 
+
+def bundle_options(function: Decorated) -> Decorated:
+    """Add ``--variants``, ``--scale``, ``--size`` and ``--work``: what a bundle is made of.
+
+    The function gets ``variants``, ``scale``, ``size_px`` and ``work`` (None: a temporary folder).
+    """
+    return _adding(
+        click.option(
+            "--variants",
+            default=VARIANTS,
+            show_default=True,
+            callback=_variants,
+            help="BACKEND:PRECISION[:SLICES] of ours, with commas between.",
+        ),
+        click.option(
+            "--scale",
+            type=click.Choice(("n", "s", "m", "l", "x")),
+            default="s",
+            show_default=True,
+            help="YOLOv8 scale of the random weights.",
+        ),
+        click.option("--size", "size_px", type=click.IntRange(32), default=384, show_default=True),
+        click.option(
+            "--work",
+            type=FOLDER,
+            help="Folder to keep studies, checkpoints and bundle in; temporary if not set.",
+        ),
+    )(function)
+
+
+@contextmanager
+def work_folder(work: Path | None) -> Iterator[Path]:
+    """The folder to work in, made where it is not there; a temporary one for None."""
+    if work:
+        work.mkdir(parents=True, exist_ok=True)
+        yield work.resolve()
+        return
+    with tempfile.TemporaryDirectory(prefix="rsna-bench-") as folder:
+        yield Path(folder).resolve()
+
+
+def _variants(_: click.Context, __: click.Parameter, text: str) -> tuple[Variant, ...]:
+    return read_variants(text)
+
+
+def _adding(*options: Callable[[Decorated], Decorated]) -> Callable[[Decorated], Decorated]:
     def add(function: Decorated) -> Decorated:
         for option in reversed(options):
             function = option(function)

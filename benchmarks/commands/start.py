@@ -2,40 +2,23 @@
 
 from __future__ import annotations
 
-import tempfile
-from contextlib import nullcontext
 from pathlib import Path
 
 import click
 
-from rsna_lumbar.benchmarks.commands.pipeline import VARIANTS, variants_option
-from rsna_lumbar.benchmarks.commands.shared import command_line, output_options
+from rsna_lumbar.benchmarks.commands.shared import (
+    bundle_options,
+    command_line,
+    output_options,
+    work_folder,
+)
 from rsna_lumbar.benchmarks.variants import Variant
 from rsna_lumbar.runtime.command_line import common_options
 from rsna_lumbar.runtime.cores import usable_cores
 
 
 @click.command("start")
-@click.option(
-    "--variants",
-    default=VARIANTS,
-    show_default=True,
-    callback=variants_option,
-    help="BACKEND:PRECISION[:SLICES] of ours, with commas between.",
-)
-@click.option(
-    "--scale",
-    type=click.Choice(("n", "s", "m", "l", "x")),
-    default="s",
-    show_default=True,
-    help="YOLOv8 scale of the random weights.",
-)
-@click.option("--size", "size_px", type=click.IntRange(32), default=384, show_default=True)
-@click.option(
-    "--work",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Folder to keep studies, checkpoints and bundle in; temporary if not set.",
-)
+@bundle_options
 @output_options(rounds=20)
 @common_options
 @click.pass_context
@@ -70,13 +53,8 @@ def cli(
         rounds=rounds,
         threads=threads or usable_cores(),
     )
-    if work:
-        work.mkdir(parents=True, exist_ok=True)
-    opened = nullcontext(str(work)) if work else tempfile.TemporaryDirectory(prefix="rsna-bench-")
-    with opened as folder:
-        found = run_start(
-            options, Path(folder).resolve(), report=lambda line: click.echo(line, err=True)
-        )
+    with work_folder(work) as folder:
+        found = run_start(options, folder, report=lambda line: click.echo(line, err=True))
     results = make_results(options, found, command_line(context))
     write_outputs(results, json_path=json_path, csv_path=csv_path)
     if plot_path:

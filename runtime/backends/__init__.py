@@ -100,8 +100,17 @@ class Backend(Protocol):
         detector: Detector,
         device: str,
         threads: int,
+        batch_size: int | None = None,
     ) -> Session:
         """Open the contents of a model's files, hashes checked, on ``cpu`` or ``cuda:N``.
+
+        Args:
+            content: of each file of the model.
+            model: as the manifest describes it.
+            detector: of it.
+            device: to run on.
+            threads: of the runtime on the CPU.
+            batch_size: most slices of a batch, for which a model may then be compiled; None: any.
 
         Raises:
             UsageError: the device or the library cannot be had.

@@ -81,9 +81,15 @@ class OnnxSession(LaneSession):
 
 
 def open_session(
-    content: Sequence[bytes], *, model: Model, detector: Detector, device: str, threads: int
+    content: Sequence[bytes],
+    *,
+    model: Model,
+    detector: Detector,
+    device: str,
+    threads: int,
+    batch_size: int | None = None,
 ) -> OnnxSession:
-    """Open an ONNX score graph.
+    """Open an ONNX score graph, for batches of any size: to fix it makes nothing faster.
 
     Raises:
         UsageError: a GPU was asked for and CUDA cannot be loaded.

@@ -35,9 +35,15 @@ DEFAULT_BATCH_SIZE = 64
 
 
 def open_session(
-    content: Sequence[bytes], *, model: Model, detector: Detector, device: str, threads: int
+    content: Sequence[bytes],
+    *,
+    model: Model,
+    detector: Detector,
+    device: str,
+    threads: int,
+    batch_size: int | None = None,
 ) -> TensorRTSession:
-    """Open an engine on ``cuda:N``; threads of the CPU play no part.
+    """Open an engine on ``cuda:N``; what batches it takes was settled when it was built.
 
     Raises:
         UsageError: no such GPU, a library is missing, or the engine is for another GPU or version.

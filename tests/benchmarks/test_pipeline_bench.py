@@ -220,7 +220,7 @@ def made_up(walls: dict[int, dict[Contender, Sequence[float]]], peak_mb: int) ->
         }
         for count, of_count in walls.items()
     }
-    return PipelineFound(runs, {}, 20, {}, 1, 0.6)
+    return PipelineFound(runs=runs, stage_studies=20, compressed=0.6)
 
 
 def made_up_results(found: PipelineFound) -> Results:
@@ -255,9 +255,35 @@ def test_longer_runs_are_held_to_time_and_memory() -> None:
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
-    found = run_pipeline(OPTIONS, tmp_path_factory.mktemp("work"), report=lambda _: None)
-    return make_results(OPTIONS, found, "rsna-bench pipeline --scale n")
+def by_block(tmp_path_factory: pytest.TempPathFactory) -> list[Results]:
+    """What is written after each block."""
+    work = tmp_path_factory.mktemp("work")
+    return [
+        make_results(OPTIONS, found, "rsna-bench pipeline --scale n")
+        for found in run_pipeline(OPTIONS, work, report=lambda _: None)
+    ]
+
+
+@pytest.fixture(scope="module")
+def results(by_block: list[Results]) -> Results:
+    return by_block[-1]
+
+
+def test_each_block_is_there_to_be_written_when_it_is_done(
+    by_block: list[Results], tmp_path: Path
+) -> None:
+    titles = [[title for title, _ in results.blocks] for results in by_block]
+    runs = [f"{n}, each run a fresh process" for n in ("1 study", "2 studies")]
+    stress, rows = "2 studies over 1", "Rows of 1 study against PyTorch"
+    stages = "1 study, stages apart in one process"
+    assert titles == [
+        runs[:1],
+        [*runs, stress],
+        [*runs, stages, stress],
+        [*runs, stages, rows, stress],
+    ]
+    draw_pipeline(by_block[0], tmp_path / "begun.png")
+    assert pipeline_table(by_block[0]).count("fresh process") > 1
 
 
 def test_our_rows_are_those_of_the_forward_pass(results: Results) -> None:

@@ -20,7 +20,15 @@ from rsna_lumbar.benchmarks.report import (
     as_table,
     write_outputs,
 )
-from rsna_lumbar.benchmarks.statistics import Summary, interleaved, ratios, summary
+from rsna_lumbar.benchmarks.statistics import (
+    Summary,
+    interleaved,
+    orders,
+    ratios,
+    rounds_within,
+    summary,
+    warm_up,
+)
 
 TIMES = Summary(4.0, 5.0, 5.5, 3.0, 6.0)
 RESULTS = Results(
@@ -111,15 +119,31 @@ def test_ratios_are_taken_round_by_round() -> None:
     assert (found.median, found.low, found.high) == (2, 2, 3)
 
 
-def test_each_round_begins_with_another_contender() -> None:
+def test_every_contender_comes_once_a_round_in_another_order() -> None:
     calls: list[str] = []
     done: list[int] = []
     contenders = {name: lambda name=name: calls.append(name) for name in "abc"}
-    found = interleaved(contenders, rounds=4, progress=done.append)
-    assert "".join(calls) == "abc" + "abc" + "bca" + "cab" + "abc"
-    assert done == [1] * 4
-    assert {name: samples.shape for name, samples in found.items()} == dict.fromkeys("abc", (4,))
+    found = interleaved(contenders, rounds=20, progress=done.append)
+    rounds = ["".join(calls[start : start + 3]) for start in range(0, 60, 3)]
+    assert {"".join(sorted(one)) for one in rounds} == {"abc"}
+    assert len(set(rounds)) == 6  # every order there is, so no one has a neighbour for good
+    assert rounds == ["".join(one) for one in orders("abc", 20)]
+    assert done == [1] * 20
+    assert {name: samples.shape for name, samples in found.items()} == dict.fromkeys("abc", (20,))
     assert all((samples >= 0).all() for samples in found.values())
+
+
+@pytest.mark.parametrize(
+    ("limit_s", "round_s", "rounds"), [(100, 10, 10), (90, 10, 9), (20, 10, 3), (1e9, 10, 10)]
+)
+def test_rounds_that_fit_into_a_time(limit_s: float, round_s: float, rounds: int) -> None:
+    assert rounds_within(limit_s, round_s, wanted=10) == rounds
+
+
+def test_warming_up_calls_each_once() -> None:
+    calls: list[str] = []
+    assert warm_up([lambda name=name: calls.append(name) for name in "ab"]) >= 0
+    assert calls == ["a", "b"]
 
 
 def test_nobody_to_time() -> None:

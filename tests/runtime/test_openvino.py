@@ -119,18 +119,24 @@ def test_keeps_the_arrays_that_it_reads(files: list[bytes]) -> None:
         assert [as_bytes(wait()) for wait in waits] == [expected] * 4
 
 
-def test_batches_that_are_filled_up(files: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Up to a multiple, as int8 has it, with slices that belong to no set: the same answers."""
-    for count in (1, 5, 8):
-        slices, member = batch(count, count, 2)
-        with open_session(files) as session:
-            expected = session.run(slices, member)
-            monkeypatch.setattr(session, "_multiple", 4)
-            filled = session.run(slices, member)
-        np.testing.assert_allclose(filled.peak, expected.peak, rtol=0, atol=1e-6)
-        np.testing.assert_allclose(filled.probability, expected.probability, rtol=0, atol=1e-5)
-        np.testing.assert_array_equal(filled.slice, expected.slice)
-        np.testing.assert_array_equal(filled.cell, expected.cell)
+def test_batches_of_a_size_that_is_known(files: list[bytes]) -> None:
+    """Smaller ones are filled up with slices that belong to no set: the same answers."""
+    with open_session(files) as any_size, open_session(files, batch_size=8) as eight:
+        compiled = eight._compiled  # type: ignore[attr-defined]
+        assert compiled.input("slices").get_partial_shape().is_static
+        for count, sets in ((1, 1), (5, 2), (8, 3)):
+            slices, member = batch(count, count, sets)
+            assert_same(eight.run(slices, member), any_size.run(slices, member))
+        assert (any_size.run(*batch(9, 9, 2)).peak >= 0).all()
+        with pytest.raises(BackendError, match="9 slices are too many for batches of 8"):
+            eight.run(*batch(9, 9, 2))
+
+
+def assert_same(filled: Any, expected: Any) -> None:
+    np.testing.assert_allclose(filled.peak, expected.peak, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(filled.probability, expected.probability, rtol=0, atol=1e-5)
+    np.testing.assert_array_equal(filled.slice, expected.slice)
+    np.testing.assert_array_equal(filled.cell, expected.cell)
 
 
 def test_two_batches_are_worth_having_under_way(files: list[bytes]) -> None:
