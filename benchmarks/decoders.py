@@ -86,7 +86,7 @@ def _dicomsdl(content: bytes) -> Pixels:
 
 
 DECODERS = (
-    Decoder("runtime", _parse, stored_pixels),
+    Decoder("runtime", _parse, lambda dataset: stored_pixels(dataset).frames),
     Decoder("pydicom+pylibjpeg", _parse, _plugin("pylibjpeg")),
     Decoder("pydicom", _parse, _plugin("pydicom")),
     Decoder("dicomsdl", lambda content: content, _dicomsdl),

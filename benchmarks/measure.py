@@ -24,6 +24,8 @@ PRODUCT_CALLS = 4  # a round: they are short, and the highest rate counts
 # 4.5 OpenVINO.
 KEPT_OUTPUTS = 3
 SHARE_OF_MEMORY = 0.8  # of what is available
+# Slices that a small batch is timed on, batch by batch: alone it would mostly fill cold caches.
+LEAST_SLICES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,7 @@ class Block:
     """What was seen at one size and batch; times in seconds, one a round."""
 
     work: Work
-    batch_s: Mapping[Contender, Samples]  # of one batch
+    batch_s: Mapping[Contender, Samples]  # of one batch, small ones the mean of several
     series_s: Mapping[Contender, Samples]  # of one series, batch by batch
     product_s: Mapping[Product, Samples]  # of one call, several a round
     differences: Mapping[Contender, float]  # largest of a probability of the series, from BASELINE
@@ -66,12 +68,13 @@ def time_block(
         progress: called with 1 after every round.
     """
     batch, series = slices[: work.batch_size], slices[: work.series_slices]
+    repeats = -(-LEAST_SLICES // work.batch_size)
     with ExitStack() as stack:
         opened, missing = _open(contenders, work, stack)
         answers = {one: score(series) for one, score in opened.items()}
         calls: dict[Timed, Callable[[], object]] = {}
         for one, score in opened.items():
-            calls[one, "batch"] = partial(score, batch)
+            calls[one, "batch"] = partial(_repeatedly, score, batch, repeats)
             calls[one, "series"] = partial(score, series)
         places = [f"product {place}" for place in range(PRODUCT_CALLS)]
         calls.update({(one, place): one.call for one in products for place in places})
@@ -79,7 +82,7 @@ def time_block(
         found = interleaved(calls, rounds=rounds, progress=progress)
     return Block(
         work=work,
-        batch_s={one: found[one, "batch"] for one in opened},
+        batch_s={one: found[one, "batch"] / repeats for one in opened},
         series_s={one: found[one, "series"] for one in opened},
         product_s={
             one: np.concatenate([found[one, place] for place in places]) for one in products
@@ -106,6 +109,11 @@ def _open(
         except (UsageError, BackendError) as error:
             missing[one] = str(error)
     return opened, missing
+
+
+def _repeatedly(score: ScoreSeries, batch: Slices, repeats: int) -> None:
+    for _ in range(repeats):
+        score(batch)
 
 
 def _difference(answers: Mapping[Contender, Peaks], one: Contender) -> float:

@@ -20,9 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
-from rsna_lumbar.runtime.discovery import TABLE_COLUMNS
 from rsna_lumbar.runtime.files import write_atomically
 from rsna_lumbar.runtime.labels import FORAMINAL, SPINAL, SUBARTICULAR, Group
+from rsna_lumbar.runtime.tables import TABLE_COLUMNS
 from rsna_lumbar.train.phantom.acquisition import Series, plan_series
 from rsna_lumbar.train.phantom.anatomy import Spine
 from rsna_lumbar.train.phantom.dicom_files import Header, draw_timing, write_slice

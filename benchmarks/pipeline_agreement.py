@@ -19,10 +19,11 @@ from rsna_lumbar.benchmarks.method import CHANNELS, boxes_of, highest, submissio
 from rsna_lumbar.export.checkpoint import read_checkpoint
 from rsna_lumbar.export.reference import reference_peaks
 from rsna_lumbar.runtime.bundle import read_bundle
-from rsna_lumbar.runtime.discovery import find_studies, read_rows
+from rsna_lumbar.runtime.discovery import find_studies
 from rsna_lumbar.runtime.grading import probabilities
 from rsna_lumbar.runtime.labels import SUBMISSION_COLUMNS, row_id
 from rsna_lumbar.runtime.sets import read_sets
+from rsna_lumbar.runtime.tables import read_rows
 
 Rows = Mapping[str, NDArray[np.float64]]  # row id -> (3,)
 

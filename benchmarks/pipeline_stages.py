@@ -25,13 +25,14 @@ from rsna_lumbar.runtime.batches import fill_batches
 from rsna_lumbar.runtime.cores import usable_cores
 from rsna_lumbar.runtime.decode import read_frames
 from rsna_lumbar.runtime.decoding import default_workers
-from rsna_lumbar.runtime.discovery import Inventory, find_studies
-from rsna_lumbar.runtime.files import atomic_text
+from rsna_lumbar.runtime.discovery import find_studies
+from rsna_lumbar.runtime.files import atomic_file
 from rsna_lumbar.runtime.outputs import submission_header, submission_lines
 from rsna_lumbar.runtime.preprocess import square_slice
 from rsna_lumbar.runtime.scores import StudyScore
 from rsna_lumbar.runtime.scoring import Scorer
 from rsna_lumbar.runtime.sets import SliceSet
+from rsna_lumbar.runtime.studies import Inventory
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,10 +176,10 @@ def _decode_only(scorer: Scorer, found: Inventory, workers: int) -> None:
 
 
 def _write(path: Path, scores: list[StudyScore]) -> None:
-    with atomic_text(path) as stream:
-        stream.write(submission_header())
+    with atomic_file(path) as stream:
+        stream.write(submission_header().encode())
         for score in scores:
-            stream.write(submission_lines(score))
+            stream.write(submission_lines(score).encode())
 
 
 def _exhaust(items: Iterator[object]) -> None:

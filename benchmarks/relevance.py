@@ -22,7 +22,7 @@ import numpy as np
 from rsna_lumbar.benchmarks.experiment import footer
 from rsna_lumbar.benchmarks.statistics import Samples, interleaved, ratios, warm_up
 from rsna_lumbar.runtime.decode import Slice
-from rsna_lumbar.runtime.discovery import Inventory, find_studies
+from rsna_lumbar.runtime.discovery import find_studies
 from rsna_lumbar.runtime.label_table import grade_table, read_csv
 from rsna_lumbar.runtime.labels import FORAMINAL, GROUPS, SPINAL, Group
 from rsna_lumbar.runtime.metric import GradedAnswers, MetricResult, score_answers
@@ -30,6 +30,7 @@ from rsna_lumbar.runtime.relevance import relevant, within
 from rsna_lumbar.runtime.scores import StudyScore
 from rsna_lumbar.runtime.scoring import Scorer
 from rsna_lumbar.runtime.sets import SliceSet
+from rsna_lumbar.runtime.studies import Inventory
 from rsna_lumbar.train.phantom import PhantomOptions, make_phantom
 from rsna_lumbar.train.tables import LABELS, SERIES
 

@@ -107,14 +107,7 @@ def _open(folder: Path, model: Model, detector: Detector, devices: Sequence[str]
     """
     for device in devices:
         try:
-            return open_model(
-                folder,
-                model,
-                detector,
-                device=device,
-                threads=usable_cores(),
-                batch_size=default_batch_size([model], device),
-            )
+            return open_model(folder, model, detector, device=device, threads=usable_cores())
         except UsageError:
             if device == devices[-1]:
                 raise

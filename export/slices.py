@@ -17,11 +17,12 @@ from rsna_lumbar.export.errors import ExportError
 from rsna_lumbar.runtime.bundle import Detector
 from rsna_lumbar.runtime.decoding import DecodeHere
 from rsna_lumbar.runtime.demo import demo_studies
-from rsna_lumbar.runtime.discovery import Inventory, find_studies
+from rsna_lumbar.runtime.discovery import find_studies
 from rsna_lumbar.runtime.errors import DataError, UsageError
 from rsna_lumbar.runtime.labels import GROUPS
 from rsna_lumbar.runtime.preprocess import Preprocessing
 from rsna_lumbar.runtime.sets import SetRequest, decode_sets, read_sets
+from rsna_lumbar.runtime.studies import Inventory
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -68,9 +68,7 @@ def pytorch_peaks(checkpoint: Checkpoint) -> SlicePeaks:
 def graph_peaks(folder: Path, model: Model, detector: Detector) -> Iterator[SlicePeaks]:
     """The bundle's float32 graph on the CPU in place of PyTorch: each slice a set of its own."""
     size = default_batch_size([model], CPU)
-    with open_model(
-        folder, model, detector, device=CPU, threads=usable_cores(), batch_size=size
-    ) as session:
+    with open_model(folder, model, detector, device=CPU, threads=usable_cores()) as session:
 
         def peaks(slices: NDArray[np.uint8]) -> NDArray[np.float32]:
             parts = (slices[start : start + size] for start in range(0, len(slices), size))

@@ -18,14 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rsna_lumbar.runtime.bundle import Bundle, read_bundle
-    from rsna_lumbar.runtime.discovery import (
-        Inventory,
-        Series,
-        Study,
-        StudyStream,
-        find_studies,
-        stream_studies,
-    )
+    from rsna_lumbar.runtime.discovery import find_studies, stream_studies
     from rsna_lumbar.runtime.errors import (
         BackendError,
         BundleError,
@@ -40,6 +33,7 @@ if TYPE_CHECKING:
     from rsna_lumbar.runtime.reasons import Reason, Skip
     from rsna_lumbar.runtime.scores import GroupScore, StudyScore
     from rsna_lumbar.runtime.scoring import Scorer
+    from rsna_lumbar.runtime.studies import Inventory, Series, Study, StudyStream
 
 _MODULE_OF = {
     "BackendError": "errors",
@@ -50,16 +44,16 @@ _MODULE_OF = {
     "GROUPS": "labels",
     "Group": "labels",
     "GroupScore": "scores",
-    "Inventory": "discovery",
+    "Inventory": "studies",
     "LumbarError": "errors",
     "Preprocessing": "preprocess",
     "Reason": "reasons",
     "Scorer": "scoring",
-    "Series": "discovery",
+    "Series": "studies",
     "Skip": "reasons",
-    "Study": "discovery",
+    "Study": "studies",
     "StudyScore": "scores",
-    "StudyStream": "discovery",
+    "StudyStream": "studies",
     "UsageError": "errors",
     "find_studies": "discovery",
     "probabilities": "grading",

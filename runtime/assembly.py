@@ -9,16 +9,17 @@ few studies, whatever their number. Every step follows from the order of the set
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
-from rsna_lumbar.runtime.backends import Outputs, Wait
+from rsna_lumbar.runtime.backends import Outputs, Session, Wait
 from rsna_lumbar.runtime.batches import Batch, Filler
-from rsna_lumbar.runtime.bundle import Detector
-from rsna_lumbar.runtime.discovery import Study
-from rsna_lumbar.runtime.errors import BackendError
+from rsna_lumbar.runtime.errors import BackendError, OutOfMemory
+from rsna_lumbar.runtime.open_bundle import OpenBundle
 from rsna_lumbar.runtime.opened import OpenModel
 from rsna_lumbar.runtime.reasons import Skip
 from rsna_lumbar.runtime.scores import (
@@ -28,28 +29,23 @@ from rsna_lumbar.runtime.scores import (
     group_score,
     study_score,
 )
-from rsna_lumbar.runtime.sets import SliceSet
+from rsna_lumbar.runtime.sets import Decoding, SliceSet
+from rsna_lumbar.runtime.studies import Study
 
 
 class Assembly:
     """Scores the sets of many studies.
 
     Args:
-        detectors: of the bundle.
-        opened: their models, by name of the group.
-        batch_size: slices in a batch.
+        opened: a bundle. Where a batch does not fit into memory, its models are opened for smaller
+            ones, and everything that is under way is scored again in those.
     """
 
-    def __init__(
-        self,
-        detectors: Sequence[Detector],
-        opened: Mapping[str, Sequence[OpenModel]],
-        batch_size: int,
-    ) -> None:
-        self._detectors = {one.group.name: one for one in detectors}
+    def __init__(self, opened: OpenBundle) -> None:
         self._opened = opened
-        self._fillers = {name: Filler(batch_size) for name in self._detectors}
-        self._ahead = min(one.session.ahead for models in opened.values() for one in models)
+        self._detectors = {one.group.name: one for one in opened.bundle.detectors}
+        self._fillers = self._new_fillers()
+        self._todo: deque[tuple[str, Batch]] = deque()
         self._under_way: deque[_UnderWay] = deque()
         self._parts: dict[str, list[PartPeaks]] = {name: [] for name in self._detectors}
         self._studies: deque[_OpenStudy] = deque()
@@ -64,23 +60,24 @@ class Assembly:
         if one.request.study_id != current.study.study_id:
             raise ValueError(f"a set of {one.request.study_id} among {current.study.study_id}'s")
         current.skips.extend(one.skips)
-        current.left_out += one.left_out
+        current.decoding.add(one.decoding)
         name = one.request.group.name
         if one.slices:
             current.awaited.add(name)
-            self._start(name, self._fillers[name].add(one))
+            self._todo.extend((name, batch) for batch in self._fillers[name].add(one))
+            self._compute()
 
     def flush(self) -> None:
         """Start what is partly full: no batch is shared with what comes after."""
-        for name, filler in self._fillers.items():
-            self._start(name, filler.flush())
+        self._todo.extend(self._rest_of_fillers())
+        self._compute()
 
     def complete(self) -> Iterator[StudyScore]:
         """Studies whose last batch has been scored, in order."""
         while self._studies and not self._studies[0].awaited:
             one = self._studies.popleft()
             detectors = tuple(self._detectors.values())
-            yield study_score(one.study, detectors, one.scored, one.skips, one.left_out)
+            yield study_score(one.study, detectors, one.scored, one.skips, one.decoding)
 
     def finish(self) -> Iterator[StudyScore]:
         """Wait for everything; all sets must have been put in."""
@@ -89,18 +86,31 @@ class Assembly:
             yield from self.complete()
             if self._under_way:
                 self._finish(self._under_way.popleft())
+                self._compute()
 
-    def _start(self, name: str, batches: Iterator[Batch]) -> None:
-        for batch in batches:
+    def _compute(self) -> None:
+        """Start what is to be done; two batches are under way when it returns, or all are."""
+        while self._todo:
             if len(self._under_way) >= self._ahead:
-                self._finish(self._under_way.popleft())
+                self._finish(self._under_way.popleft())  # which may change everything here
+                continue
+            name, batch = self._todo.popleft()
+            if batch.count > self._opened.batch_size:
+                smaller = list(batch.cut(self._opened.batch_size))
+                self._todo.extendleft((name, one) for one in reversed(smaller))
+                continue
             slices, member = batch.slices, batch.member
-            waits = [one.session.start(slices, member) for one in self._opened[name]]
+            models = self._opened.models[name]
+            waits = [_started(one.session, slices, member) for one in models]
             self._under_way.append(_UnderWay(name, batch, waits))
 
     def _finish(self, one: _UnderWay) -> None:
-        outputs = [wait() for wait in one.waits]
-        for opened, of_model in zip(self._opened[one.name], outputs, strict=True):
+        try:
+            outputs = [wait() for wait in one.waits]
+        except OutOfMemory as error:
+            self._with_smaller_batches(one, error)
+            return
+        for opened, of_model in zip(self._opened.models[one.name], outputs, strict=True):
             _require_numbers(opened, of_model)
         parts = self._parts[one.name]
         for row, part in enumerate(one.batch.parts):
@@ -109,6 +119,28 @@ class Assembly:
                 score = group_score(self._detectors[one.name], part, parts)
                 self._study(part.of.request.study_id).take(one.name, score)
                 parts.clear()
+
+    def _with_smaller_batches(self, failed: _UnderWay, error: OutOfMemory) -> None:
+        """Do again, in order, what failed and all that was begun after it."""
+        begun = (failed, *self._under_way)
+        for wait in (wait for one in begun for wait in one.waits):
+            with suppress(BackendError):
+                wait()
+        self._under_way.clear()
+        again = [(one.name, one.batch) for one in begun]
+        self._todo = deque([*again, *self._todo, *self._rest_of_fillers()])
+        self._opened.halve_batches(error)
+        self._fillers = self._new_fillers()
+
+    def _rest_of_fillers(self) -> list[tuple[str, Batch]]:
+        return [(name, one) for name, filler in self._fillers.items() for one in filler.flush()]
+
+    def _new_fillers(self) -> dict[str, Filler]:
+        return {name: Filler(self._opened.batch_size) for name in self._detectors}
+
+    @property
+    def _ahead(self) -> int:
+        return min(one.session.ahead for models in self._opened.models.values() for one in models)
 
     def _study(self, study_id: str) -> _OpenStudy:
         return next(one for one in self._studies if one.study.study_id == study_id)
@@ -129,11 +161,24 @@ class _OpenStudy:
     awaited: set[str] = field(default_factory=set)  # names of groups
     scored: dict[str, GroupScore] = field(default_factory=dict)
     skips: list[Skip] = field(default_factory=list)
-    left_out: int = 0
+    decoding: Decoding = field(default_factory=Decoding)
 
     def take(self, name: str, score: GroupScore) -> None:
         self.scored[name] = score
         self.awaited.remove(name)
+
+
+def _started(session: Session, slices: NDArray[np.uint8], member: NDArray[np.bool_]) -> Wait:
+    """What waits for a batch, also where memory is told to be short at once."""
+    try:
+        return session.start(slices, member)
+    except OutOfMemory as error:
+        failure = error
+
+    def fail() -> Outputs:
+        raise failure
+
+    return fail
 
 
 def _require_numbers(opened: OpenModel, outputs: Outputs) -> None:

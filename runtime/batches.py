@@ -37,6 +37,11 @@ class Batch:
     parts: tuple[Part, ...]
 
     @property
+    def count(self) -> int:
+        """Slices in it."""
+        return sum(part.stop - part.start for part in self.parts)
+
+    @property
     def slices(self) -> NDArray[np.uint8]:
         """(N, S, S) uint8."""
         return np.stack(
@@ -50,6 +55,15 @@ class Batch:
         first = np.array([part.row for part in self.parts])[:, None]
         count = np.array([part.stop - part.start for part in self.parts])[:, None]
         return np.asarray((rows >= first) & (rows < first + count))
+
+    def cut(self, size: int) -> Iterator[Batch]:
+        """The same parts in batches of at most so many slices."""
+        for spans in pack((part.stop - part.start for part in self.parts), size):
+            yield Batch(tuple(Part(self.parts[s.index].of, *self._in_set(s), s.row) for s in spans))
+
+    def _in_set(self, span: Span) -> tuple[int, int]:
+        start = self.parts[span.index].start
+        return start + span.start, start + span.stop
 
 
 @dataclass(frozen=True, slots=True)

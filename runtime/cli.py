@@ -56,6 +56,13 @@ DEMO_OUTPUT = Path("submission.csv")
     help="Also write where each peak came from (JSON lines).",
 )
 @click.option("--trust", is_flag=True, help="Open engines that were not built here. They are code.")
+@click.option(
+    "--ids",
+    type=click.Choice(("folder", "uid", "hash")),
+    help="What names studies and series; default as DATA is laid out.  hash gives pseudonyms, and "
+    "the key to them in a private file, <name>.ids.csv.",
+)
+@click.option("--resume", is_flag=True, help="Go on where an interrupted run stopped.")
 @click.option("--strict", is_flag=True, help="Write nothing unless everything could be scored.")
 @click.option(
     "--quiet", is_flag=True, help="Say nothing but errors; the run manifest has the rest."
@@ -75,8 +82,10 @@ def cli(
     workers: int | None,
     threads: int | None,
     slices: str,
+    ids: str | None,
     evidence: Path | None,
     trust: bool,
+    resume: bool,
     strict: bool,
     quiet: bool,
 ) -> int:
@@ -101,9 +110,9 @@ def cli(
 
     request = Request(
         data, bundle, output, evidence, series, studies, backend, precision, device, batch_size,
-        workers, threads, slices, trust, strict, quiet, tables=demo,
+        workers, threads, slices, trust, ids, resume, strict, quiet, tables=demo,
     )  # fmt: skip
     return run(request)
 
 
-main = entry_point(cli, "rsna-run")
+main = entry_point(cli, "rsna-run", quote_errors=False)

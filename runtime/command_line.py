@@ -41,11 +41,18 @@ def common_options(function: Decorated) -> Decorated:
     return version(debug(function))
 
 
-def entry_point(command: click.Command, name: str) -> Callable[..., None]:
+def entry_point(
+    command: click.Command, name: str, *, quote_errors: bool = True
+) -> Callable[..., None]:
     """Make the function of a console script.
 
     It ends the process: with the command's own return value where that is an int, else 0; with
     one line on standard error and 1 or 2 where something failed; with 130 where interrupted.
+
+    Args:
+        command: of click.
+        name: of the script.
+        quote_errors: print what an unexpected error says. Not where it may quote a patient's data.
     """
 
     def main(arguments: Sequence[str] | None = None) -> None:
@@ -61,8 +68,8 @@ def entry_point(command: click.Command, name: str) -> Callable[..., None]:
             sys.exit(INTERRUPTED)
         except Exception as error:
             if "--debug" in words:
-                traceback.print_exc()
-            click.echo(_line(error), err=True)
+                click.echo(_trace(error, quote_errors), err=True)
+            click.echo(_line(error, quote_errors), err=True)
             sys.exit(error.exit_code if isinstance(error, LumbarError) else 1)
         sys.exit(result if isinstance(result, int) else 0)
 
@@ -74,10 +81,21 @@ def _terminate(number: int, _: object) -> None:
     sys.exit(128 + number)
 
 
-def _line(error: Exception) -> str:
+def _trace(error: BaseException, quote_errors: bool) -> str:
+    """Where it came from; without quotes types and places alone, of causes too."""
+    if quote_errors:
+        return "".join(traceback.format_exception(error)).rstrip()
+    before = error.__cause__ or error.__context__
+    lines = [_trace(before, quote_errors)] if before else []
+    places = "".join(traceback.format_tb(error.__traceback__)).rstrip()
+    return "\n".join([*lines, "Traceback (most recent call last):", places, type(error).__name__])
+
+
+def _line(error: Exception, quote_errors: bool) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, LumbarError):
         return f"Error: {text}"
     if isinstance(error, OSError):
         return f"Error: {error.filename or 'system'}: {error.strerror or text}"
-    return f"Error: unexpected {type(error).__name__}: {text} (--debug shows where)"
+    quoted = f": {text}" if quote_errors else ""
+    return f"Error: unexpected {type(error).__name__}{quoted} (--debug shows where)"

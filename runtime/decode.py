@@ -30,6 +30,7 @@ class Frame:
     geometry: Geometry | None
     spacing_mm: tuple[float, float] | None  # between rows, between columns
     instance_number: int | None
+    decoded_by: str  # transfer syntax and decoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,7 @@ class Slice:
     geometry: Geometry | None
     spacing_mm: tuple[float, float] | None  # between rows, between columns, as stored
     instance_number: int | None
+    decoded_by: str = ""  # transfer syntax and decoder
 
 
 def read_frames(path: Path) -> list[Frame]:
@@ -54,7 +56,7 @@ def read_frames(path: Path) -> list[Frame]:
     """
     with open_dicom(path) as dataset:
         require_mr_image(dataset)
-        pixels = stored_pixels(dataset)
+        stored = stored_pixels(dataset)
         inverted = shows_high_values_dark(dataset)
         number = instance_number(dataset)
         return [
@@ -64,8 +66,9 @@ def read_frames(path: Path) -> list[Frame]:
                 geometry=frame_geometry(dataset, index),
                 spacing_mm=pixel_spacing_mm(dataset, index),
                 instance_number=number,
+                decoded_by=stored.decoded_by,
             )
-            for index, image in enumerate(pixels)
+            for index, image in enumerate(stored.frames)
         ]
 
 
@@ -85,6 +88,7 @@ def read_slices(path: Path, size_px: int, preprocessing: Preprocessing) -> list[
             geometry=frame.geometry,
             spacing_mm=frame.spacing_mm,
             instance_number=frame.instance_number,
+            decoded_by=frame.decoded_by,
         )
         for index, frame in enumerate(read_frames(path))
     ]

@@ -31,7 +31,7 @@ from rsna_lumbar.runtime.plain_values import plain_integer, plain_text
 from rsna_lumbar.runtime.preprocess import PixelArray
 from rsna_lumbar.runtime.reasons import Reason, SkipFile
 
-MAX_PIXELS = 2**28  # the largest declared size that is decoded: 1,024 frames of 512 x 512
+MAX_PIXELS = 2**27  # the largest declared size that is decoded: 512 frames of 512 x 512
 PIXEL_DATA = Tag("PixelData")
 UNUSUAL_TAGS = tuple(map(Tag, ("FloatPixelData", "DoubleFloatPixelData", "ExtendedOffsetTable")))
 DAMAGED_PIXELS = "damaged or cut short"
@@ -72,12 +72,28 @@ class _Unusual(Exception):
 Decode = Callable[[RawDataElement, Layout], PixelArray]
 
 
-def stored_pixels(dataset: FileDataset) -> PixelArray:
-    """Decode every frame of a parsed file.
+@dataclass(frozen=True, slots=True)
+class Decoder:
+    """A decoder of the table, as the run manifest names it."""
 
-    Returns:
-        (frames, rows, columns) integers of 8 or 16 bits, the values of pydicom's
-        ``pixel_array(raw=True)``; maybe a read-only view of the file's bytes.
+    name: str
+    decode: Decode
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPixels:
+    """Every frame of a file, and how it was decoded.
+
+    ``frames`` are (frames, rows, columns) integers of 8 or 16 bits, the values of pydicom's
+    ``pixel_array(raw=True)``; maybe a read-only view of the file's bytes.
+    """
+
+    frames: PixelArray
+    decoded_by: str  # transfer syntax and decoder
+
+
+def stored_pixels(dataset: FileDataset) -> StoredPixels:
+    """Decode every frame of a parsed file.
 
     Raises:
         SkipFile: no pixels, not grey, too large, damaged, or of an unknown transfer syntax.
@@ -88,7 +104,8 @@ def stored_pixels(dataset: FileDataset) -> PixelArray:
     try:
         get_decoder(syntax)
     except NotImplementedError as error:
-        raise SkipFile(Reason.UNKNOWN_TRANSFER_SYNTAX, str(syntax)) from error
+        known = syntax is not None and UID(syntax).is_valid
+        raise SkipFile(Reason.UNKNOWN_TRANSFER_SYNTAX, str(syntax) if known else "") from error
     layout = _layout(dataset, syntax)
     if layout is None:
         _check_size(dataset)
@@ -96,18 +113,21 @@ def stored_pixels(dataset: FileDataset) -> PixelArray:
         _check_count(layout.count)
     pixels = _by_table(dataset, syntax, layout)
     if pixels is None:
-        pixels = _by_pydicom(dataset, syntax)
-    return pixels.reshape(-1, *pixels.shape[-2:])
+        decoder, pixels = PYDICOM, _by_pydicom(dataset, syntax)
+    else:
+        decoder = DECODERS[syntax].name
+    frames = pixels.reshape(-1, *pixels.shape[-2:])
+    return StoredPixels(frames, f"{syntax.name}: {decoder}")
 
 
 def _by_table(dataset: FileDataset, syntax: UID, layout: Layout | None) -> PixelArray | None:
     """Pixels, or None where pydicom is to decode."""
-    decode = DECODERS.get(syntax)
+    decoder = DECODERS.get(syntax)
     element = dataset.get_item(PIXEL_DATA, keep_deferred=True)
-    if decode is None or layout is None or not isinstance(element, RawDataElement):
+    if decoder is None or layout is None or not isinstance(element, RawDataElement):
         return None
     try:
-        return _without_stray_bits(decode(element, layout), layout)
+        return _without_stray_bits(decoder.decode(element, layout), layout)
     except Exception:
         return None
     except (KeyboardInterrupt, SystemExit):
@@ -120,7 +140,7 @@ def _by_pydicom(dataset: FileDataset, syntax: UID) -> PixelArray:
     plugin = "pylibjpeg" if syntax.is_encapsulated else ""
     try:
         return pixel_array(dataset, raw=True, decoding_plugin=plugin)
-    except (KeyboardInterrupt, SystemExit):
+    except (KeyboardInterrupt, SystemExit, MemoryError):
         raise
     except BaseException as error:
         raise SkipFile(Reason.BAD_PIXELS, DAMAGED_PIXELS) from error
@@ -157,12 +177,14 @@ def _rle(element: RawDataElement, layout: Layout) -> PixelArray:
     return np.frombuffer(decoded, layout.dtype).reshape(1, layout.rows, layout.columns)
 
 
-DECODERS: Mapping[str, Decode] = {
-    ImplicitVRLittleEndian: _native,
-    ExplicitVRLittleEndian: _native,
-    DeflatedExplicitVRLittleEndian: _native,
-    ExplicitVRBigEndian: _native,
-    RLELossless: _rle,
+AS_STORED, BY_PYLIBJPEG = Decoder("as stored", _native), Decoder("pylibjpeg-rle", _rle)
+PYDICOM = "pydicom"  # with pylibjpeg's plugins, for all that is not in the table
+DECODERS: Mapping[str, Decoder] = {
+    ImplicitVRLittleEndian: AS_STORED,
+    ExplicitVRLittleEndian: AS_STORED,
+    DeflatedExplicitVRLittleEndian: AS_STORED,
+    ExplicitVRBigEndian: AS_STORED,
+    RLELossless: BY_PYLIBJPEG,
 }
 
 

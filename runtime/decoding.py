@@ -88,5 +88,7 @@ def try_slices(file: Path, size_px: int, preprocessing: Preprocessing) -> Decode
         return read_slices(file, size_px, preprocessing)
     except SkipFile as skip:
         return skip
+    except MemoryError:
+        return SkipFile(Reason.TOO_LARGE, "more memory than a file may take")
     except Exception as error:  # its text may quote the header
         return SkipFile(Reason.DECODER_FAILED, f"unexpected {type(error).__name__}")

@@ -35,7 +35,12 @@ from rsna_lumbar.runtime.decode import Slice
 from rsna_lumbar.runtime.decoding import Decoded, try_slices
 from rsna_lumbar.runtime.errors import DataError
 from rsna_lumbar.runtime.preprocess import Preprocessing
-from rsna_lumbar.runtime.processes import end_with_parent, interrupts_ignored
+from rsna_lumbar.runtime.processes import (
+    end_with_parent,
+    interrupts_ignored,
+    limit_memory,
+    without_stderr,
+)
 from rsna_lumbar.runtime.reasons import Reason, SkipFile
 
 # Files that a worker has been given, and decoded squares that may wait for this process: enough to
@@ -43,7 +48,10 @@ from rsna_lumbar.runtime.reasons import Reason, SkipFile
 IN_HAND = 32
 PLACES = 32
 AT_A_TIME = 8  # files in a message
-FILE_TIMEOUT_S = 300.0  # 1,024 frames of JPEG 2000 at 512 x 512 take some 80 s
+FILE_TIMEOUT_S = 300.0  # 512 frames of JPEG 2000 at 512 x 512 take some 40 s
+# What a worker may take beside what it has when it starts. The most pixels that are decoded are
+# 256 MiB, and a file with them stored plainly is as large again.
+ROOM_BYTES = 768 * 2**20
 END_TIMEOUT_S = 5.0
 START_TIMEOUT_S = 300.0  # imports from a cold, shared disk
 NO_IMAGE = np.empty((0, 0), np.uint8)
@@ -316,6 +324,8 @@ def _work(
 ) -> None:
     """A worker's life."""
     end_with_parent()
+    without_stderr()  # a panic of a decoder writes a page there
+    limit_memory(ROOM_BYTES)
     pipe.send([])
     place = 0
     while True:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 
 class LumbarError(Exception):
     """The work cannot go on. The message says what, which file, and what to do. Exit code 1."""
@@ -25,3 +27,20 @@ class DataError(LumbarError):
 
 class BackendError(LumbarError):
     """A runtime refused a model, or failed while it ran one."""
+
+
+class OutOfMemory(BackendError):
+    """A runtime had too little memory for a batch; a smaller one may fit."""
+
+
+# What ONNX Runtime, OpenVINO, CUDA and C++ say of it.
+_NO_MEMORY = re.compile(
+    r"out of memory|failed to allocate|bad[_ ]alloc|cudaErrorMemoryAllocation|STATUS_ALLOC_FAILED"
+    r"|not enough memory|BFCArena",
+    re.IGNORECASE,
+)
+
+
+def run_failed(message: str) -> BackendError:
+    """The error of a runtime that failed on a batch, told from what it says."""
+    return (OutOfMemory if _NO_MEMORY.search(message) else BackendError)(message)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
-from io import TextIOWrapper
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import BinaryIO
 
 try:
     import fcntl
@@ -20,9 +19,99 @@ _LOCKLESS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.
 _FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 
 
+class AsideFile:
+    """A file written aside, as ``.<name>.part`` in the same folder, by this process alone.
+
+    It is private until it is published. What an earlier process left aside is still in it: cut it.
+
+    Args:
+        path: where it is to be published.
+        private: for its user alone also then.
+
+    Raises:
+        OSError: it cannot be written, or another process is writing it.
+    """
+
+    def __init__(self, path: Path, *, private: bool = False) -> None:
+        self.path = path
+        self._private = private
+        self.aside = aside_of(path)
+        self.descriptor = claim(self.aside, path)
+
+    def cut(self, length: int) -> None:
+        """Keep so many bytes, and go on writing after them."""
+        os.ftruncate(self.descriptor, length)
+        os.lseek(self.descriptor, length, os.SEEK_SET)
+
+    def write(self, content: bytes) -> None:
+        """Add all of it."""
+        rest = memoryview(content)
+        with naming(self.path):
+            while rest:
+                rest = rest[os.write(self.descriptor, rest) :]
+
+    def sync(self) -> None:
+        """Have what was written on the disk."""
+        with naming(self.path):
+            os.fsync(self.descriptor)
+
+    def publish(self) -> None:
+        """Sync, rename over the path, close."""
+        self.sync()
+        os.chmod(self.aside, 0o600 if self._private else 0o666 & ~_umask())
+        if fcntl:
+            os.replace(self.aside, self.path)  # before closing gives the lock back
+            self.close()
+        else:
+            self.close()
+            os.replace(self.aside, self.path)  # Windows renames no open file
+        sync_folder(self.path.parent)
+
+    def discard(self) -> None:
+        """Remove it, close; nothing where it is closed already."""
+        if self.descriptor < 0:
+            return
+        if fcntl:
+            self.aside.unlink(missing_ok=True)
+            self.close()
+        else:
+            self.close()
+            self.aside.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Leave it aside as it is."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Errors of the system name this path: a full disk is told with the file that was asked for."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def aside_of(path: Path) -> Path:
+    """Where a file stands until it is whole."""
+    return path.with_name(f".{path.name}.part")
+
+
+def sync_folder(folder: Path) -> None:
+    """Have renamings and removals in a folder on the disk, where the system can."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """A file written aside, as ``.<name>.part`` in the same folder.
+    """A file written aside, see :class:`AsideFile`.
 
     Leaving the context flushes to disk and renames over ``path``; leaving it by an exception
     removes what was written and keeps the old file. What a killed process left aside is written
@@ -31,32 +120,15 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     Raises:
         OSError: the file cannot be written, or another process is writing it.
     """
-    aside = path.with_name(f".{path.name}.part")
-    with os.fdopen(_claim(aside, path), "wb") as stream:
-        try:
+    aside = AsideFile(path)
+    try:
+        aside.cut(0)
+        with open(aside.descriptor, "wb", closefd=False) as stream:
             yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-            os.chmod(aside, 0o666 & ~_umask())
-            if fcntl:
-                os.replace(aside, path)  # before closing gives the lock back
-        except BaseException:
-            if fcntl:
-                aside.unlink(missing_ok=True)
-            raise
-    if not fcntl:
-        os.replace(aside, path)  # Windows renames no open file
-
-
-@contextmanager
-def atomic_text(path: Path) -> Iterator[TextIO]:
-    """A UTF-8 text file with Unix line ends, written as :func:`atomic_file` does."""
-    with atomic_file(path) as raw:
-        stream = TextIOWrapper(raw, encoding="utf-8", newline="\n")
-        try:
-            yield stream
-        finally:
-            stream.detach()  # flushes, and leaves closing to atomic_file
+        aside.publish()
+    except BaseException:
+        aside.discard()
+        raise
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -83,17 +155,25 @@ def sole_user(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _claim(aside: Path, path: Path) -> int:
-    """Open the file aside, empty and for this process alone."""
+def claim(aside: Path, path: Path) -> int:
+    """Open a file for this process alone; made, private, where it is not there.
+
+    Args:
+        aside: to open.
+        path: that errors name.
+
+    Returns:
+        Its descriptor, which holds the lock.
+
+    Raises:
+        OSError: it cannot be opened, or another process has it.
+    """
     while True:
-        try:
+        with naming(path):
             descriptor = os.open(aside, _FLAGS, 0o600)
-        except OSError as error:  # name the file that was asked for, not the one aside
-            raise OSError(error.errno, error.strerror, str(path)) from error
         try:
             _lock(descriptor, path, "another process is writing it")
             if _is_still(aside, descriptor):
-                os.ftruncate(descriptor, 0)
                 return descriptor
         except BaseException:
             os.close(descriptor)

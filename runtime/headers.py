@@ -6,6 +6,7 @@ not be valid UIDs, and anything may be missing.
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import math
@@ -25,6 +26,7 @@ from pydicom import config
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
     EnhancedMRColorImageStorage,
     EnhancedMRImageStorage,
     LegacyConvertedEnhancedMRImageStorage,
@@ -81,6 +83,30 @@ HEADER_TAGS = (
 )
 # Larger files are not read in one piece: what is no DICOM file is refused before it is in memory.
 WHOLE_FILE_BYTES = 2**26
+MOST_FILE_BYTES = 2**29  # the most pixels that are decoded take half of it
+NOT_REGULAR = "not a regular file"
+# A deflated file may become as large as the most pixels that are decoded, and a header.
+MOST_INFLATED_BYTES = 2**28 + 2**24
+PIECE_BYTES = 2**24  # inflated at a time
+META_BYTES = 2**12  # the preamble and group 2 of any file that was ever seen
+PREAMBLE_BYTES = 132
+META_GROUP = b"\x02\x00"
+LONG_VRS = (b"OB", b"UN", b"OW", b"SQ", b"UT", b"UC", b"UR")
+DEFLATED = DeflatedExplicitVRLittleEndian.encode()
+
+# Terms of PS3.3 C.7.6.3.1.2: anything else in their place is not quoted.
+PHOTOMETRIC = frozenset(
+    {
+        "PALETTE COLOR",
+        "RGB",
+        "YBR_FULL",
+        "YBR_FULL_422",
+        "YBR_ICT",
+        "YBR_PARTIAL_420",
+        "YBR_PARTIAL_422",
+        "YBR_RCT",
+    }
+)
 
 Vector = tuple[float, ...]
 
@@ -130,6 +156,7 @@ def open_dicom(path: Path, *, tags: tuple[str, ...] | None = None) -> Iterator[F
     with _quiet_pydicom():
         try:
             with _open_regular(path) as stream:
+                _require_inflatable(stream)
                 dataset = pydicom.dcmread(
                     stream if tags else _in_one_piece(stream),
                     stop_before_pixels=tags is not None,
@@ -225,9 +252,38 @@ def shows_high_values_dark(dataset: Dataset) -> bool:
     """
     photometric = _text(dataset, "PhotometricInterpretation")
     if photometric not in ("MONOCHROME1", "MONOCHROME2"):
-        raise SkipFile(Reason.NOT_GREY, photometric)
+        raise SkipFile(Reason.NOT_GREY, photometric if photometric in PHOTOMETRIC else "")
     slope = _number(dataset, "RescaleSlope")
     return (photometric == "MONOCHROME1") != (slope is not None and slope < 0)
+
+
+def _require_inflatable(stream: BinaryIO) -> None:
+    """Refuse a deflated file that grows beyond all measure: pydicom inflates it in one piece."""
+    head = stream.read(META_BYTES)
+    stream.seek(0)
+    start = _end_of_meta(head)
+    if DEFLATED not in head[:start]:
+        return
+    inflater, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    stream.seek(start)
+    while some := inflater.unconsumed_tail or stream.read(PIECE_BYTES):
+        size += len(inflater.decompress(some, PIECE_BYTES))
+        if size > MOST_INFLATED_BYTES:
+            raise SkipFile(Reason.TOO_LARGE, f"inflates to more than {MOST_INFLATED_BYTES} bytes")
+        if inflater.eof:
+            break
+    stream.seek(0)
+
+
+def _end_of_meta(head: bytes) -> int:
+    """Where the elements of group 2 end: explicit VR, little endian (PS3.10 7.1)."""
+    place = PREAMBLE_BYTES
+    while head[place : place + 2] == META_GROUP:
+        if head[place + 4 : place + 6] in LONG_VRS:
+            place += 12 + int.from_bytes(head[place + 8 : place + 12], "little")
+        else:
+            place += 8 + int.from_bytes(head[place + 6 : place + 8], "little")
+    return place
 
 
 def _in_one_piece(stream: BinaryIO) -> BinaryIO:
@@ -238,11 +294,19 @@ def _in_one_piece(stream: BinaryIO) -> BinaryIO:
 
 def _open_regular(path: Path) -> BinaryIO:
     """Open without waiting for a FIFO's writer, and refuse what is no regular file."""
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise SkipFile(Reason.NOT_DICOM, "not a regular file")
-    return os.fdopen(descriptor, "rb")
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # a socket
+            raise SkipFile(Reason.NOT_DICOM, NOT_REGULAR) from None
+        raise
+    found = os.fstat(descriptor)
+    if stat.S_ISREG(found.st_mode) and found.st_size <= MOST_FILE_BYTES:
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    if stat.S_ISREG(found.st_mode):
+        raise SkipFile(Reason.TOO_LARGE, f"{found.st_size} bytes")
+    raise SkipFile(Reason.NOT_DICOM, NOT_REGULAR)
 
 
 def _value(dataset: Dataset, keyword: str, frame: int = 0) -> object:

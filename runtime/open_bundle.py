@@ -12,9 +12,9 @@ from types import TracebackType
 from typing import Self
 
 from rsna_lumbar.runtime.bundle import Bundle, read_bundle
-from rsna_lumbar.runtime.choice import Candidate, Wanted, choose
+from rsna_lumbar.runtime.choice import Candidate, Choice, Wanted, choose
 from rsna_lumbar.runtime.cores import usable_cores
-from rsna_lumbar.runtime.errors import BundleError
+from rsna_lumbar.runtime.errors import BackendError, BundleError, OutOfMemory
 from rsna_lumbar.runtime.machine import this_machine
 from rsna_lumbar.runtime.opened import OpenVariant, open_best
 from rsna_lumbar.runtime.trust import TrustedEngines
@@ -52,35 +52,52 @@ class OpenBundle:
         trust: bool = False,
     ) -> None:
         self._resources = ExitStack()
+        self._folder, self._threads = bundle_folder, threads or usable_cores()
         wanted = Wanted(backend, precision, device, batch_size)
         trusted = None if trust else TrustedEngines()
         self.bundle: Bundle = read_bundle(bundle_folder)
         try:
-            opened = self._open(bundle_folder, wanted, trusted, threads)
+            opened = self._open(wanted, trusted)
         except BundleError:
             before, self.bundle = self.bundle, read_bundle(bundle_folder)
             if self.bundle == before:
                 raise
             # It was replaced between its manifest and its files.
-            opened = self._open(bundle_folder, wanted, trusted, threads)
+            opened = self._open(wanted, trusted)
         self.models = opened.models
         self.candidate: Candidate = opened.candidate
         self.device = opened.candidate.device
         self.note = opened.note
         self.batch_size = opened.batch_size
 
-    def _open(
-        self,
-        folder: Path,
-        wanted: Wanted,
-        trusted: Container[str] | None,
-        threads: int | None,
-    ) -> OpenVariant:
+    def halve_batches(self, error: OutOfMemory) -> None:
+        """Open the same models again for batches of half the size, which is noted.
+
+        Raises:
+            BackendError: batches hold one slice already, or the models do not open any more.
+        """
+        if self.batch_size == 1:
+            raise BackendError(f"out of memory with one slice in a batch: {error}") from error
+        before, self.batch_size = self.batch_size, self.batch_size // 2
+        self._resources.close()
+        opened = open_best(
+            self._folder,
+            self.bundle,
+            Choice((self.candidate,), {}),
+            threads=self._threads,
+            batch_size=self.batch_size,
+            resources=self._resources,
+        )
+        self.models = opened.models
+        short = f"out of memory with batches of {before}: {self.batch_size} from there on"
+        self.note = "; ".join(filter(None, (self.note, short)))
+
+    def _open(self, wanted: Wanted, trusted: Container[str] | None) -> OpenVariant:
         return open_best(
-            folder,
+            self._folder,
             self.bundle,
             choose(self.bundle, this_machine(), wanted, trusted),
-            threads=threads or usable_cores(),
+            threads=self._threads,
             batch_size=wanted.batch_size,
             resources=self._resources,
         )

@@ -63,10 +63,11 @@ def open_best(
     failures: list[str] = []
     for candidate in choice.candidates:
         wanted = [pair for pair in bundle.models if pair[1].variant == candidate.variant]
-        size = batch_size or default_batch_size([one for _, one in wanted], candidate.device)
         with ExitStack() as attempt:
             try:
-                models = _open_variant(folder, wanted, candidate.device, threads, size, attempt)
+                models = _open_variant(
+                    folder, wanted, candidate.device, threads, batch_size, attempt
+                )
             except (UsageError, BackendError) as error:
                 if candidate is choice.candidates[-1]:
                     raise
@@ -74,6 +75,7 @@ def open_best(
                 continue
             resources.push(attempt.pop_all())
         note = "; ".join(filter(None, (choice.why(candidate), *failures)))
+        size = batch_size or default_batch_size([one for _, one in wanted], candidate.device)
         return OpenVariant(candidate, note, models, size)
     raise AssertionError("a choice has candidates")
 
@@ -91,9 +93,25 @@ def default_batch_size(models: Iterable[Model], device: str) -> int:
 
 
 def open_model(
-    folder: Path, model: Model, detector: Detector, *, device: str, threads: int, batch_size: int
+    folder: Path,
+    model: Model,
+    detector: Detector,
+    *,
+    device: str,
+    threads: int,
+    batch_size: int | None = None,
 ) -> Session:
     """Check the files of a model and open them; to be closed by the caller.
+
+    No library is loaded before the hashes were compared.
+
+    Args:
+        folder: of the bundle.
+        model: of it.
+        detector: of it.
+        device: ``cpu`` or ``cuda:N``.
+        threads: of the runtime on the CPU.
+        batch_size: most slices of a batch; None takes :func:`default_batch_size`.
 
     Raises:
         BundleError: a file is not what the manifest says.
@@ -107,7 +125,7 @@ def open_model(
         detector=detector,
         device=device,
         threads=threads,
-        batch_size=batch_size,
+        batch_size=batch_size or default_batch_size([model], device),
     )
 
 
@@ -116,7 +134,7 @@ def _open_variant(
     wanted: Sequence[tuple[Detector, Model]],
     device: str,
     threads: int,
-    batch_size: int,
+    batch_size: int | None,
     resources: ExitStack,
 ) -> dict[str, tuple[OpenModel, ...]]:
     opened: dict[str, tuple[OpenModel, ...]] = {}

@@ -12,6 +12,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
 from multiprocessing import connection
+from pathlib import Path
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -82,6 +83,30 @@ def _start(prepare: Callable[[], None] | None) -> None:
     end_with_parent()
     if prepare is not None:
         prepare()
+
+
+def without_stderr() -> None:
+    """Send what libraries of this process say to nowhere: its answers tell what went wrong."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+
+
+def limit_memory(room_bytes: int) -> None:
+    """Let this process grow by so much from now on; more is a MemoryError, or ends it.
+
+    By its address space, where the system keeps such a limit (Linux).
+    """
+    try:
+        import resource
+
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        _, most = resource.getrlimit(resource.RLIMIT_AS)
+        wanted = pages * resource.getpagesize() + room_bytes
+        if most == resource.RLIM_INFINITY or wanted < most:
+            resource.setrlimit(resource.RLIMIT_AS, (wanted, most))
+    except (ImportError, OSError, ValueError):  # Windows; no /proc; a limit that is kept elsewhere
+        return
 
 
 def end_with_parent() -> None:

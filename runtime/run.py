@@ -7,40 +7,32 @@ the first studies are decoded. Rows are written while later batches are computed
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from itertools import chain, tee
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
-
-import click
+from typing import TYPE_CHECKING, Any
 
 from rsna_lumbar.runtime.bundle import Bundle, read_bundle
 from rsna_lumbar.runtime.choice import Wanted, choose
+from rsna_lumbar.runtime.console import Console, choice_line
 from rsna_lumbar.runtime.cores import usable_cores
 from rsna_lumbar.runtime.errors import BundleError, LumbarError, UsageError
-from rsna_lumbar.runtime.files import atomic_text
 from rsna_lumbar.runtime.machine import CPU, this_machine
+from rsna_lumbar.runtime.naming import Names, Pseudonyms, key_path
 from rsna_lumbar.runtime.open_bundle import OpenBundle
+from rsna_lumbar.runtime.results import EVIDENCE, KEY, RUN_MANIFEST, SUBMISSION, Results
 from rsna_lumbar.runtime.trust import TrustedEngines
 
 if TYPE_CHECKING:  # what reads DICOM is loaded beside the models
-    from rsna_lumbar.runtime.discovery import StudyStream
-    from rsna_lumbar.runtime.outputs import RunRecord
-    from rsna_lumbar.runtime.scores import StudyScore
     from rsna_lumbar.runtime.sets import SliceSet
+    from rsna_lumbar.runtime.studies import StudyStream
 
 COMPLETE, INCOMPLETE = 0, 3
-SHOWN_SKIPS = 20
 SETS_BEFORE_MODELS = 12  # decoded while the models load: four studies, 300 slices
-_VERB = {
-    "series_missing": "filled from the prior",
-    "no_readable_slice": "filled from the prior",
-    "no_series_to_score": "no rows",
-    "series_not_found": "missing",
-}
+HASH = "hash"  # of --ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +53,20 @@ class Request:
     threads: int | None
     slices: str
     trust: bool
+    ids: str | None
+    resume: bool
     strict: bool
     quiet: bool
     tables: bool  # print each study as a table
 
-    def options(self) -> dict[str, Any]:
-        """What the run manifest records of it."""
+    def options(self, names: Names) -> dict[str, Any]:
+        """What the run manifest records of it; names of inputs as they are called outside."""
         return {
-            "data": str(self.data),
+            "data": names(str(self.data)),
             "bundle": str(self.bundle),
-            "series": str(self.series) if self.series else None,
-            "studies": str(self.studies) if self.studies else None,
+            "series": names(str(self.series)) if self.series else None,
+            "studies": names(str(self.studies)) if self.studies else None,
+            "ids": self.ids,
             "backend": self.backend,
             "precision": self.precision,
             "trust": self.trust,
@@ -85,20 +80,37 @@ class Request:
 
 def run(request: Request) -> int:
     """Score what the request names; return the exit code."""
-    _check_targets(request)
+    targets = _targets(request)
     bundle = read_bundle(request.bundle)
-    threads = request.threads or usable_cores()
     on_gpu = _device(request, bundle) != CPU
-    with ExitStack() as stack:
-        opening = stack.enter_context(_opened_aside(request, threads))
-        from rsna_lumbar.runtime.discovery import read_study_list, stream_studies
-        from rsna_lumbar.runtime.outputs import RunRecord
-        from rsna_lumbar.runtime.scoring import decoded_sets, scored
+    console = Console(quiet=request.quiet)
+    with Results(targets, private={KEY}, resume=request.resume) as results:
+        if results.finished:
+            console.say(f"everything was scored and written before: {request.output}")
+            return results.publish_again()
+        try:
+            return _score(request, bundle, results, console, on_gpu=on_gpu)
+        finally:
+            if results.done:
+                console.say(f"{results.done} studies are done and kept for --resume")
 
-        wanted = read_study_list(request.studies) if request.studies else None
-        with _Progress("reading headers", "file", total=None, quiet=request.quiet) as step:
-            found = stream_studies(request.data, request.series, step, wanted)
-        here, ahead, workers = _looked_at(found, request.workers, on_gpu=on_gpu)
+
+def _score(
+    request: Request, bundle: Bundle, results: Results, console: Console, *, on_gpu: bool
+) -> int:
+    threads = request.threads or usable_cores()
+    with ExitStack() as stack:
+        batch_size = results.batch_size or request.batch_size
+        opening = stack.enter_context(_opened_aside(request, threads, batch_size))
+        from rsna_lumbar.runtime.record import RunRecord
+        from rsna_lumbar.runtime.resuming import identity, left_to_do
+        from rsna_lumbar.runtime.scoring import decoded_sets, scored
+        from rsna_lumbar.runtime.writing import Writer
+
+        found = _found(request, console)
+        names = _names(request, results)
+        rest, stamps = left_to_do(found, results.chunks, names)
+        here, ahead, workers = _looked_at(rest, request.workers, on_gpu=on_gpu)
         sets = stack.enter_context(
             closing(decoded_sets(bundle, ahead, workers=workers, slices=request.slices))
         )
@@ -106,14 +118,44 @@ def run(request: Request) -> int:
         opened = opening.result()
         if _decoding_of(opened.bundle) != _decoding_of(bundle):
             raise BundleError(f"{request.bundle} was replaced while it was opened; start again")
-        _say(request, _choice_line(opened))
-        record = RunRecord(found, {**request.options(), "workers": workers, "threads": threads})
-        scores = scored(opened, here, chain(_let_go(first), sets))
-        _write_results(request, scores, opened, record)
-    for line in _skip_lines(record):
-        _say(request, line)
-    _say(request, _summary(request, record))
-    return COMPLETE if record.complete else INCOMPLETE
+        console.say(choice_line(opened))
+        options = {**request.options(names), "workers": workers, "threads": threads}
+        record = RunRecord(found, options, names, resumed_after=results.done)
+        results.begin(identity(request, opened, found, threads, names))
+        tables = request.tables and not request.quiet
+        writer = Writer(found, results, names, record, stamps, tables)
+        with console.progress("scoring", "study", total=found.count, done=results.done) as step:
+            writer.write(scored(opened, here, chain(_let_go(first), sets)), opened, step)
+        if request.strict and not record.complete:
+            console.skips(record)
+            results.abandon()
+            raise LumbarError("--strict: not everything could be scored, so nothing was written")
+        results.write(RUN_MANIFEST, record.manifest(opened, request.bundle))
+        exit_code = COMPLETE if record.complete else INCOMPLETE
+        results.publish(exit_code)
+    console.outcome(record, request.output)
+    return exit_code
+
+
+def _found(request: Request, console: Console) -> StudyStream:
+    from rsna_lumbar.runtime.discovery import stream_studies
+    from rsna_lumbar.runtime.tables import read_study_list
+
+    wanted = read_study_list(request.studies) if request.studies else None
+    ids = None if request.ids == HASH else request.ids
+    with console.progress("reading headers", "file", total=None) as step:
+        return stream_studies(request.data, request.series, step, wanted, ids)
+
+
+def _names(request: Request, results: Results) -> Names:
+    """How things are called outside; an earlier key to pseudonyms of this submission goes on."""
+    if request.ids != HASH:
+        return Names()
+    path = key_path(request.output)
+    earlier = path.read_text() if path.exists() else ""
+    if not results.resumed:
+        results.write(KEY, earlier)
+    return Pseudonyms(results.kept(KEY))
 
 
 def _device(request: Request, bundle: Bundle) -> str:
@@ -124,7 +166,9 @@ def _device(request: Request, bundle: Bundle) -> str:
 
 
 @contextmanager
-def _opened_aside(request: Request, threads: int) -> Iterator[Future[OpenBundle]]:
+def _opened_aside(
+    request: Request, threads: int, batch_size: int | None
+) -> Iterator[Future[OpenBundle]]:
     """The bundle as a thread opens it; closed in the end."""
 
     def open_bundle() -> OpenBundle:
@@ -133,7 +177,7 @@ def _opened_aside(request: Request, threads: int) -> Iterator[Future[OpenBundle]
             backend=request.backend,
             precision=request.precision,
             device=request.device,
-            batch_size=request.batch_size,
+            batch_size=batch_size,
             threads=threads,
             trust=request.trust,
         )
@@ -155,7 +199,7 @@ def _looked_at(
     Only as many are looked at as tell a small job from a large one.
     """
     from rsna_lumbar.runtime.decoding import FILES_WORTH_A_POOL, default_workers
-    from rsna_lumbar.runtime.discovery import StudyStream
+    from rsna_lumbar.runtime.studies import StudyStream
 
     first = []
     if workers is None:
@@ -167,7 +211,7 @@ def _looked_at(
                 break
         workers = default_workers(files, on_gpu=on_gpu)
     here, ahead = (
-        StudyStream(found.data, found.count, found.strays, studies)
+        StudyStream(found.data, found.ids, found.strays, studies)
         for studies in tee(chain(first, found.studies))
     )
     return here, ahead, workers
@@ -195,47 +239,13 @@ def _decoding_of(bundle: Bundle) -> tuple[object, ...]:
     return (bundle.preprocessing, *((one.group, one.size_px) for one in bundle.detectors))
 
 
-def _write_results(
-    request: Request, scores: Iterator[StudyScore], opened: OpenBundle, record: RunRecord
-) -> None:
-    from rsna_lumbar.runtime.outputs import submission_header
-
-    with ExitStack() as stack:
-        submission = stack.enter_context(atomic_text(request.output))
-        evidence = stack.enter_context(atomic_text(request.evidence)) if request.evidence else None
-        manifest = stack.enter_context(atomic_text(manifest_path(request.output)))
-        submission.write(submission_header())
-        step = stack.enter_context(
-            _Progress("scoring", "study", total=record.found, quiet=request.quiet)
-        )
-        for score in scores:
-            _write_study(request, score, submission, evidence)
-            record.add(score)
-            step(1)
-        if request.strict and not record.complete:
-            for line in _skip_lines(record):
-                _say(request, line)
-            raise LumbarError("--strict: not everything could be scored, so nothing was written")
-        manifest.write(record.manifest(opened, request.bundle))
-
-
-def _write_study(
-    request: Request, score: StudyScore, submission: TextIO, evidence: TextIO | None
-) -> None:
-    from rsna_lumbar.runtime.outputs import evidence_lines, study_table, submission_lines
-
-    submission.write(submission_lines(score))
-    if evidence:
-        evidence.write(evidence_lines(score, request.data))
-    if request.tables and not request.quiet:
-        click.echo(study_table(score) + "\n")
-
-
-def _check_targets(request: Request) -> None:
-    """Refuse, before any work, what cannot be written or must not be overwritten."""
-    targets = {"--output": request.output, "run manifest": manifest_path(request.output)}
+def _targets(request: Request) -> dict[str, Path]:
+    """What is to be written; refused, before any work, where it cannot or must not be."""
+    targets = {SUBMISSION: request.output, RUN_MANIFEST: manifest_path(request.output)}
     if request.evidence:
-        targets["--evidence"] = request.evidence
+        targets[EVIDENCE] = request.evidence
+    if request.ids == HASH:
+        targets[KEY] = key_path(request.output)
     kept = {request.series.resolve()} if request.series else set()
     for name, path in targets.items():
         if path.exists() and not path.is_file():
@@ -245,63 +255,9 @@ def _check_targets(request: Request) -> None:
         if path.resolve() in kept:
             raise UsageError(f"{name} {path} is another file of this run; name another")
         kept.add(path.resolve())
+    return targets
 
 
 def manifest_path(output: Path) -> Path:
     """Where the run manifest of a submission stands."""
     return output.with_suffix(".run.json")
-
-
-def _skip_lines(record: RunRecord) -> list[str]:
-    faults = [skip for skip in record.skips if not skip.harmless]
-    harmless = [skip for skip in record.skips if skip.harmless]
-    lines = [
-        _printable(
-            f"{_VERB.get(skip.reason, 'skipped')}: {skip.what}: {skip.reason}"
-            f"{f' ({skip.detail})' if skip.detail else ''}"
-        )
-        for skip in (*faults, *harmless)[:SHOWN_SKIPS]
-    ]
-    more = len(record.skips) - len(lines)
-    return [*lines, f"... and {more} more, all in the run manifest"] if more > 0 else lines
-
-
-def _printable(text: str) -> str:
-    """Without what a name or a header could send to the terminal."""
-    return "".join(sign if sign.isprintable() else "?" for sign in text)
-
-
-def _choice_line(opened: OpenBundle) -> str:
-    note = f" ({opened.note})" if opened.note else ""
-    return f"{opened.candidate.variant} on {opened.device}{note}"
-
-
-def _summary(request: Request, record: RunRecord) -> str:
-    filled = f", {len(record.filled)} groups filled from the prior" if record.filled else ""
-    faults = sum(1 for skip in record.skips if not skip.harmless)
-    skipped = f", {faults} skipped or missing" if faults else ""
-    return (
-        f"{record.studies} of {record.found} studies scored ({record.slices} slices, "
-        f"{record.rows} rows{filled}{skipped}) -> {request.output}"
-    )
-
-
-def _say(request: Request, line: str) -> None:
-    if not request.quiet:
-        click.echo(line, err=True)
-
-
-class _Progress:
-    """A bar on standard error where that is a terminal; nothing where it is not, or is unwanted."""
-
-    def __init__(self, title: str, unit: str, *, total: int | None, quiet: bool) -> None:
-        from tqdm import tqdm
-
-        disable = True if quiet else None  # None: only where standard error is no terminal
-        self._bar = tqdm(desc=title, unit=f" {unit}", total=total, disable=disable, leave=False)
-
-    def __enter__(self) -> Callable[[int], object]:
-        return self._bar.update
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()

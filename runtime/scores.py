@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +13,12 @@ from rsna_lumbar.runtime.backends import Outputs
 from rsna_lumbar.runtime.batches import Part
 from rsna_lumbar.runtime.bundle import Detector
 from rsna_lumbar.runtime.cells import cell_centre
-from rsna_lumbar.runtime.discovery import Study
 from rsna_lumbar.runtime.grading import combine_detectors, probabilities
 from rsna_lumbar.runtime.labels import GROUPS, Group
 from rsna_lumbar.runtime.preprocess import Placement
 from rsna_lumbar.runtime.reasons import Reason, Skip
-from rsna_lumbar.runtime.sets import SliceSet
+from rsna_lumbar.runtime.sets import Decoding, SliceSet
+from rsna_lumbar.runtime.studies import Study
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class StudyScore:
     study: Study
     groups: tuple[GroupScore, ...]
     skips: tuple[Skip, ...]  # when it was found and later
-    left_out: int = 0  # slices that were not selected for scoring
+    decoding: Decoding = field(default_factory=Decoding)
 
     @property
     def study_id(self) -> str:
@@ -81,7 +81,7 @@ def study_score(
     detectors: Sequence[Detector],
     scored: Mapping[str, GroupScore],
     skipped: Sequence[Skip],
-    left_out: int,
+    decoding: Decoding,
 ) -> StudyScore:
     """Put together the groups of a study; what has no slice gets the bundle's prior rows.
 
@@ -90,12 +90,12 @@ def study_score(
         detectors: of the bundle.
         scored: by name of the group.
         skipped: while it was decoded.
-        left_out: number of slices that were not selected.
+        decoding: what became of its files.
     """
     skips = [*study.skips, *skipped]
     if not study.listed and not any(study.of(group) for group in GROUPS):
         skips.append(Skip(Reason.NO_SERIES_TO_SCORE, study.study_id))
-        return StudyScore(study, (), tuple(skips), left_out)
+        return StudyScore(study, (), tuple(skips), decoding)
     groups = []
     for detector in detectors:
         score = scored.get(detector.group.name)
@@ -104,7 +104,7 @@ def study_score(
             why = _fill_reason(detector.group, study)
             skips.append(Skip(why, study.study_id, detector.group.series_kind))
         groups.append(score)
-    return StudyScore(study, tuple(groups), tuple(skips), left_out)
+    return StudyScore(study, tuple(groups), tuple(skips), decoding)
 
 
 def group_score(detector: Detector, part: Part, seen: Sequence[PartPeaks]) -> GroupScore:

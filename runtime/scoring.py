@@ -15,10 +15,10 @@ from itertools import tee
 from rsna_lumbar.runtime.assembly import Assembly
 from rsna_lumbar.runtime.bundle import Bundle
 from rsna_lumbar.runtime.decoding import open_decoder
-from rsna_lumbar.runtime.discovery import Inventory, Study, StudyStream
 from rsna_lumbar.runtime.open_bundle import OpenBundle
 from rsna_lumbar.runtime.scores import GroupScore, PeakPlace, StudyScore
 from rsna_lumbar.runtime.sets import SetRequest, SliceSet, decode_sets
+from rsna_lumbar.runtime.studies import Inventory, Study, StudyStream
 
 __all__ = ["STUDIES_A_CHUNK", "GroupScore", "PeakPlace", "Scorer", "StudyScore"]
 
@@ -50,8 +50,9 @@ def scored(
 
     Raises:
         BackendError: a model failed, or returned what is not a number.
+        ValueError: the sets are not those of the studies.
     """
-    assembly = Assembly(opened.bundle.detectors, opened.models, opened.batch_size)
+    assembly = Assembly(opened)
     sets = iter(sets)
     for number, study in enumerate(found.studies, start=1):
         assembly.begin(study)
@@ -61,6 +62,8 @@ def scored(
             assembly.flush()
         yield from assembly.complete()
     yield from assembly.finish()
+    if next(sets, None) is not None:
+        raise ValueError("more sets than studies; a stream of studies can be gone through once")
 
 
 class Scorer(OpenBundle):
@@ -79,7 +82,7 @@ class Scorer(OpenBundle):
             DataError: a decoding process could not start.
         """
         here, ahead = (
-            StudyStream(found.data, found.count, found.strays, studies)
+            StudyStream(found.data, found.ids, found.strays, studies)
             for studies in tee(found.studies)
         )
         with closing(self.decoded(ahead, workers=workers)) as sets:

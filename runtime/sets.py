@@ -9,9 +9,9 @@ position come last, by instance number and file name.
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 
 from rsna_lumbar.runtime.decode import Slice
 from rsna_lumbar.runtime.decoding import Decoded, DecodeHere, Decoder
-from rsna_lumbar.runtime.discovery import Inventory, natural_key, relative
 from rsna_lumbar.runtime.headers import Geometry
 from rsna_lumbar.runtime.labels import Group
 from rsna_lumbar.runtime.preprocess import Preprocessing
 from rsna_lumbar.runtime.reasons import Skip, SkipFile
 from rsna_lumbar.runtime.relevance import relevant
 from rsna_lumbar.runtime.series_kind import plane_of
+from rsna_lumbar.runtime.studies import Inventory, natural_key, relative
 
 Pending = Callable[[], Decoded]
 Select = Callable[[Sequence[Slice], Group], Sequence[Slice]]
@@ -53,6 +53,21 @@ class SetRequest:
         return sum(map(len, self.series))
 
 
+@dataclass(slots=True)
+class Decoding:
+    """What became of files, in numbers."""
+
+    files: int = 0  # that were decoded
+    left_out: int = 0  # slices that were not selected
+    by: Counter[str] = field(default_factory=Counter)  # transfer syntax and decoder -> files
+
+    def add(self, other: Decoding) -> None:
+        """Count the other's too."""
+        self.files += other.files
+        self.left_out += other.left_out
+        self.by += other.by
+
+
 @dataclass(frozen=True, slots=True)
 class SliceSet:
     """A decoded set, in order, and the files of it that could not be used."""
@@ -60,7 +75,7 @@ class SliceSet:
     request: SetRequest
     slices: tuple[Slice, ...]
     skips: tuple[Skip, ...]
-    left_out: int = 0  # slices that were not selected
+    decoding: Decoding = field(default_factory=Decoding)
 
     @property
     def images(self) -> NDArray[np.uint8]:
@@ -122,7 +137,7 @@ def _gather(
 ) -> SliceSet:
     slices: list[Slice] = []
     skips: list[Skip] = []
-    count = 0
+    decoding = Decoding()
     for files, results in zip(request.series, pending, strict=True):
         of_series: list[Slice] = []
         for file, wait in zip(files, results, strict=True):
@@ -131,9 +146,12 @@ def _gather(
                 skips.append(Skip(decoded.reason, relative(file, data), decoded.detail))
             else:
                 of_series.extend(decoded)
-        count += len(of_series)
-        slices.extend(select(sorted(of_series, key=_place_in_series), request.group))
-    return SliceSet(request, tuple(slices), tuple(skips), count - len(slices))
+                decoding.files += 1
+                decoding.by[decoded[0].decoded_by] += 1
+        selected = select(sorted(of_series, key=_place_in_series), request.group)
+        decoding.left_out += len(of_series) - len(selected)
+        slices.extend(selected)
+    return SliceSet(request, tuple(slices), tuple(skips), decoding)
 
 
 def _place_in_series(one: Slice) -> tuple[object, ...]:

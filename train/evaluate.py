@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from rsna_lumbar.runtime.discovery import read_study_list
 from rsna_lumbar.runtime.errors import DataError
 from rsna_lumbar.runtime.label_table import read_csv, study_ids, tidy_labels
 from rsna_lumbar.runtime.metric import MetricResult, score_answers
+from rsna_lumbar.runtime.tables import read_study_list
 from rsna_lumbar.train.diagnostics import Diagnostics, diagnose
 from rsna_lumbar.train.metric import pair
 from rsna_lumbar.train.prior import class_prior, prior_submission

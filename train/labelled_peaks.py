@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsna_lumbar.runtime.decoding import default_workers
-from rsna_lumbar.runtime.discovery import find_studies, read_study_list
+from rsna_lumbar.runtime.discovery import find_studies
 from rsna_lumbar.runtime.errors import DataError
 from rsna_lumbar.runtime.label_table import grade_table, read_csv
 from rsna_lumbar.runtime.labels import GRADES, GROUPS, Group
 from rsna_lumbar.runtime.metric import IntArray, columns_of
 from rsna_lumbar.runtime.scores import GroupScore, StudyScore
 from rsna_lumbar.runtime.scoring import Scorer
+from rsna_lumbar.runtime.tables import read_study_list
 from rsna_lumbar.train.split import Folds, split_studies
 from rsna_lumbar.train.tables import LABELS, SERIES, Tables, read_tables
 

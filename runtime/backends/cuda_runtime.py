@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from rsna_lumbar.runtime.errors import BackendError, UsageError
+from rsna_lumbar.runtime.errors import UsageError, run_failed
 
 ADVICE = {
     "cudaErrorInsufficientDriver": "; the NVIDIA driver is older than the CUDA of cuda-bindings: "
@@ -162,7 +162,7 @@ class Cuda:
     def _call(self, name: str, *arguments: Any) -> tuple[Any, ...]:
         error, *values = getattr(self._api, name)(*arguments)
         if error != self._api.cudaError_t.cudaSuccess:
-            raise BackendError(
+            raise run_failed(
                 f"{name} failed on {self.device}: {error.name}{ADVICE.get(error.name, '')}"
             )
         return tuple(values)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from rsna_lumbar.runtime.backends import Outputs, constant_inputs
 from rsna_lumbar.runtime.backends.lane import LaneSession
 from rsna_lumbar.runtime.bundle import Detector, Model
-from rsna_lumbar.runtime.errors import BackendError, UsageError
+from rsna_lumbar.runtime.errors import BackendError, UsageError, run_failed
 from rsna_lumbar.runtime.machine import has_vnni
 
 CUDA_PROVIDER = "CUDAExecutionProvider"
@@ -31,6 +31,8 @@ CPU = "cpu"
 OUTPUTS = ("peak", "probability", "slice", "cell")
 _REGISTERING = Lock()
 ERRORS_ONLY = 3  # ONNX Runtime's log severity
+# How a tensor names the file that its data is in (StringStringEntryProto, key "location").
+EXTERNAL_DATA = b"\x0a\x08location"
 
 ort.disable_telemetry_events()
 
@@ -54,7 +56,7 @@ class OnnxSession(LaneSession):
         try:
             return self._run(self._session, slices, member)
         except Exception as error:  # ONNX Runtime's errors share no base but Exception
-            raise BackendError(f"ONNX Runtime failed on {self.device}: {error}") from error
+            raise run_failed(f"ONNX Runtime failed on {self.device}: {error}") from error
 
     def _run(
         self,
@@ -93,8 +95,10 @@ def open_session(
 
     Raises:
         UsageError: a GPU was asked for and CUDA cannot be loaded.
-        BackendError: ONNX Runtime refuses the model.
+        BackendError: ONNX Runtime refuses the model, or it would read other files.
     """
+    if EXTERNAL_DATA in content[0]:
+        raise BackendError(f"{model.files[0].name} keeps data in other files, which no hash covers")
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

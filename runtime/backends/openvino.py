@@ -27,7 +27,7 @@ from rsna_lumbar.runtime.backends.lane import LaneSession
 from rsna_lumbar.runtime.backends.openvino_cache import compiled_once
 from rsna_lumbar.runtime.backends.openvino_library import load_openvino
 from rsna_lumbar.runtime.bundle import Detector, Model
-from rsna_lumbar.runtime.errors import BackendError, UsageError
+from rsna_lumbar.runtime.errors import BackendError, UsageError, run_failed
 from rsna_lumbar.runtime.machine import this_machine
 
 CPU = "cpu"
@@ -81,7 +81,7 @@ class OpenVinoSession(LaneSession):
         try:
             request.infer({**feed, **self._constants}, share_inputs=True)
         except Exception as error:  # OpenVINO raises plain RuntimeError, and TypeError for shapes
-            raise BackendError(f"OpenVINO failed on cpu: {error}") from error
+            raise run_failed(f"OpenVINO failed on cpu: {error}") from error
         return Outputs(*(request.get_tensor(name).data.copy() for name in OUTPUTS))
 
     def close(self) -> None:

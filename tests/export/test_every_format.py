@@ -25,6 +25,7 @@ from rsna_lumbar.runtime.bundle import PRECISIONS, Variant
 from rsna_lumbar.runtime.discovery import find_studies
 from rsna_lumbar.runtime.errors import UsageError
 from rsna_lumbar.runtime.labels import FORAMINAL, SPINAL, SUBARTICULAR
+from rsna_lumbar.runtime.outputs import submission_lines
 from rsna_lumbar.runtime.plan_header import read_plan_header
 from rsna_lumbar.runtime.scoring import Scorer
 
@@ -147,6 +148,31 @@ def test_batch_sizes_change_only_the_rounding(
             found = rows(folder, studies, variant, batch_size)
             for key in expected:
                 np.testing.assert_allclose(found[key], expected[key], rtol=0, atol=1e-6)
+
+
+def test_workers_and_order_change_no_byte_of_any_precision(
+    exported: tuple[Path, Outcome], studies: Path, tmp_path: Path
+) -> None:
+    folder, outcome = exported
+    shuffled = sorted(studies.rglob("*.dcm"), reverse=True)
+    for path in shuffled:  # another order of making, and so of listing
+        target = tmp_path / path.relative_to(studies)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    compared = set()
+    for variant in outcome.bundle.variants:
+        if variant.backend.startswith("tensorrt"):
+            continue
+        if not all(m.parity for _, m in outcome.bundle.models if m.variant == variant):
+            continue  # this CPU cannot run it
+        with Scorer(folder, backend=variant.backend, precision=variant.precision) as scorer:
+            texts = {
+                "".join(map(submission_lines, scorer.score(find_studies(data), workers=workers)))
+                for data, workers in ((studies, 0), (studies, 2), (tmp_path, 1))
+            }
+        assert len(texts) == 1, variant
+        compared.add(variant.precision)
+    assert {"fp32", "int8"} <= compared
 
 
 def test_engines_are_built_without_a_gpu(exported: tuple[Path, Outcome]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.data import get_testdata_file
-from pydicom.dataset import Dataset, FileDataset
+from pydicom.dataset import FileDataset
 from pydicom.encaps import encapsulate
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import (
@@ -22,7 +22,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
     RLELossless,
 )
-from toys import slice_pixels, write_slice
+from toys import slice_pixels, write_as, write_slice
 
 from rsna_lumbar.runtime import decoders
 from rsna_lumbar.runtime.decoders import DECODERS, stored_pixels
@@ -60,7 +60,7 @@ def shipped(name: str) -> Path:
 
 def decoded(path: Path) -> np.ndarray:
     with open_dicom(path) as dataset:
-        return stored_pixels(dataset)
+        return stored_pixels(dataset).frames
 
 
 def by_pydicom(path: Path) -> np.ndarray:
@@ -69,22 +69,6 @@ def by_pydicom(path: Path) -> np.ndarray:
         warnings.simplefilter("ignore")  # pydicom's, about what is unusual
         pixels = pixel_array(pydicom.dcmread(path), raw=True)
     return pixels.reshape(-1, *pixels.shape[-2:])
-
-
-def write_as(path: Path, pixels: np.ndarray, syntax: UID, **elements: object) -> Path:
-    dataset = write_slice(path, pixels, **elements)
-    if syntax == RLELossless:
-        dataset.compress(RLELossless, generate_instance_uid=False)
-        dataset.save_as(path)
-        return path
-    if syntax == ExplicitVRBigEndian:
-        dataset.PixelData = pixels.astype(pixels.dtype.newbyteorder(">")).tobytes()
-    dataset["PixelData"].VR = "OW"
-    fresh = Dataset({element.tag: element for element in dataset})
-    fresh.file_meta = dataset.file_meta
-    fresh.file_meta.TransferSyntaxUID = syntax
-    fresh.save_as(path, enforce_file_format=True)
-    return path
 
 
 @pytest.fixture

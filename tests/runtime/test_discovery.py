@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 from toys import AXIAL, T1, T2, slice_pixels, write_slice, write_study
 
-from rsna_lumbar.runtime import discovery
-from rsna_lumbar.runtime.discovery import Inventory, find_studies, natural_key, read_study_list
+from rsna_lumbar.runtime.discovery import find_studies
 from rsna_lumbar.runtime.errors import DataError
 from rsna_lumbar.runtime.labels import FORAMINAL, GROUPS, SPINAL
 from rsna_lumbar.runtime.reasons import Reason, Skip
+from rsna_lumbar.runtime.studies import Inventory, natural_key
+from rsna_lumbar.runtime.tables import read_study_list
 
 TABLE = "study_id,series_id,series_description\n"
 
@@ -102,6 +104,7 @@ def test_a_root_with_both_folders_means_test_images_unless_the_table_lies_in_tra
     [
         ("study_id,series_id\n1,2\n", "lacks the column series_description"),
         (TABLE + "1,2,Coronal T2\n", "line 2: kind 'Coronal T2'"),
+        (TABLE + "\n\n1,2,Coronal T2\n", "line 4: kind 'Coronal T2'"),
         (TABLE + "../1,2,Axial T2\n", "no folder name"),
         ("", "cannot be read"),
     ],
@@ -239,18 +242,84 @@ def test_hidden_folders_are_no_studies(toy_root: Path, tmp_path: Path) -> None:
     assert sorted(shape(find_studies(root))) == ["100", "12", "7"]
 
 
+def refuse(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """From now on this folder cannot be listed."""
+    scandir = os.scandir
+
+    def listed(path: str | Path) -> object:
+        if Path(path) == folder:
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", listed)
+
+
+def test_a_folder_of_a_tree_that_cannot_be_listed_is_named(
+    toy_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = Path(shutil.copytree(toy_root / "test_images", tmp_path / "tree"))
+    refuse(monkeypatch, tree / "12" / "22")
+    found = find_studies(tree)
+    assert found.strays == (Skip(Reason.UNREADABLE, "12/22", "Permission denied"),)
+    assert len(found.studies) == 3
+
+
+def test_what_the_layout_has_no_place_for_is_named(toy_root: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(toy_root, tmp_path / "root"))
+    images = root / "test_images"
+    for path in (images / "a.txt", images / "12" / "DICOMDIR"):
+        path.touch()
+    (images / "12" / "22" / "deeper").mkdir()
+    found = find_studies(root)
+    assert [(skip.reason, skip.what) for skip in found.skips] == [
+        (Reason.OUTSIDE_SERIES, "test_images/a.txt"),
+        (Reason.OUTSIDE_SERIES, "test_images/12/DICOMDIR"),
+        (Reason.OUTSIDE_SERIES, "test_images/12/22/deeper"),
+    ]
+    assert all(skip.harmless for skip in found.skips)
+
+
+def test_a_link_in_a_circle_is_a_file_of_its_series(toy_root: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(toy_root, tmp_path / "root"))
+    (root / "test_images" / "12" / "22" / "9.dcm").symlink_to("9.dcm")
+    by_id = {study.study_id: study for study in find_studies(root).studies}
+    assert [len(series.files) for series in by_id["12"].series] == [3, 5, 5]
+
+
+def test_studies_of_the_challenge_by_uid(toy_root: Path, tmp_path: Path) -> None:
+    found = find_studies(toy_root, ids="uid")
+    assert shape(found) == {
+        f"1.2.{name}": [(f"1.2.{name}.{series}", *rest) for series, *rest in EXPECTED]
+        for name in ("100", "12", "7")
+    }
+    assert list(shape(found)) == sorted(shape(found), key=lambda name: f"{name}_")
+    root = Path(shutil.copytree(toy_root, tmp_path / "root"))
+    shutil.copytree(root / "test_images" / "12", root / "test_images" / "13")
+    with pytest.raises(DataError, match=r"two folders .* of one study.*--ids folder"):
+        find_studies(root, ids="uid")
+
+
+def test_studies_of_a_tree_by_folder(toy_root: Path, tmp_path: Path) -> None:
+    tree = Path(shutil.copytree(toy_root / "test_images", tmp_path / "tree"))
+    assert list(shape(find_studies(tree))) == ["1.2.100", "1.2.12", "1.2.7"]
+    named = [(f"12/{series}", *rest) for series, *rest in EXPECTED]
+    assert shape(find_studies(tree, ids="folder"))["12"] == named
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for path in tree.rglob("*.dcm"):  # all studies in one folder
+        shutil.copy(path, flat / "-".join(path.relative_to(tree).parts))
+    found = shape(find_studies(flat, ids="folder"))
+    assert list(found) == ["flat", "flat~2", "flat~3"]
+    assert [name for name, *_ in found["flat"]] == ["flat", "flat~2", "flat~3"]
+    (only,) = find_studies(flat, ids="folder", studies=["flat~2"]).studies
+    assert shape(Inventory(flat, (only,), ()))["flat~2"] == found["flat~2"]
+
+
 def test_a_folder_that_cannot_be_listed_costs_itself(
     toy_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Found out when its study is looked into; the others are not lost."""
-    listed = discovery._files
-
-    def files(folder: Path) -> list[Path]:
-        if folder.parent.name == "12" and folder.name == "22":
-            raise PermissionError(13, "Permission denied", str(folder))
-        return listed(folder)
-
-    monkeypatch.setattr(discovery, "_files", files)
+    refuse(monkeypatch, toy_root / "test_images" / "12" / "22")
     by_id = {study.study_id: study for study in find_studies(toy_root).studies}
     assert by_id["7"].skips == ()
     assert by_id["12"].skips == (Skip(Reason.UNREADABLE, "test_images/12/22", "Permission denied"),)

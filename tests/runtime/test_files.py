@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from rsna_lumbar.runtime.files import atomic_file, atomic_text, sole_user, write_atomically
+from rsna_lumbar.runtime.files import atomic_file, sole_user, write_atomically
 
 KILLED = """
 import os, sys
 from pathlib import Path
-from rsna_lumbar.runtime.files import atomic_text
-with atomic_text(Path(sys.argv[1])) as stream:
-    stream.write("half of what is longer than the new content")
+from rsna_lumbar.runtime.files import atomic_file
+with atomic_file(Path(sys.argv[1])) as stream:
+    stream.write(b"half of what is longer than the new content")
     stream.flush()
     os._exit(9)
 """
@@ -34,8 +34,8 @@ def test_text_and_bytes(tmp_path: Path) -> None:
 def test_the_old_content_stays_until_the_end(tmp_path: Path) -> None:
     path = tmp_path / "a"
     write_atomically(path, "old")
-    with atomic_text(path) as stream:
-        stream.write("new")
+    with atomic_file(path) as stream:
+        stream.write(b"new")
         stream.flush()
         assert path.read_text() == "old"
     assert path.read_text() == "new"
@@ -44,8 +44,8 @@ def test_the_old_content_stays_until_the_end(tmp_path: Path) -> None:
 def test_an_exception_keeps_the_old_content(tmp_path: Path) -> None:
     path = tmp_path / "a"
     write_atomically(path, "old")
-    with pytest.raises(KeyboardInterrupt), atomic_text(path) as stream:
-        stream.write("new")
+    with pytest.raises(KeyboardInterrupt), atomic_file(path) as stream:
+        stream.write(b"new")
         raise KeyboardInterrupt
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]

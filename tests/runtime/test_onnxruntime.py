@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import pytest
 from toys import PRIOR_ROW, SIZE_PX, TOY_MODEL, toy_model
 
 from rsna_lumbar.runtime.backends import onnxruntime as backend
 from rsna_lumbar.runtime.backends.cuda import cuda_device_count
 from rsna_lumbar.runtime.bundle import Detector
-from rsna_lumbar.runtime.errors import UsageError
+from rsna_lumbar.runtime.errors import BackendError, UsageError
 from rsna_lumbar.runtime.grading import Calibration
 from rsna_lumbar.runtime.labels import SPINAL
 
@@ -48,6 +51,22 @@ def test_integers_do_not_saturate_without_vnni(
     monkeypatch.setattr(backend, "_create", spy)
     open_session(precision).close()
     assert seen == [set_to]
+
+
+def test_a_model_that_would_read_other_files_is_refused(tmp_path: Path) -> None:
+    graph = onnx.load_from_string(toy_model(SPINAL))
+    weights = onnx.numpy_helper.from_array(np.zeros(2000, np.float32), "weights")
+    graph.graph.initializer.append(weights)
+    onnx.save_model(
+        graph,
+        tmp_path / "model.onnx",
+        save_as_external_data=True,
+        location="secret",
+        size_threshold=9,
+    )
+    content = (tmp_path / "model.onnx").read_bytes()
+    with pytest.raises(BackendError, match="keeps data in other files"):
+        backend.open_session([content], model=TOY_MODEL, detector=DETECTOR, device="cpu", threads=1)
 
 
 @pytest.mark.skipif(cuda_device_count() > 0, reason="there is a GPU; CUDA may be loaded")

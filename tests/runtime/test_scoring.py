@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,12 +15,12 @@ import pytest
 from toys import SIZE_PX, offsets, slopes, write_study, write_toy_bundle
 
 from rsna_lumbar.runtime import open_bundle
-from rsna_lumbar.runtime.backends import Outputs, Wait, load_backend
+from rsna_lumbar.runtime.backends import Outputs, Wait, load_backend, onnxruntime
 from rsna_lumbar.runtime.backends.onnxruntime import OnnxSession
 from rsna_lumbar.runtime.bundle import read_bundle, read_model
 from rsna_lumbar.runtime.decode import read_slices
-from rsna_lumbar.runtime.discovery import Study, find_studies, stream_studies
-from rsna_lumbar.runtime.errors import BundleError, UsageError
+from rsna_lumbar.runtime.discovery import find_studies, stream_studies
+from rsna_lumbar.runtime.errors import BackendError, BundleError, UsageError, run_failed
 from rsna_lumbar.runtime.grading import Calibration, probabilities, set_peaks
 from rsna_lumbar.runtime.labels import GROUPS, SPINAL, Group
 from rsna_lumbar.runtime.outputs import submission_lines, submission_rows
@@ -27,6 +28,7 @@ from rsna_lumbar.runtime.preprocess import Preprocessing
 from rsna_lumbar.runtime.reasons import Reason
 from rsna_lumbar.runtime.scores import StudyScore
 from rsna_lumbar.runtime.scoring import Scorer
+from rsna_lumbar.runtime.studies import Study
 
 # float32 logits of about 5 and a sigmoid that ONNX Runtime computes to 1e-7.
 ROUNDING = 1e-6
@@ -292,6 +294,85 @@ def test_a_bundle_that_is_replaced_while_it_is_opened(
     monkeypatch.setattr(open_bundle, "open_best", replaced)
     found = score(bundle, toy_root)
     assert list(map(submission_lines, found)) == list(map(submission_lines, expected))
+
+
+def test_a_stream_that_was_gone_through_is_no_empty_answer(
+    toy_bundle: Path, toy_root: Path
+) -> None:
+    with Scorer(toy_bundle, device="cpu") as scorer:
+        stream = stream_studies(toy_root)
+        sets = list(scorer.decoded(stream))
+        with pytest.raises(ValueError, match="can be gone through once"):
+            list(scorer.scored(stream, sets))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("fits", [1, 3, 7])
+def test_batches_that_do_not_fit_into_memory_are_halved(
+    toy_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fits: int, workers: int
+) -> None:
+    """As often as it takes; sets are cut, nothing is scored twice or lost."""
+    for number in range(5):
+        counts = (20 - number, 3 + 5 * number, number)
+        write_study(tmp_path / "test_images", str(100 + number), seed=number, counts=counts)
+    expected = score(toy_bundle, tmp_path, batch_size=8)
+    compute = OnnxSession.compute
+
+    def limited(session: OnnxSession, slices: np.ndarray, member: np.ndarray) -> Outputs:
+        if len(slices) > fits:
+            raise run_failed("Failed to allocate memory for requested buffer of size 1234")
+        return compute(session, slices, member)
+
+    monkeypatch.setattr(OnnxSession, "compute", limited)
+    with Scorer(toy_bundle, device="cpu", batch_size=8) as scorer:
+        found = list(scorer.score(find_studies(tmp_path), workers=workers))
+        size = {7: 4, 3: 2, 1: 1}[fits]
+        assert scorer.batch_size == size
+        assert "out of memory with batches of 8: 4 from there on" in scorer.note
+    assert [one.study_id for one in found] == [one.study_id for one in expected]
+    rows, reference = (
+        [r for s in scores for r in submission_rows(s)] for scores in (found, expected)
+    )
+    assert [row[0] for row in rows] == [row[0] for row in reference]
+    values, wanted = ([row[1:] for row in some] for some in (rows, reference))
+    np.testing.assert_allclose(values, wanted, rtol=0, atol=ROUNDING)
+    places = [[g.places for g in s.groups] for s in found]
+    assert places == [[g.places for g in s.groups] for s in expected]
+
+
+def test_memory_for_no_slice_at_all_is_an_error(
+    toy_bundle: Path, toy_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object) -> Outputs:
+        raise run_failed("CUDA error cudaErrorMemoryAllocation:out of memory")
+
+    monkeypatch.setattr(OnnxSession, "compute", never)
+    with pytest.raises(BackendError, match="out of memory with one slice in a batch"):
+        score(toy_bundle, toy_root)
+
+
+@pytest.mark.parametrize("refused", GROUPS, ids=lambda group: group.name)
+def test_what_opened_is_closed_where_another_model_does_not(
+    toy_bundle: Path, monkeypatch: pytest.MonkeyPatch, refused: Group
+) -> None:
+    """Models open side by side."""
+    open_session, opened, closed = onnxruntime.open_session, [], []
+
+    def some_fail(*arguments: Any, **options: Any) -> OnnxSession:
+        if options["detector"].group is refused:
+            time.sleep(0.1)  # so that others are under way
+            raise BackendError("no memory")
+        session = open_session(*arguments, **options)
+        close = session.close
+        monkeypatch.setattr(session, "close", lambda: (closed.append(session), close()))
+        opened.append(session)
+        return session
+
+    monkeypatch.setattr(onnxruntime, "open_session", some_fail)
+    with pytest.raises(BackendError, match="no memory"):
+        Scorer(toy_bundle, device="cpu")
+    assert opened
+    assert set(map(id, opened)) == set(map(id, closed))
 
 
 def test_groups_come_in_the_order_of_the_table(toy_bundle: Path, toy_root: Path) -> None:

@@ -15,8 +15,16 @@ import numpy as np
 import onnx
 import pydicom
 from onnx import parser
-from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    MRImageStorage,
+    RLELossless,
+)
 
 from rsna_lumbar.runtime.bundle import (
     Bundle,
@@ -207,6 +215,32 @@ def write_slice(path: Path, pixels: np.ndarray, **elements: object) -> FileDatas
     path.parent.mkdir(parents=True, exist_ok=True)
     dataset.save_as(path, enforce_file_format=True)
     return dataset
+
+
+SYNTAXES = (
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    DeflatedExplicitVRLittleEndian,
+    RLELossless,
+)
+
+
+def write_as(path: Path, pixels: np.ndarray, syntax: UID, **elements: object) -> Path:
+    """Write one MR slice in a transfer syntax."""
+    dataset = write_slice(path, pixels, **elements)
+    if syntax == RLELossless:
+        dataset.compress(RLELossless, generate_instance_uid=False)
+        dataset.save_as(path)
+        return path
+    if syntax == ExplicitVRBigEndian:
+        dataset.PixelData = pixels.astype(pixels.dtype.newbyteorder(">")).tobytes()
+    dataset["PixelData"].VR = "OW"
+    fresh = Dataset({element.tag: element for element in dataset})
+    fresh.file_meta = dataset.file_meta
+    fresh.file_meta.TransferSyntaxUID = syntax
+    fresh.save_as(path, enforce_file_format=True)
+    return path
 
 
 def write_study(

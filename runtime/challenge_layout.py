@@ -1,0 +1,222 @@
+"""The challenge's layout: ``<images>/<study>/<series>/*.dcm``; folders name studies and series.
+
+A study's folder is listed when the study is asked for.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rsna_lumbar.runtime.errors import DataError
+from rsna_lumbar.runtime.headers import Header, read_header
+from rsna_lumbar.runtime.labels import Group
+from rsna_lumbar.runtime.reasons import Reason, Skip, SkipFile
+from rsna_lumbar.runtime.studies import (
+    Series,
+    Study,
+    StudyStream,
+    group_of,
+    in_row_order,
+    natural_key,
+    relative,
+)
+from rsna_lumbar.runtime.tables import SeriesTable, read_series_table
+
+# What a root means: the first of these that holds a study asked for, or else of the table, or else
+# the first there is.
+IMAGE_FOLDERS = ("test_images", "train_images")
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """Where studies lie."""
+
+    folder: Path
+    only_study: str | None  # where the data folder is one study of it
+
+
+def images_folder(
+    data: Path, table: SeriesTable | None, studies: Collection[str] | None
+) -> Images | None:
+    """The folder of images that a root means; None where it is no challenge's."""
+    beside = [data / name for name in IMAGE_FOLDERS if (data / name).is_dir()]
+    if beside:
+        listed = {study_id for study_id, _ in table or ()} if studies is None else set(studies)
+        holding = (folder for folder in beside if listed & set(_listing(folder, data, []).folders))
+        return Images(next(holding, beside[0]), None)
+    folder = data.resolve()
+    if folder.name in IMAGE_FOLDERS:
+        return Images(data, None)
+    if folder.parent.name in IMAGE_FOLDERS:
+        return Images(folder.parent, folder.name)
+    return None if table is None else Images(data, None)
+
+
+def stream_challenge(
+    data: Path,
+    images: Images,
+    table: SeriesTable | None,
+    studies: Collection[str] | None,
+    *,
+    by_uid: bool = False,
+) -> StudyStream:
+    """Studies by their folders, named by them or by the UID of the first header in them."""
+    if table is None:
+        table = _table_beside(images.folder)
+    strays: list[Skip] = []
+    listing = _listing(images.folder, data, strays)
+    names = {images.only_study} if images.only_study else set(listing.folders)
+    wanted = {images.only_study} if images.only_study else studies
+    names = {name for name in names if not name.startswith(".")}
+    if studies is not None:
+        names &= set(studies)
+    listed: dict[str, dict[str, Group]] = {name: {} for name in studies or ()}
+    for (study_id, series_id), group in table.items():
+        if wanted is None or study_id in wanted:
+            listed.setdefault(study_id, {})[series_id] = group
+    if studies is not None and not names and not any(listed.values()):
+        raise DataError(f"{data} holds none of the {len(studies)} studies that were asked for")
+    folders = names | listed.keys()
+    if not folders:
+        raise DataError(f"{data} holds no study; nothing to score")
+    folder_of = {name: name for name in folders}
+    if by_uid:
+        folder_of = _by_uid(images.folder, folders, data)
+    if not images.only_study:
+        strays += _outside(listing.files, data)
+    ids = tuple(in_row_order(folder_of))
+    looked_into = (
+        _challenge_study(
+            study_id,
+            images.folder / folder_of[study_id],
+            listed.get(folder_of[study_id]),
+            data,
+            by_uid=by_uid,
+        )
+        for study_id in ids
+    )
+    return StudyStream(data, ids, tuple(strays), looked_into)
+
+
+def _by_uid(images: Path, folders: Iterable[str], data: Path) -> dict[str, str]:
+    """UID -> folder; the folder's name where no header in it tells a UID."""
+    found: dict[str, str] = {}
+    for folder in sorted(folders):
+        series = _listing(images / folder, data, []).folders
+        files = (
+            file
+            for name in sorted(series, key=natural_key)
+            for file in _in_order(_listing(images / folder / name, data, []).files)
+        )
+        header = _first_header(files)
+        uid = header.study_uid if header and header.study_uid else folder
+        if uid in found:
+            raise DataError(
+                f"two folders below {images} hold files of one study; name studies with "
+                "--ids folder"
+            )
+        found[uid] = folder
+    return found
+
+
+def _challenge_study(
+    study_id: str, folder: Path, listed: Mapping[str, Group] | None, data: Path, *, by_uid: bool
+) -> Study:
+    skips: list[Skip] = []
+    groups = listed or {}
+    listing = _listing(folder, data, skips)
+    skips += _outside(listing.files, data)
+    there = set(listing.folders)
+    series = []
+    for name in sorted(there | groups.keys(), key=natural_key):
+        if name not in there:
+            skips.append(Skip(Reason.SERIES_NOT_FOUND, f"{folder.name}/{name}"))
+        found = _challenge_series(study_id, folder / name, groups.get(name), data, skips)
+        header = _first_header(found.files) if by_uid else None
+        uid = header.series_uid if header else ""
+        series.append(replace(found, series_id=uid) if uid else found)
+    return Study(study_id, tuple(series), listed is not None, tuple(skips))
+
+
+def _table_beside(images: Path) -> SeriesTable:
+    folder = images.resolve()
+    path = folder.parent / folder.name.replace("_images", "_series_descriptions.csv")
+    return read_series_table(path) if path.is_file() else {}
+
+
+def _challenge_series(
+    study_id: str, folder: Path, listed: Group | None, data: Path, skips: list[Skip]
+) -> Series:
+    listing = _listing(folder, data, skips)
+    skips += _outside((folder / name for name in listing.folders), data)
+    files = _in_order(listing.files)
+    group = listed or _first_group(files, data, skips)
+    told_by = "table" if listed else "header"
+    return Series(study_id, folder.name, group, told_by, files)
+
+
+def _in_order(files: Iterable[Path]) -> tuple[Path, ...]:
+    return tuple(sorted(files, key=lambda path: natural_key(path.name)))
+
+
+def _outside(paths: Iterable[Path], data: Path) -> list[Skip]:
+    """What lies where the layout has no place for it."""
+    return [Skip(Reason.OUTSIDE_SERIES, name) for name in sorted(relative(p, data) for p in paths)]
+
+
+def _first_header(files: Iterable[Path]) -> Header | None:
+    for path in files:
+        with suppress(SkipFile):
+            return read_header(path)
+    return None
+
+
+def _first_group(files: tuple[Path, ...], data: Path, skips: list[Skip]) -> Group | None:
+    """Group by the first header that can be read.
+
+    Files before it are named by the decoder; where none can be read, they are named here.
+    """
+    unreadable = []
+    for path in files:
+        try:
+            header = read_header(path)
+        except SkipFile as skip:
+            unreadable.append(Skip(skip.reason, relative(path, data), skip.detail))
+        else:
+            return group_of(header, relative(path.parent, data), len(files), skips)
+    skips.extend(unreadable)
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Listing:
+    folders: list[str]
+    files: list[Path]
+
+
+def _listing(folder: Path, data: Path, skips: list[Skip]) -> _Listing:
+    """What a folder holds; nothing, and a skip, where it cannot be listed."""
+    found = _Listing([], [])
+    if not folder.is_dir():
+        return found
+    try:
+        for entry in os.scandir(folder):
+            if _is_folder(entry):
+                found.folders.append(entry.name)
+            else:
+                found.files.append(Path(entry.path))
+    except OSError as error:
+        skips.append(Skip(Reason.UNREADABLE, relative(folder, data), error.strerror or ""))
+    return found
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """False also for a link that leads round in a circle: whoever opens it will say so."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False

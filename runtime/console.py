@@ -1,0 +1,106 @@
+"""What a run says on standard error: progress, and in a few lines what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from rsna_lumbar.runtime.open_bundle import OpenBundle
+
+if TYPE_CHECKING:
+    from rsna_lumbar.runtime.record import RunRecord
+
+SHOWN_SKIPS = 20
+_VERB = {
+    "series_missing": "filled from the prior",
+    "no_readable_slice": "filled from the prior",
+    "no_series_to_score": "no rows",
+    "series_not_found": "missing",
+}
+
+
+class Console:
+    """Standard error of a run, or nothing but errors.
+
+    Args:
+        quiet: say nothing.
+    """
+
+    def __init__(self, *, quiet: bool) -> None:
+        self.quiet = quiet
+
+    def say(self, line: str) -> None:
+        """One line."""
+        if not self.quiet:
+            click.echo(line, err=True)
+
+    def progress(self, title: str, unit: str, *, total: int | None, done: int = 0) -> Progress:
+        """A bar where standard error is a terminal."""
+        return Progress(title, unit, total=total, done=done, quiet=self.quiet)
+
+    def outcome(self, record: RunRecord, output: Path) -> None:
+        """What was skipped, and what was scored."""
+        self.skips(record)
+        self.say(_summary(record, output))
+
+    def skips(self, record: RunRecord) -> None:
+        """The first of what was skipped, faults before the rest."""
+        for line in _skip_lines(record):
+            self.say(line)
+
+
+def _skip_lines(record: RunRecord) -> list[str]:
+    faults = [skip for skip in record.total.skips if not skip.harmless]
+    harmless = [skip for skip in record.total.skips if skip.harmless]
+    lines = [
+        _printable(
+            f"{_VERB.get(skip.reason, 'skipped')}: {skip.what}: {skip.reason}"
+            f"{f' ({skip.detail})' if skip.detail else ''}"
+        )
+        for skip in (*faults, *harmless)[:SHOWN_SKIPS]
+    ]
+    more = len(record.total.skips) - len(lines)
+    return [*lines, f"... and {more} more, all in the run manifest"] if more > 0 else lines
+
+
+def _printable(text: str) -> str:
+    """Without what a name or a header could send to the terminal."""
+    return "".join(sign if sign.isprintable() else "?" for sign in text)
+
+
+def choice_line(opened: OpenBundle) -> str:
+    note = f" ({opened.note})" if opened.note else ""
+    return f"{opened.candidate.variant} on {opened.device}{note}"
+
+
+def _summary(record: RunRecord, output: Path) -> str:
+    filled = (
+        f", {len(record.total.filled)} groups filled from the prior" if record.total.filled else ""
+    )
+    faults = sum(1 for skip in record.total.skips if not skip.harmless)
+    skipped = f", {faults} skipped or missing" if faults else ""
+    return (
+        f"{record.total.studies} of {record.found} studies scored ({record.total.slices} slices, "
+        f"{record.total.rows} rows{filled}{skipped}) -> {output}"
+    )
+
+
+class Progress:
+    """A bar on standard error where that is a terminal; nothing where it is not, or is unwanted."""
+
+    def __init__(self, title: str, unit: str, *, total: int | None, done: int, quiet: bool) -> None:
+        from tqdm import tqdm
+
+        disable = True if quiet else None  # None: only where standard error is no terminal
+        self._bar = tqdm(
+            desc=title, unit=f" {unit}", total=total, initial=done, disable=disable, leave=False
+        )
+
+    def __enter__(self) -> Callable[[int], object]:
+        return self._bar.update
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()

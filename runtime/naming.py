@@ -1,0 +1,86 @@
+"""How studies, series and files are called in everything that a run writes and says.
+
+Inside a run everything has the name that was found: folders, files, UIDs. On the way out each name
+goes through :class:`Names`, which leaves it as it is, or through :class:`Pseudonyms`, which hashes
+it with a secret: the key to that is a private file beside the submission.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import hmac
+import io
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rsna_lumbar.runtime.reasons import Skip
+
+SECRET = "secret"  # in the first line of a key, in place of a pseudonym
+SECRET_BYTES = 32
+DIGITS = 20  # 80 bits: among a million names two are alike with a chance of 1e-12
+FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
+
+
+class Names:
+    """Names as they are."""
+
+    def __call__(self, name: str) -> str:
+        """What a study, series, file or folder is called outside."""
+        return name
+
+    def skip(self, skip: Skip) -> Skip:
+        """With its subject as it is called outside."""
+        return replace(skip, what=self(skip.what))
+
+    def key_lines(self) -> str:
+        """The key to names that are new since the last call, as CSV; nothing without pseudonyms."""
+        return ""
+
+
+class Pseudonyms(Names):
+    """Names hashed with a secret (HMAC-SHA-256), the same in every run with the same secret.
+
+    Args:
+        key: content of the key so far, whose secret and names are kept; empty for a new secret.
+    """
+
+    def __init__(self, key: str = "") -> None:
+        rows = [row for row in csv.reader(io.StringIO(key)) if len(row) == 2]
+        secrets = [bytes.fromhex(value) for name, value in rows if name == SECRET]
+        self._secret = secrets[0] if secrets else os.urandom(SECRET_BYTES)
+        self._known = {name for name, _ in rows}
+        self._new = [] if secrets else [(SECRET, self._secret.hex())]
+
+    def __call__(self, name: str) -> str:
+        content = name.encode(errors="surrogateescape")
+        pseudonym = hmac.new(self._secret, content, hashlib.sha256).hexdigest()[:DIGITS]
+        if pseudonym not in self._known:
+            self._known.add(pseudonym)
+            self._new.append((pseudonym, name))
+        return pseudonym
+
+    def key_lines(self) -> str:
+        new, self._new = self._new, []
+        return "".join(f"{csv_line(row)}\n" for row in new)
+
+
+def key_path(output: Path) -> Path:
+    """Where the key to the pseudonyms of a submission stands."""
+    return output.with_suffix(".ids.csv")
+
+
+def csv_line(cells: Sequence[str]) -> str:
+    """Cells as a line of CSV, none of which a spreadsheet takes for a formula."""
+    return ",".join(map(_cell, cells))
+
+
+def _cell(text: str) -> str:
+    """A cell, quoted where it has to be (RFC 4180); with an apostrophe a formula is none."""
+    if text.startswith(FORMULA_SIGNS):
+        text = "'" + text
+    if any(character in text for character in ',"\r\n'):
+        return '"' + text.replace('"', '""') + '"'
+    return text

@@ -1,0 +1,202 @@
+"""What ``<name>.run.json`` says about a run: counts, skips and decisions, study by study."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from rsna_lumbar.runtime.bundle import MANIFEST, sha256_of
+from rsna_lumbar.runtime.labels import ROW_LOCATIONS
+from rsna_lumbar.runtime.naming import Names
+from rsna_lumbar.runtime.reasons import Reason, Skip
+from rsna_lumbar.runtime.scores import StudyScore
+from rsna_lumbar.runtime.studies import Study, StudyStream
+from rsna_lumbar.runtime.versions import versions_of
+
+if TYPE_CHECKING:
+    from rsna_lumbar.runtime.open_bundle import OpenBundle
+
+RESEARCH_USE = "Research use only. Not a medical device."
+LIBRARIES = (
+    "rsna-lumbar",
+    "numpy",
+    "pydicom",
+    "pillow",
+    "pylibjpeg",
+    "pylibjpeg-libjpeg",
+    "pylibjpeg-openjpeg",
+    "pylibjpeg-rle",
+    "onnxruntime-gpu",
+    "onnxruntime",
+)
+
+
+@dataclass(slots=True)
+class Tally:
+    """What was counted over some studies."""
+
+    studies: int = 0  # scored
+    rows: int = 0
+    slices: int = 0
+    files: int = 0  # of all series
+    files_not_read: int = 0  # of series that no detector reads
+    files_decoded: int = 0
+    left_out: int = 0  # slices that were not selected
+    decoders: Counter[str] = field(default_factory=Counter)
+    skips: list[Skip] = field(default_factory=list)
+    series: list[Mapping[str, Any]] = field(default_factory=list)
+    filled: list[Mapping[str, str]] = field(default_factory=list)  # groups, from the prior
+
+    @classmethod
+    def of(cls, score: StudyScore, names: Names) -> Self:
+        """Of one study."""
+        return cls(
+            studies=int(bool(score.groups)),
+            rows=len(ROW_LOCATIONS) if score.groups else 0,
+            slices=sum(group.slice_count for group in score.groups),
+            files=sum(len(series.files) for series in score.study.series),
+            files_not_read=sum(
+                len(series.files) for series in score.study.series if series.group is None
+            ),
+            files_decoded=score.decoding.files,
+            left_out=score.decoding.left_out,
+            decoders=Counter(score.decoding.by),
+            skips=list(map(names.skip, score.skips)),
+            series=list(_series_decisions(score.study, names)),
+            filled=[
+                {
+                    "study_id": names(score.study_id),
+                    "group": group.group.name,
+                    "reason": group.filled,
+                }
+                for group in score.groups
+                if group.filled
+            ],
+        )
+
+    def add(self, other: Tally) -> None:
+        """Count the other's too."""
+        self.studies += other.studies
+        self.rows += other.rows
+        self.slices += other.slices
+        self.files += other.files
+        self.files_not_read += other.files_not_read
+        self.files_decoded += other.files_decoded
+        self.left_out += other.left_out
+        self.decoders += other.decoders
+        self.skips += other.skips
+        self.series += other.series
+        self.filled += other.filled
+
+    def as_json(self) -> dict[str, Any]:
+        """For a journal."""
+        content = {one.name: getattr(self, one.name) for one in fields(self)}
+        return {**content, "skips": [asdict(skip) for skip in self.skips]}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """From a journal."""
+        skips = [Skip(Reason(s["reason"]), s["what"], s["detail"]) for s in content["skips"]]
+        decoders = Counter(content["decoders"])
+        return cls(**{**content, "skips": skips, "decoders": decoders})
+
+
+class RunRecord:
+    """Collects what ``<name>.run.json`` says about a run."""
+
+    def __init__(
+        self,
+        found: StudyStream,
+        options: Mapping[str, Any],
+        names: Names,
+        *,
+        resumed_after: int = 0,
+    ) -> None:
+        self.options = options
+        self.started = datetime.now(UTC)
+        self.found = found.count
+        self.strays = tuple(map(names.skip, found.strays))
+        self.total = Tally(skips=list(self.strays))
+        self.resumed_after = resumed_after  # studies
+
+    def add(self, tally: Tally) -> None:
+        """Count some studies."""
+        self.total.add(tally)
+
+    @property
+    def complete(self) -> bool:
+        """Nothing that a run should have used was left out or filled in."""
+        return all(skip.harmless for skip in self.total.skips)
+
+    def reasons(self) -> Counter[str]:
+        """How often each reason stands in the manifest."""
+        return Counter(str(skip.reason) for skip in self.total.skips)
+
+    def manifest(self, opened: OpenBundle, bundle: Path) -> str:
+        """The run manifest as JSON."""
+        content = {
+            "notice": RESEARCH_USE,
+            "started": self.started.isoformat(timespec="seconds"),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "versions": versions_of(LIBRARIES),
+            "bundle": {
+                "manifest_sha256": sha256_of(bundle / MANIFEST),
+                "calibration_aim": opened.bundle.calibration_aim,
+                "models": [
+                    {
+                        "group": name,
+                        "files": {file.name: file.sha256 for file in one.model.files},
+                        "precision": one.model.precision,
+                        "device": one.session.device,
+                    }
+                    for name, models in opened.models.items()
+                    for one in models
+                ],
+            },
+            "backend": opened.backend,
+            "precision": opened.precision,
+            "device": opened.device,
+            "why": opened.note,
+            "options": {**self.options, "batch_size": opened.batch_size},
+            "counts": {
+                "studies_found": self.found,
+                "studies_scored": self.total.studies,
+                "rows": self.total.rows,
+                "series": len(self.total.series),
+                "files": self.total.files,
+                "files_of_series_not_read": self.total.files_not_read,
+                "files_decoded": self.total.files_decoded,
+                "files_skipped": self.total.files
+                - self.total.files_not_read
+                - self.total.files_decoded,
+                "files_outside_studies": len(self.strays),
+                "slices_scored": self.total.slices,
+                "slices_not_selected": self.total.left_out,
+                "skipped": dict(sorted(self.reasons().items())),
+            },
+            "decoders": dict(sorted(self.total.decoders.items())),
+            "resumed_after_studies": self.resumed_after,
+            "filled_from_prior": self.total.filled,
+            "skipped": [
+                {"reason": skip.reason, "what": skip.what, "detail": skip.detail}
+                for skip in self.total.skips
+            ],
+            "series": self.total.series,
+        }
+        return json.dumps(content, indent=2, allow_nan=False) + "\n"
+
+
+def _series_decisions(study: Study, names: Names) -> Iterable[dict[str, Any]]:
+    for series in study.series:
+        yield {
+            "study_id": names(study.study_id),
+            "series_id": names(series.series_id),
+            "read_by": series.group.name if series.group else None,
+            "kind_from": series.group_from,
+            "files": len(series.files),
+        }

@@ -1,0 +1,108 @@
+"""What a folder holds, as records: studies, their series, and how both are named and ordered."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rsna_lumbar.runtime.headers import Header
+from rsna_lumbar.runtime.labels import Group
+from rsna_lumbar.runtime.reasons import Skip
+from rsna_lumbar.runtime.series_kind import reader_of
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Files of one series, in natural order of their names, and who reads it (None: nobody)."""
+
+    study_id: str
+    series_id: str
+    group: Group | None
+    group_from: str  # "table" or "header"
+    files: tuple[Path, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """The series of one study, in natural order of their ids."""
+
+    study_id: str
+    series: tuple[Series, ...]
+    listed: bool  # a table asks for its rows, whatever was found
+    skips: tuple[Skip, ...] = ()  # what of it was left out when it was found
+
+    def of(self, group: Group) -> tuple[Series, ...]:
+        return tuple(series for series in self.series if series.group is group)
+
+    @property
+    def file_count(self) -> int:
+        """Files of series that some group reads."""
+        return sum(len(series.files) for series in self.series if series.group is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class StudyStream:
+    """Studies that are looked into one by one, in the order of the submission's rows."""
+
+    data: Path
+    ids: tuple[str, ...]
+    strays: tuple[Skip, ...]  # files that belong to no study
+    studies: Iterator[Study]  # to be gone through once
+
+    @property
+    def count(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """What a folder holds. Studies are in the order of the submission's rows."""
+
+    data: Path
+    studies: tuple[Study, ...]
+    strays: tuple[Skip, ...]  # files that belong to no study
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        return tuple(study.study_id for study in self.studies)
+
+    @property
+    def skips(self) -> tuple[Skip, ...]:
+        """Everything that was left out."""
+        return (*self.strays, *(skip for study in self.studies for skip in study.skips))
+
+    @property
+    def file_count(self) -> int:
+        """Files of series that some group reads."""
+        return sum(study.file_count for study in self.studies)
+
+
+def group_of(header: Header, series: str, file_count: int, skips: list[Skip]) -> Group | None:
+    """The group that reads a series; where nobody does, the series is named with the reason."""
+    reader = reader_of(header)
+    if isinstance(reader, Group):
+        return reader
+    skips.append(Skip(reader, series, f"series of {file_count} files"))
+    return None
+
+
+def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
+    """Sort key under which ``9.dcm`` comes before ``10.dcm``."""
+    return tuple(
+        (0, int(part), "") if part.isascii() and part.isdigit() else (1, 0, part)
+        for part in re.split(r"([0-9]+)", name)
+        if part
+    )
+
+
+def relative(path: Path, data: Path) -> str:
+    """A path as reports name it: relative to the data folder, with forward slashes."""
+    return Path(os.path.relpath(path, data)).as_posix()
+
+
+def in_row_order(study_ids: Iterable[str]) -> list[str]:
+    """Rows are sorted as text, where "_" comes after the digits: "12_..." before "1_..."."""
+    return sorted(study_ids, key=lambda name: name + "_")

@@ -1,0 +1,75 @@
+"""Scores -> rows, evidence, counts and journal, study by study."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import click
+
+from rsna_lumbar.runtime import scoring
+from rsna_lumbar.runtime.naming import Names
+from rsna_lumbar.runtime.open_bundle import OpenBundle
+from rsna_lumbar.runtime.outputs import (
+    evidence_lines,
+    study_table,
+    submission_header,
+    submission_lines,
+)
+from rsna_lumbar.runtime.record import RunRecord, Tally
+from rsna_lumbar.runtime.results import EVIDENCE, KEY, SUBMISSION, Results
+from rsna_lumbar.runtime.scores import StudyScore
+from rsna_lumbar.runtime.studies import StudyStream
+
+
+@dataclass(eq=False, slots=True)
+class Writer:
+    """Writes studies in their order; a chunk is journaled when its last one is written."""
+
+    found: StudyStream
+    results: Results
+    names: Names
+    record: RunRecord
+    stamps: deque[tuple[str, str]]  # id and stamp of each study that is to come
+    tables: bool  # also print each study
+    tally: Tally = field(default_factory=Tally)  # of the chunk
+    written: list[tuple[str, str]] = field(default_factory=list)  # its studies
+
+    def write(
+        self, scores: Iterable[StudyScore], opened: OpenBundle, step: Callable[[int], object]
+    ) -> None:
+        """Write the studies that are still to be done, after those of finished chunks.
+
+        Args:
+            scores: of them.
+            opened: whose batches may become smaller meanwhile.
+            step: called with 1 for each.
+        """
+        for chunk in self.results.chunks:
+            self.record.add(Tally.from_json(chunk["record"]))
+        if not self.results.resumed:
+            self.results.write(SUBMISSION, submission_header())
+        for score in scores:
+            self._write(score)
+            if len(self.written) == scoring.STUDIES_A_CHUNK:
+                self.results.end_chunk(self.written, opened.batch_size, self.tally.as_json())
+                self._count()
+            step(1)
+        self._count()
+
+    def _write(self, score: StudyScore) -> None:
+        self.results.write(SUBMISSION, submission_lines(score, self.names))
+        if EVIDENCE in self.results.targets:
+            self.results.write(EVIDENCE, evidence_lines(score, self.found.data, self.names))
+        if self.tables:
+            click.echo(study_table(score) + "\n")
+        self.tally.add(Tally.of(score, self.names))
+        study_id, stamp = self.stamps.popleft()
+        self.written.append((self.names(study_id), stamp))
+        if KEY in self.results.targets:
+            self.results.write(KEY, self.names.key_lines())
+
+    def _count(self) -> None:
+        self.record.add(self.tally)
+        self.tally, self.written = Tally(), []

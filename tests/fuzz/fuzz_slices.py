@@ -1,0 +1,43 @@
+"""Fuzz what reads DICOM: any bytes are a header and slices, or a file that is skipped.
+
+    python tests/fuzz/fuzz_slices.py CORPUS [-runs=N] [-max_total_time=SECONDS] ...   (libFuzzer's)
+
+CORPUS is a folder with some slices to begin with; what is found interesting is added to it.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["rsna_lumbar", "pydicom"]):
+    from rsna_lumbar.runtime.decode import read_slices
+    from rsna_lumbar.runtime.headers import read_header
+    from rsna_lumbar.runtime.preprocess import Preprocessing
+    from rsna_lumbar.runtime.reasons import SkipFile
+
+SIZE_PX = 32
+
+
+def main() -> None:
+    """Hand over to libFuzzer."""
+    with tempfile.TemporaryDirectory(prefix="rsna-lumbar-") as folder:
+        path = Path(folder) / "slice.dcm"
+
+        def one_input(content: bytes) -> None:
+            path.write_bytes(content)
+            for read in (read_header, lambda file: read_slices(file, SIZE_PX, Preprocessing())):
+                try:
+                    read(path)
+                except SkipFile as skip:
+                    assert len(skip.detail) < 80
+
+        atheris.Setup(sys.argv, one_input)
+        atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()

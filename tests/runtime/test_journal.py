@@ -1,0 +1,81 @@
+"""A journal gives back what was added, and nothing of what a kill or a fault left behind."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from rsna_lumbar.runtime.journal import Journal
+
+ENTRIES = [{"kind": "run", "name": "ä\n"}, {"n": 1, "list": [1.5, None]}, {"n": 2}]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / ".out.journal"
+    with Journal(path) as journal:
+        for entry in ENTRIES:
+            journal.add(entry)
+    return path
+
+
+def entries(path: Path) -> list[object]:
+    with Journal(path) as journal:
+        return list(journal.entries)
+
+
+def test_entries_come_back_in_order(path: Path) -> None:
+    assert entries(path) == ENTRIES
+    with Journal(path) as journal:
+        journal.add({"n": 3})
+        assert journal.entries == [*ENTRIES, {"n": 3}]
+    assert entries(path) == [*ENTRIES, {"n": 3}]
+
+
+def test_a_line_that_was_cut_short_is_written_over(path: Path) -> None:
+    content = path.read_bytes()
+    ends = [index + 1 for index, sign in enumerate(content) if sign == ord("\n")]
+    for length in range(len(content)):
+        path.write_bytes(content[:length])
+        whole = sum(end <= length for end in ends)
+        assert entries(path) == ENTRIES[:whole]
+        with Journal(path) as journal:
+            journal.add({"n": "new"})
+        assert entries(path) == [*ENTRIES[:whole], {"n": "new"}]
+
+
+def test_nothing_from_a_changed_byte_on(path: Path) -> None:
+    content = path.read_bytes()
+    for index in range(len(content)):
+        changed = bytearray(content)
+        changed[index] ^= 1
+        path.write_bytes(changed)
+        line = content[:index].count(b"\n")
+        assert entries(path) == ENTRIES[:line]
+
+
+def test_a_line_taken_out_ends_it(path: Path) -> None:
+    first, _, third = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(first + third)
+    assert entries(path) == ENTRIES[:1]
+
+
+def test_cleared_and_removed(path: Path) -> None:
+    with Journal(path) as journal:
+        journal.clear()
+        assert journal.entries == []
+        journal.add({"n": 9})
+    assert entries(path) == [{"n": 9}]
+    Journal(path).remove()
+    assert list(path.parent.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes and links of POSIX")
+def test_it_is_private_and_follows_no_link(path: Path, tmp_path: Path) -> None:
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    (tmp_path / "link").symlink_to(path)
+    with pytest.raises(OSError, match="link"):
+        Journal(tmp_path / "link")

@@ -1,0 +1,199 @@
+"""No header identity in anything that is written or said; canaries are planted to show it.
+
+Every text element of the DICOM dictionary that is no part of describing pixels carries a canary,
+and so do private elements. With ``--ids hash`` the names of folders and files are canaries too.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pydicom
+import pytest
+from faults import odd_values, with_syntax
+from pydicom.datadict import DicomDictionary
+from pydicom.dataset import Dataset
+from toys import write_study
+
+from rsna_lumbar.runtime.naming import Names, Pseudonyms, csv_line
+
+RUN = (sys.executable, "-c", "from rsna_lumbar.runtime.cli import main; main()")
+CANARY = "CANARY"
+TEXT = {"PN", "LO", "SH", "ST", "LT", "UT", "UC", "AE", "AS", "DA", "TM", "DT", "UR", "CS", "UI"}
+DATE, TIME, AGE = "19010203", "010203.77", "077Y"  # what a date, a time and an age look like
+# What a reader needs to find and decode pixels, and the names that a run may show on request.
+NEEDED = {
+    "SOPClassUID",
+    "Modality",
+    "ImageType",
+    "PhotometricInterpretation",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "SeriesDescription",
+}
+PLANTED = (CANARY, "1.9.8.7.6.5", DATE, TIME, AGE)
+
+
+def plant(dataset: Dataset) -> int:
+    """Canaries in every text element of the dictionary; how many."""
+    values = {"UI": "1.9.8.7.6.5.1", "DA": DATE, "TM": TIME, "DT": DATE + TIME, "AS": AGE}
+    count = 0
+    for tag, (vr, _, _, retired, keyword) in DicomDictionary.items():
+        if vr not in TEXT or retired or not keyword or keyword in NEEDED or tag >> 16 in (0, 2):
+            continue
+        dataset.add_new(tag, vr, values.get(vr, f"{CANARY}^{count}"))
+        count += 1
+    block = dataset.private_block(0x0029, f"{CANARY} INC", create=True)
+    block.add_new(0x01, "LO", f"{CANARY} private")
+    block.add_new(0x02, "UN", f"{CANARY} raw".encode())
+    dataset.SeriesDescription = f"{CANARY} SAG T2"
+    return count
+
+
+def spoiled(path: Path) -> None:
+    """Faulty files whose faults hold canaries: what they are skipped for must not quote them."""
+    for number, change in enumerate(
+        (
+            lambda one: setattr(one, "PhotometricInterpretation", f"{CANARY} GREY"),
+            lambda one: one.add_new("Rows", "LO", f"{CANARY} rows"),
+            lambda one: one.add_new("BitsAllocated", "PN", f"{CANARY}^bits"),
+            lambda one: setattr(one, "SOPClassUID", "1.9.8.7.6.5.2"),
+            lambda one: one.pop("PixelData"),
+            lambda one: setattr(one, "PixelData", one.PixelData[:100]),
+        )
+    ):
+        with odd_values():
+            dataset = pydicom.dcmread(path)
+            change(dataset)  # type: ignore[no-untyped-call]
+            dataset.save_as(path.with_name(f"9{number}.dcm"), enforce_file_format=False)
+    path.with_name("98.dcm").write_bytes(path.read_bytes()[:3000])
+    syntax = with_syntax(path.read_bytes(), f"1.9.8.7.6.5.{CANARY}".encode())
+    path.with_name("97.dcm").write_bytes(syntax)
+    path.with_name("99.dcm").write_text(f"{CANARY} is no DICOM")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two studies; the second lacks an axial series and holds every kind of spoiled file."""
+    root = tmp_path_factory.mktemp("privacy") / "root"
+    write_study(root / "test_images", "100", counts=(2, 1, 2))
+    write_study(root / "test_images", "200", seed=1, counts=(2, 1, 0))
+    planted = 0
+    with odd_values():
+        for path in sorted(root.rglob("*.dcm")):
+            dataset = pydicom.dcmread(path)
+            planted = plant(dataset)
+            dataset.save_as(path)
+    assert planted > 1000
+    spoiled(root / "test_images" / "200" / "11" / "1.dcm")
+    return root
+
+
+def run(folder: Path, data: Path, bundle: Path, *words: str) -> tuple[int, str]:
+    """At the highest verbosity; exit code and everything said."""
+    outputs = ("--output", str(folder / "out.csv"), "--evidence", str(folder / "out.jsonl"))
+    done = subprocess.run(
+        [*RUN, str(data), "--bundle", str(bundle), *outputs, "--debug", *words],
+        capture_output=True,
+        cwd=folder,
+    )
+    return done.returncode, (done.stdout + done.stderr).decode()
+
+
+def everything(folder: Path, said: str) -> Iterator[tuple[str, bytes]]:
+    """What was written, what was said, and the names of files, but for a private key."""
+    yield "said", said.encode()
+    for path in folder.rglob("*"):
+        yield "name", path.name.encode()
+        if path.is_file() and not path.name.endswith(".ids.csv"):
+            yield path.name, path.read_bytes()
+
+
+@pytest.mark.parametrize("layout", ["challenge", "tree"])
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [((), 3), (("--strict",), 1), (("--workers", "2"), 3), (("--ids", "folder"), 3)],
+)
+def test_no_header_in_what_is_written_or_said(
+    root: Path, toy_bundle: Path, tmp_path: Path, layout: str, words: tuple[str, ...], code: int
+) -> None:
+    data = root
+    if layout == "tree":
+        data = Path(shutil.copytree(root / "test_images", tmp_path / "tree"))
+    folder = tmp_path / "out"
+    folder.mkdir()
+    found, said = run(folder, data, toy_bundle, *words)
+    assert found == code, said
+    assert "9.dcm" in said
+    for where, content in everything(folder, said):
+        for canary in PLANTED:
+            assert canary.encode() not in content, where
+
+
+def test_uids_are_shown_only_on_request(root: Path, toy_bundle: Path, tmp_path: Path) -> None:
+    shown = {}
+    for ids in ("folder", "uid"):
+        folder = tmp_path / ids
+        folder.mkdir()
+        run(folder, root, toy_bundle, "--ids", ids)
+        shown[ids] = any(b"1.2.100" in text for _, text in everything(folder, ""))
+    assert shown == {"folder": False, "uid": True}
+
+
+@pytest.mark.parametrize("layout", ["challenge", "tree"])
+def test_with_hashes_folders_and_files_are_canaries(
+    root: Path, toy_bundle: Path, tmp_path: Path, layout: str
+) -> None:
+    data = tmp_path / f"{CANARY} archive"
+    images = data / "test_images" if layout == "challenge" else data
+    for name in ("100", "200"):
+        for series in (root / "test_images" / name).iterdir():
+            target = images / f"{CANARY} Jane Doe {name}" / f"{CANARY} series {series.name}"
+            target.mkdir(parents=True)
+            for path in series.iterdir():
+                shutil.copy(path, target / f"{CANARY} {path.name}")
+    (images / f"{CANARY} Jane Doe 100" / f"{CANARY}.txt").write_text("a stray")
+    folder = tmp_path / "out"
+    folder.mkdir()
+    code, said = run(folder, data, toy_bundle, "--ids", "hash")
+    assert code == 3, said
+    for where, content in everything(folder, said):
+        for canary in (*PLANTED, "Jane", "1.2.100", "1.2.200"):
+            assert canary.encode() not in content, where
+    key = folder / "out.ids.csv"
+    if os.name == "posix":
+        assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    with key.open(newline="") as stream:
+        names = dict(csv.reader(stream))
+    with (folder / "out.csv").open(newline="") as stream:
+        ids = {row["row_id"].split("_")[0] for row in csv.DictReader(stream)}
+    assert len(ids) == 2 and ids < names.keys()
+    assert any(f"{CANARY} 99.dcm" in name for name in names.values())
+    before = (folder / "out.csv").read_bytes()
+    assert run(folder, data, toy_bundle, "--ids", "hash")[0] == 3
+    assert (folder / "out.csv").read_bytes() == before  # the key's secret is kept
+
+
+def test_pseudonyms_follow_from_the_key_alone() -> None:
+    first = Pseudonyms()
+    found = [first(name) for name in ("a", "b/ä.dcm", "a", "=1+1")]
+    key = first.key_lines()
+    assert found[0] == found[2] and len(set(found)) == 3
+    again = Pseudonyms(key)
+    assert [again(name) for name in ("a", "b/ä.dcm", "a", "=1+1")] == found
+    assert again.key_lines() == ""
+    assert Pseudonyms()("a") != found[0]
+    assert Names()("a") == "a" and Names().key_lines() == ""
+
+
+@pytest.mark.parametrize("sign", ["=", "+", "-", "@", "\t", "\r"])
+def test_no_cell_is_a_formula(sign: str) -> None:
+    (cells,) = csv.reader([csv_line([f"{sign}cmd|' /C calc'!A0", "1,2", 'a"b'])])
+    assert cells == [f"'{sign}cmd|' /C calc'!A0", "1,2", 'a"b']

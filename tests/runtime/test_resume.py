@@ -1,0 +1,330 @@
+"""An interrupted run goes on: wherever it was killed, it ends with the bytes of a whole one."""
+
+from __future__ import annotations
+
+import errno
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from killing import KILLED, end_at_change
+from toys import write_study, write_toy_bundle
+
+from rsna_lumbar.runtime import scoring
+from rsna_lumbar.runtime.bundle import read_bundle, write_manifest
+from rsna_lumbar.runtime.cli import main
+
+FORK = "fork"
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, FORK), reason="needs fork; no run was killed"),
+    pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),
+]
+STUDIES = 5
+CHANGES = (
+    *((os, name) for name in ("write", "fsync", "ftruncate", "replace", "chmod", "open")),
+    (Path, "unlink"),
+)
+OUTPUTS = ("out.csv", "out.jsonl")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("resume") / "root"
+    for number in range(STUDIES):
+        counts = (1 + number % 2, 1, number % 3)  # some without an axial slice
+        write_study(root / "test_images", str(100 + number), seed=number, counts=counts)
+    (root / "test_images" / "101" / "11" / "9.dcm").write_bytes(b"no DICOM")
+    return root
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bundle") / "bundle"
+    write_toy_bundle(folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scoring, "STUDIES_A_CHUNK", 2)
+
+
+def run(root: Path, bundle: Path, folder: Path, *words: object) -> int:
+    """``rsna-run`` in this process; its exit code."""
+    outputs = [folder / name for name in OUTPUTS]
+    words = (root, "--bundle", bundle, "--output", outputs[0], "--evidence", outputs[1], *words)
+    with pytest.raises(SystemExit) as ended:
+        main([*map(str, words), "--workers", "0", "--threads", "1"])
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+def killed_run(work: Callable[[], object], after_s: float | None = None) -> int | None:
+    """Exit code of a process that does it, killed after some time if one is given."""
+    process = multiprocessing.get_context(FORK).Process(target=work)
+    process.start()
+    if after_s is not None:
+        time.sleep(after_s)
+        process.kill()
+    process.join()
+    return process.exitcode
+
+
+@pytest.fixture
+def expected(root: Path, bundle: Path, tmp_path: Path) -> dict[str, bytes]:
+    """Of a run that nothing interrupts; its counts are those of the manifest."""
+    folder = tmp_path / "whole"
+    folder.mkdir()
+    assert run(root, bundle, folder) == 3
+    return contents(folder)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    manifest = json.loads((folder / "out.run.json").read_text())
+    of_run = {name: manifest[name] for name in ("counts", "skipped", "series", "filled_from_prior")}
+    found = {name: (folder / name).read_bytes() for name in OUTPUTS}
+    return {**found, "manifest": json.dumps(of_run).encode()}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "killed"
+    folder.mkdir()
+    (folder / "out.csv").write_text("old")
+    yield folder
+
+
+def resumes(root: Path, bundle: Path, folder: Path, expected: dict[str, bytes]) -> None:
+    """The old output or the whole new one stands; resumed, everything does, and nothing else."""
+    assert (folder / "out.csv").read_bytes() in (b"old", expected["out.csv"])
+    assert run(root, bundle, folder, "--resume") == 3
+    assert contents(folder) == expected
+    assert sorted(path.name for path in folder.iterdir()) == [*OUTPUTS, "out.run.json"]
+
+
+def test_killed_at_every_change_of_a_file(
+    root: Path, bundle: Path, tmp_path: Path, expected: dict[str, bytes]
+) -> None:
+    """Every write is torn in the middle, too."""
+    code: int | None = KILLED
+    count = chunks = 0
+    while code == KILLED:
+        folder = tmp_path / f"at-{count}"
+        folder.mkdir()
+        (folder / "out.csv").write_text("old")
+
+        def work(count: int = count, folder: Path = folder) -> None:
+            end_at_change(count, CHANGES)
+            run(root, bundle, folder, "--quiet")
+
+        code = killed_run(work)
+        chunks += b'"chunk"' in journal(folder)
+        resumes(root, bundle, folder, expected)
+        shutil.rmtree(folder)
+        count += 1
+    assert code == 0
+    assert count > 60 and chunks > 15
+
+
+def journal(folder: Path) -> bytes:
+    path = folder / ".out.csv.journal"
+    return path.read_bytes() if path.exists() else b""
+
+
+def killed_at_random(
+    root: Path, bundle: Path, tmp_path: Path, expected: dict[str, bytes], points: int
+) -> None:
+    began = time.perf_counter()
+    (tmp_path / "timed").mkdir()
+    killed_run(lambda: run(root, bundle, tmp_path / "timed", "--quiet"))
+    whole_s = time.perf_counter() - began
+    moments = random.Random(0)
+    interrupted = 0
+    for point in range(points):
+        folder = tmp_path / f"random-{point}"
+        folder.mkdir()
+        (folder / "out.csv").write_text("old")
+        code = killed_run(
+            lambda folder=folder: run(root, bundle, folder, "--quiet"),  # type: ignore[misc]
+            after_s=moments.uniform(0, whole_s),
+        )
+        interrupted += code == -signal.SIGKILL
+        resumes(root, bundle, folder, expected)
+        shutil.rmtree(folder)
+    assert interrupted > points / 2
+
+
+def test_killed_at_random_moments(
+    root: Path, bundle: Path, tmp_path: Path, expected: dict[str, bytes]
+) -> None:
+    killed_at_random(root, bundle, tmp_path, expected, 15)
+
+
+@pytest.mark.slow
+def test_killed_at_many_random_moments(
+    root: Path, bundle: Path, tmp_path: Path, expected: dict[str, bytes]
+) -> None:
+    killed_at_random(root, bundle, tmp_path, expected, 200)
+
+
+def interrupt(root: Path, bundle: Path, folder: Path) -> None:
+    """Leave a run that has one chunk in its journal."""
+
+    def work() -> None:
+        from rsna_lumbar.runtime.results import Results
+
+        end_chunk = Results.end_chunk
+
+        def ended(*arguments: object) -> None:
+            end_chunk(*arguments)  # type: ignore[arg-type]
+            os._exit(KILLED)
+
+        Results.end_chunk = ended  # type: ignore[method-assign, assignment]
+        run(root, bundle, folder, "--quiet")
+
+    assert killed_run(work) == KILLED
+    assert b'"chunk"' in journal(folder)
+
+
+def test_without_resume_nothing_that_was_done_is_thrown_away(
+    root: Path,
+    bundle: Path,
+    folder: Path,
+    expected: dict[str, bytes],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    interrupt(root, bundle, folder)
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    assert run(root, bundle, folder) == 2
+    assert f"left 2 studies of {folder / 'out.csv'} done: go on with --resume" in (
+        capsys.readouterr().err
+    )
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    resumes(root, bundle, folder, expected)
+
+
+def test_resume_without_an_interrupted_run_is_a_run(
+    root: Path, bundle: Path, folder: Path, expected: dict[str, bytes]
+) -> None:
+    assert run(root, bundle, folder, "--resume") == 3
+    assert contents(folder) == expected
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("bundle", "the bundle changed"),
+        ("options", "--slices changed since the run was interrupted, from all to relevant"),
+        ("batch", "--batch-size changed since the run was interrupted, from None to 3"),
+        ("study", "the list of studies changed"),
+        ("time", "files of study 100 changed"),
+        ("size", "files of study 101 changed"),
+        ("gone", "files of study 100 changed"),
+        ("rows", "is not what the interrupted run had left"),
+    ],
+)
+def test_what_changed_is_said_and_nothing_is_lost(
+    root: Path,
+    bundle: Path,
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    change: str,
+    said: str,
+) -> None:
+    data = Path(shutil.copytree(root, tmp_path / "data"))
+    models = Path(shutil.copytree(bundle, tmp_path / "models"))
+    interrupt(data, models, folder)
+    words: tuple[str, ...] = ()
+    slice_path = data / "test_images" / "100" / "11" / "1.dcm"
+    if change == "bundle":
+        write_manifest(models, replace(read_bundle(models), calibration_aim="metric"))
+    elif change == "options":
+        words = ("--slices", "relevant")
+    elif change == "batch":
+        words = ("--batch-size", "3")
+    elif change == "study":
+        write_study(data / "test_images", "999", counts=(1, 1, 1))
+    elif change == "time":
+        os.utime(slice_path, (1, 1))
+    elif change == "size":
+        path = data / "test_images" / "101" / "22" / "1.dcm"
+        times = path.stat()
+        path.write_bytes(path.read_bytes() + b"\0")
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    elif change == "gone":
+        slice_path.unlink()
+    else:
+        aside = folder / ".out.csv.part"
+        aside.write_bytes(aside.read_bytes().replace(b"0.", b"1.", 1))
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    assert run(data, models, folder, "--resume", *words) in (1, 2)
+    assert said in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_two_runs_do_not_share_an_output(
+    root: Path, bundle: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from rsna_lumbar.runtime.files import AsideFile
+
+    other = AsideFile(folder / "out.csv")
+    try:
+        assert run(root, bundle, folder, "--resume") == 1
+        assert "another process is writing it" in capsys.readouterr().err
+    finally:
+        other.discard()
+
+
+@pytest.mark.parametrize("writes", range(0, 30, 3))
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
+def test_a_full_or_failing_disk_keeps_what_was_done(
+    root: Path,
+    bundle: Path,
+    folder: Path,
+    expected: dict[str, bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    writes: int,
+    error: int,
+) -> None:
+    write, left = os.write, [writes]
+
+    def fail_at_last(descriptor: int, content: bytes) -> int:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(error, os.strerror(error))
+        return write(descriptor, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", fail_at_last)
+        capsys.readouterr()
+        code = run(root, bundle, folder)
+    said = capsys.readouterr().err.splitlines()
+    if code != 3:  # else it needed fewer writes
+        assert code == 1
+        assert said[-1].startswith(f"Error: {folder}") and os.strerror(error) in said[-1]
+        assert (folder / "out.csv").read_text() == "old"
+        resumes(root, bundle, folder, expected)
+
+
+def test_a_folder_that_cannot_be_written_to(
+    root: Path, bundle: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if not os.geteuid():
+        pytest.skip("root may write anywhere; permissions were not tried")
+    folder.chmod(0o500)
+    try:
+        assert run(root, bundle, folder) == 1
+        assert "Permission denied" in capsys.readouterr().err
+    finally:
+        folder.chmod(0o700)
+    assert [path.name for path in folder.iterdir()] == ["out.csv"]
