@@ -57,7 +57,7 @@ COLUMNS = (
 Runs = Mapping[str, list[FreshRun]]  # by build
 
 
-@click.command()
+@click.command("before_after")
 @click.argument("before", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.argument("after", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--studies", type=click.IntRange(1), default=20, show_default=True)
@@ -103,7 +103,7 @@ def cli(
             rows.append({"contender": str(variant), **_row(runs), "same_bytes": len(contents) == 1})
     results = Results(
         part="before_after",
-        command=command_line(context).replace("rsna-bench", "benchmarks/before_after", 1),
+        command=command_line(context).replace("rsna-bench ", "benchmarks/", 1),
         conditions={
             "studies": f"{studies} phantom studies, {MEDIAN} slices, RLE Lossless",
             "model": f"three YOLOv8{scale} of random weights, {size_px} px",

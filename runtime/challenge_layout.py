@@ -6,7 +6,7 @@ A study's folder is listed when the study is asked for.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from rsna_lumbar.runtime.errors import DataError
 from rsna_lumbar.runtime.headers import Header, read_header
 from rsna_lumbar.runtime.labels import Group
 from rsna_lumbar.runtime.reasons import Reason, Skip, SkipFile
+from rsna_lumbar.runtime.series_kind import reader_of
 from rsna_lumbar.runtime.studies import (
     Series,
     Study,
@@ -65,13 +66,15 @@ def stream_challenge(
     by_uid: bool = False,
 ) -> StudyStream:
     """Studies by their folders, named by them or by the UID of the first header in them."""
+    beside = _table_beside(images.folder) if table is None else None
     if table is None:
-        table = _table_beside(images.folder)
+        table = read_series_table(beside) if beside else {}
     strays: list[Skip] = []
     listing = _listing(images.folder, data, strays)
     names = {images.only_study} if images.only_study else set(listing.folders)
     wanted = {images.only_study} if images.only_study else studies
-    names = {name for name in names if not name.startswith(".")}
+    hidden = {name for name in names if name.startswith(".")}
+    names -= hidden
     if studies is not None:
         names &= set(studies)
     listed: dict[str, dict[str, Group]] = {name: {} for name in studies or ()}
@@ -87,7 +90,8 @@ def stream_challenge(
     if by_uid:
         folder_of = _by_uid(images.folder, folders, data)
     if not images.only_study:
-        strays += _outside(listing.files, data)
+        apart = [*listing.files, *(images.folder / name for name in hidden)]
+        strays += _outside(apart, data)
     ids = tuple(in_row_order(folder_of))
     looked_into = (
         _challenge_study(
@@ -99,7 +103,7 @@ def stream_challenge(
         )
         for study_id in ids
     )
-    return StudyStream(data, ids, tuple(strays), looked_into)
+    return StudyStream(data, ids, tuple(strays), looked_into, beside)
 
 
 def _by_uid(images: Path, folders: Iterable[str], data: Path) -> dict[str, str]:
@@ -142,10 +146,10 @@ def _challenge_study(
     return Study(study_id, tuple(series), listed is not None, tuple(skips))
 
 
-def _table_beside(images: Path) -> SeriesTable:
+def _table_beside(images: Path) -> Path | None:
     folder = images.resolve()
     path = folder.parent / folder.name.replace("_images", "_series_descriptions.csv")
-    return read_series_table(path) if path.is_file() else {}
+    return path if path.is_file() else None
 
 
 def _challenge_series(
@@ -154,7 +158,7 @@ def _challenge_series(
     listing = _listing(folder, data, skips)
     skips += _outside((folder / name for name in listing.folders), data)
     files = _in_order(listing.files)
-    group = listed or _first_group(files, data, skips)
+    group = listed or _told_by_header(files, data, skips)
     told_by = "table" if listed else "header"
     return Series(study_id, folder.name, group, told_by, files)
 
@@ -164,8 +168,21 @@ def _in_order(files: Iterable[Path]) -> tuple[Path, ...]:
 
 
 def _outside(paths: Iterable[Path], data: Path) -> list[Skip]:
-    """What lies where the layout has no place for it."""
-    return [Skip(Reason.OUTSIDE_SERIES, name) for name in sorted(relative(p, data) for p in paths)]
+    """What lies where the layout has no place for it, each file with the reason it is not read."""
+    files = (file for path in paths for file in ([path] if not path.is_dir() else _below(path)))
+    return [_why_not_read(file, data) for file in sorted(files)]
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    return (Path(name, file) for name, _, files in os.walk(folder) for file in files)
+
+
+def _why_not_read(file: Path, data: Path) -> Skip:
+    try:
+        read_header(file)
+    except SkipFile as skip:
+        return Skip(skip.reason, relative(file, data), skip.detail)
+    return Skip(Reason.OUTSIDE_SERIES, relative(file, data))
 
 
 def _first_header(files: Iterable[Path]) -> Header | None:
@@ -175,21 +192,25 @@ def _first_header(files: Iterable[Path]) -> Header | None:
     return None
 
 
-def _first_group(files: tuple[Path, ...], data: Path, skips: list[Skip]) -> Group | None:
-    """Group by the first header that can be read.
+def _told_by_header(files: tuple[Path, ...], data: Path, skips: list[Skip]) -> Group | None:
+    """Group by the first header that tells one.
 
-    Files before it are named by the decoder; where none can be read, they are named here.
+    Files whose headers cannot be read are named by the decoder; where none can be read, here.
     """
-    unreadable = []
-    for path in files:
-        try:
-            header = read_header(path)
-        except SkipFile as skip:
-            unreadable.append(Skip(skip.reason, relative(path, data), skip.detail))
-        else:
-            return group_of(header, relative(path.parent, data), len(files), skips)
-    skips.extend(unreadable)
-    return None
+    unreadable: list[Skip] = []
+
+    def readers() -> Iterator[Group | Reason]:
+        for path in files:
+            try:
+                yield reader_of(read_header(path))
+            except SkipFile as skip:
+                unreadable.append(Skip(skip.reason, relative(path, data), skip.detail))
+
+    series = relative(files[0].parent, data) if files else ""
+    group = group_of(readers(), series, len(files), skips)
+    if len(unreadable) == len(files):
+        skips.extend(unreadable)
+    return group
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,16 +220,16 @@ class _Listing:
 
 
 def _listing(folder: Path, data: Path, skips: list[Skip]) -> _Listing:
-    """What a folder holds; nothing, and a skip, where it cannot be listed."""
+    """What a folder holds; nothing where it is none, and a skip where it cannot be listed."""
     found = _Listing([], [])
-    if not folder.is_dir():
-        return found
     try:
         for entry in os.scandir(folder):
             if _is_folder(entry):
                 found.folders.append(entry.name)
             else:
                 found.files.append(Path(entry.path))
+    except (FileNotFoundError, NotADirectoryError):
+        return found
     except OSError as error:
         skips.append(Skip(Reason.UNREADABLE, relative(folder, data), error.strerror or ""))
     return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +24,16 @@ _VERB = {
 }
 
 
+def echo(text: str, *, err: bool = False) -> None:
+    """Print; where nobody reads any more, what follows goes nowhere, and the run goes on."""
+    try:
+        click.echo(text, err=err)
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, (sys.stderr if err else sys.stdout).fileno())
+        os.close(nowhere)
+
+
 class Console:
     """Standard error of a run, or nothing but errors.
 
@@ -35,7 +47,7 @@ class Console:
     def say(self, line: str) -> None:
         """One line."""
         if not self.quiet:
-            click.echo(line, err=True)
+            echo(line, err=True)
 
     def progress(self, title: str, unit: str, *, total: int | None, done: int = 0) -> Progress:
         """A bar where standard error is a terminal."""

@@ -8,6 +8,7 @@ in the table, and whatever is not described the ordinary way or fails, is pydico
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -33,6 +34,7 @@ from rsna_lumbar.runtime.reasons import Reason, SkipFile
 
 MAX_PIXELS = 2**27  # the largest declared size that is decoded: 512 frames of 512 x 512
 PIXEL_DATA = Tag("PixelData")
+STANDARD_UID = re.compile(r"1\.2\.840\.10008\.[0-9.]{1,40}")  # any other is not quoted
 UNUSUAL_TAGS = tuple(map(Tag, ("FloatPixelData", "DoubleFloatPixelData", "ExtendedOffsetTable")))
 DAMAGED_PIXELS = "damaged or cut short"
 UNDEFINED_LENGTH = 0xFFFFFFFF
@@ -104,7 +106,7 @@ def stored_pixels(dataset: FileDataset) -> StoredPixels:
     try:
         get_decoder(syntax)
     except NotImplementedError as error:
-        known = syntax is not None and UID(syntax).is_valid
+        known = syntax is not None and STANDARD_UID.fullmatch(str(syntax))
         raise SkipFile(Reason.UNKNOWN_TRANSFER_SYNTAX, str(syntax) if known else "") from error
     layout = _layout(dataset, syntax)
     if layout is None:
@@ -235,12 +237,14 @@ def _check_size(dataset: FileDataset) -> None:
     except (AttributeError, TypeError, ValueError) as error:
         raise SkipFile(Reason.BAD_PIXELS, "Rows, Columns or BitsAllocated missing") from error
     if samples != 1:
-        raise SkipFile(Reason.NOT_GREY, f"SamplesPerPixel {samples}")
+        raise SkipFile(Reason.NOT_GREY, "SamplesPerPixel is not 1")
     if bits not in (8, 16):
-        raise SkipFile(Reason.BAD_PIXELS, f"BitsAllocated {bits}")
+        raise SkipFile(Reason.BAD_PIXELS, "BitsAllocated is neither 8 nor 16")
     _check_count(count)
 
 
 def _check_count(count: int) -> None:
     if not 0 < count <= MAX_PIXELS:
-        raise SkipFile(Reason.TOO_LARGE if count > 0 else Reason.BAD_PIXELS, f"{count} pixels")
+        if count <= 0:
+            raise SkipFile(Reason.BAD_PIXELS, "no pixels are declared")
+        raise SkipFile(Reason.TOO_LARGE, f"more than {MAX_PIXELS} pixels")

@@ -72,13 +72,15 @@ def open_decoder(
 
 
 def default_workers(file_count: int, *, on_gpu: bool = False) -> int:
-    """Processes for a job: none for a small one, else one for every second core.
+    """Processes for a job: one for a small one, else one for every second core.
+
+    There is always one: what crashes or hangs a decoder must not take the run with it.
 
     On a CPU a slice takes some 17 ms of cores to score and 2 to decode (YOLOv8s, 384 px, bfloat16).
     Beside a GPU decoding is what all wait for: one for every core.
     """
     if file_count < FILES_WORTH_A_POOL:
-        return 0
+        return 1
     return usable_cores() if on_gpu else max(1, usable_cores() // 2)
 
 

@@ -78,6 +78,12 @@ class AsideFile:
             self.close()
             self.aside.unlink(missing_ok=True)
 
+    def let_go(self) -> None:
+        """Close, and leave it aside unless it is empty."""
+        if self.descriptor >= 0 and not os.fstat(self.descriptor).st_size:
+            self.discard()
+        self.close()
+
     def close(self) -> None:
         """Leave it aside as it is."""
         if self.descriptor >= 0:
@@ -173,6 +179,7 @@ def claim(aside: Path, path: Path) -> int:
             descriptor = os.open(aside, _FLAGS, 0o600)
         try:
             _lock(descriptor, path, "another process is writing it")
+            _make_private(descriptor, path)
             if _is_still(aside, descriptor):
                 return descriptor
         except BaseException:
@@ -191,6 +198,14 @@ def _lock(descriptor: int, path: Path, refusal: str) -> None:
     except OSError as error:
         if error.errno not in _LOCKLESS:
             raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _make_private(descriptor: int, path: Path) -> None:
+    """A file that somebody else made is not written to."""
+    if hasattr(os, "fchmod"):
+        if os.fstat(descriptor).st_uid != os.geteuid():
+            raise OSError(errno.EPERM, "what is aside belongs to another user", str(path))
+        os.fchmod(descriptor, 0o600)
 
 
 def _is_still(aside: Path, descriptor: int) -> bool:

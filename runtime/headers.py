@@ -22,11 +22,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 import pydicom
-from pydicom import config
+from pydicom import config, filereader
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.uid import (
-    DeflatedExplicitVRLittleEndian,
     EnhancedMRColorImageStorage,
     EnhancedMRImageStorage,
     LegacyConvertedEnhancedMRImageStorage,
@@ -50,6 +49,10 @@ MR_CLASSES = frozenset(
     }
 )
 DAMAGED_HEADER = "the header is damaged or cut short"
+NO_HEADER = {  # by whether the file is empty
+    True: (Reason.NOT_DICOM, "empty"),
+    False: (Reason.UNREADABLE, DAMAGED_HEADER),
+}
 # What pydicom raises on a damaged header.
 DAMAGE = (
     ArithmeticError,
@@ -87,13 +90,6 @@ MOST_FILE_BYTES = 2**29  # the most pixels that are decoded take half of it
 NOT_REGULAR = "not a regular file"
 # A deflated file may become as large as the most pixels that are decoded, and a header.
 MOST_INFLATED_BYTES = 2**28 + 2**24
-PIECE_BYTES = 2**24  # inflated at a time
-META_BYTES = 2**12  # the preamble and group 2 of any file that was ever seen
-PREAMBLE_BYTES = 132
-META_GROUP = b"\x02\x00"
-LONG_VRS = (b"OB", b"UN", b"OW", b"SQ", b"UT", b"UC", b"UR")
-DEFLATED = DeflatedExplicitVRLittleEndian.encode()
-
 # Terms of PS3.3 C.7.6.3.1.2: anything else in their place is not quoted.
 PHOTOMETRIC = frozenset(
     {
@@ -156,7 +152,7 @@ def open_dicom(path: Path, *, tags: tuple[str, ...] | None = None) -> Iterator[F
     with _quiet_pydicom():
         try:
             with _open_regular(path) as stream:
-                _require_inflatable(stream)
+                is_empty = os.fstat(stream.fileno()).st_size == 0
                 dataset = pydicom.dcmread(
                     stream if tags else _in_one_piece(stream),
                     stop_before_pixels=tags is not None,
@@ -168,11 +164,10 @@ def open_dicom(path: Path, *, tags: tuple[str, ...] | None = None) -> Iterator[F
             raise SkipFile(Reason.UNREADABLE, error.strerror or "") from error
         except DAMAGE as error:
             raise SkipFile(Reason.UNREADABLE, DAMAGED_HEADER) from error
+        except MemoryError:
+            raise SkipFile(Reason.TOO_LARGE, "more memory than there is") from None
         if not dataset:
-            empty = path.stat().st_size == 0
-            raise SkipFile(
-                *((Reason.NOT_DICOM, "empty") if empty else (Reason.UNREADABLE, DAMAGED_HEADER))
-            )
+            raise SkipFile(*NO_HEADER[is_empty])
         try:
             yield dataset
         except DAMAGE as error:  # pydicom converts a value when it is asked for
@@ -257,33 +252,22 @@ def shows_high_values_dark(dataset: Dataset) -> bool:
     return (photometric == "MONOCHROME1") != (slope is not None and slope < 0)
 
 
-def _require_inflatable(stream: BinaryIO) -> None:
-    """Refuse a deflated file that grows beyond all measure: pydicom inflates it in one piece."""
-    head = stream.read(META_BYTES)
-    stream.seek(0)
-    start = _end_of_meta(head)
-    if DEFLATED not in head[:start]:
-        return
-    inflater, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
-    stream.seek(start)
-    while some := inflater.unconsumed_tail or stream.read(PIECE_BYTES):
-        size += len(inflater.decompress(some, PIECE_BYTES))
-        if size > MOST_INFLATED_BYTES:
+class _BoundedZlib:
+    """zlib as pydicom's reader uses it, but for what grows beyond all measure."""
+
+    MAX_WBITS = zlib.MAX_WBITS
+    error = zlib.error
+
+    @staticmethod
+    def decompress(content: bytes, wbits: int = zlib.MAX_WBITS) -> bytes:
+        inflated = zlib.decompressobj(wbits).decompress(content, MOST_INFLATED_BYTES + 1)
+        if len(inflated) > MOST_INFLATED_BYTES:
             raise SkipFile(Reason.TOO_LARGE, f"inflates to more than {MOST_INFLATED_BYTES} bytes")
-        if inflater.eof:
-            break
-    stream.seek(0)
+        return inflated
 
 
-def _end_of_meta(head: bytes) -> int:
-    """Where the elements of group 2 end: explicit VR, little endian (PS3.10 7.1)."""
-    place = PREAMBLE_BYTES
-    while head[place : place + 2] == META_GROUP:
-        if head[place + 4 : place + 6] in LONG_VRS:
-            place += 12 + int.from_bytes(head[place + 8 : place + 12], "little")
-        else:
-            place += 8 + int.from_bytes(head[place + 6 : place + 8], "little")
-    return place
+# A deflated file is inflated in one piece while pydicom finds out that it is one.
+filereader.zlib = _BoundedZlib  # type: ignore[assignment,attr-defined]
 
 
 def _in_one_piece(stream: BinaryIO) -> BinaryIO:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rsna_lumbar.runtime.labels import (
     GRADE_TITLES,
@@ -20,9 +20,6 @@ from rsna_lumbar.runtime.labels import (
 from rsna_lumbar.runtime.naming import Names, csv_line
 from rsna_lumbar.runtime.scores import GroupScore, StudyScore
 from rsna_lumbar.runtime.studies import relative
-
-if TYPE_CHECKING:
-    pass
 
 DIGITS = 9
 LEFT_OUT_OF_TITLES = ("Neural", "Narrowing", "Stenosis")
@@ -67,13 +64,13 @@ def evidence_lines(score: StudyScore, data: Path, names: Names = AS_FOUND) -> st
     )
 
 
-def study_table(score: StudyScore) -> str:
+def study_table(score: StudyScore, names: Names = AS_FOUND) -> str:
     """A study as a person reads it: level by condition, likeliest grade and its probability."""
     conditions = [(g, c) for g in score.groups for c in g.group.conditions]
     titles = [_short_title(condition) for _, condition in conditions]
     widths = [max(len(title), len("Normal/Mild 100 %")) for title in titles]
     lines = [
-        f"Study {score.study_id}",
+        f"Study {names(score.study_id)}",
         "  ".join([" " * 5, *(t.ljust(w) for t, w in zip(titles, widths, strict=True))]).rstrip(),
     ]
     for level in LEVELS:

@@ -8,12 +8,15 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from itertools import islice
 from multiprocessing import connection
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from concurrent.futures import ProcessPoolExecutor
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -25,6 +28,8 @@ def worker_pool(workers: int, prepare: Callable[[], None] | None = None) -> Proc
     They are spawned: forking a process that has threads (a runtime's, a progress bar's) may lock
     up. So a script that starts them needs ``if __name__ == "__main__":``.
     """
+    from concurrent.futures import ProcessPoolExecutor  # not for a process that needs no pool
+
     spawn = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, spawn, initializer=_start, initargs=(prepare,))
     with interrupts_ignored():  # inherited, so also while a worker is still importing

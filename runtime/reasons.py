@@ -19,7 +19,7 @@ class Reason(StrEnum):
     UNKNOWN_TRANSFER_SYNTAX = "unknown_transfer_syntax"
     BAD_PIXELS = "bad_pixels"
     DECODER_FAILED = "decoder_failed"  # crashed, or gave no answer in time
-    OUTSIDE_SERIES = "outside_series"  # where the challenge's layout has no place for files
+    OUTSIDE_SERIES = "outside_series"  # an MR image where the challenge's layout has no place
     # series
     KIND_NOT_NEEDED = "kind_not_needed"
     KIND_UNKNOWN = "kind_unknown"
@@ -31,9 +31,7 @@ class Reason(StrEnum):
 
 
 # Files of a folder that a run is not about: counted and listed, but no fault of the run.
-HARMLESS = frozenset(
-    {Reason.NOT_DICOM, Reason.NOT_MR_IMAGE, Reason.OUTSIDE_SERIES, Reason.KIND_NOT_NEEDED}
-)
+HARMLESS = frozenset({Reason.NOT_DICOM, Reason.NOT_MR_IMAGE, Reason.KIND_NOT_NEEDED})
 
 
 @dataclass(frozen=True, slots=True)

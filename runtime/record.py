@@ -11,29 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from rsna_lumbar.runtime.bundle import MANIFEST, sha256_of
+from rsna_lumbar.runtime.identity import software
 from rsna_lumbar.runtime.labels import ROW_LOCATIONS
 from rsna_lumbar.runtime.naming import Names
 from rsna_lumbar.runtime.reasons import Reason, Skip
+from rsna_lumbar.runtime.results import Results
 from rsna_lumbar.runtime.scores import StudyScore
 from rsna_lumbar.runtime.studies import Study, StudyStream
-from rsna_lumbar.runtime.versions import versions_of
 
 if TYPE_CHECKING:
     from rsna_lumbar.runtime.open_bundle import OpenBundle
 
 RESEARCH_USE = "Research use only. Not a medical device."
-LIBRARIES = (
-    "rsna-lumbar",
-    "numpy",
-    "pydicom",
-    "pillow",
-    "pylibjpeg",
-    "pylibjpeg-libjpeg",
-    "pylibjpeg-openjpeg",
-    "pylibjpeg-rle",
-    "onnxruntime-gpu",
-    "onnxruntime",
-)
 
 
 @dataclass(slots=True)
@@ -46,6 +35,7 @@ class Tally:
     files: int = 0  # of all series
     files_not_read: int = 0  # of series that no detector reads
     files_decoded: int = 0
+    files_skipped: int = 0
     left_out: int = 0  # slices that were not selected
     decoders: Counter[str] = field(default_factory=Counter)
     skips: list[Skip] = field(default_factory=list)
@@ -64,6 +54,7 @@ class Tally:
                 len(series.files) for series in score.study.series if series.group is None
             ),
             files_decoded=score.decoding.files,
+            files_skipped=score.decoding.skipped,
             left_out=score.decoding.left_out,
             decoders=Counter(score.decoding.by),
             skips=list(map(names.skip, score.skips)),
@@ -87,6 +78,7 @@ class Tally:
         self.files += other.files
         self.files_not_read += other.files_not_read
         self.files_decoded += other.files_decoded
+        self.files_skipped += other.files_skipped
         self.left_out += other.left_out
         self.decoders += other.decoders
         self.skips += other.skips
@@ -115,14 +107,17 @@ class RunRecord:
         options: Mapping[str, Any],
         names: Names,
         *,
-        resumed_after: int = 0,
+        results: Results,
     ) -> None:
         self.options = options
-        self.started = datetime.now(UTC)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        self.started = results.started or now
+        self.resumed = now if results.resumed else None
+        self.note = results.note
         self.found = found.count
         self.strays = tuple(map(names.skip, found.strays))
         self.total = Tally(skips=list(self.strays))
-        self.resumed_after = resumed_after  # studies
+        self.resumed_after = results.done  # studies
 
     def add(self, tally: Tally) -> None:
         """Count some studies."""
@@ -141,9 +136,10 @@ class RunRecord:
         """The run manifest as JSON."""
         content = {
             "notice": RESEARCH_USE,
-            "started": self.started.isoformat(timespec="seconds"),
+            "started": self.started,
+            "resumed": self.resumed,
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-            "versions": versions_of(LIBRARIES),
+            "versions": software(),
             "bundle": {
                 "manifest_sha256": sha256_of(bundle / MANIFEST),
                 "calibration_aim": opened.bundle.calibration_aim,
@@ -161,7 +157,7 @@ class RunRecord:
             "backend": opened.backend,
             "precision": opened.precision,
             "device": opened.device,
-            "why": opened.note,
+            "why": "; ".join(dict.fromkeys(filter(None, (self.note, opened.note)))),
             "options": {**self.options, "batch_size": opened.batch_size},
             "counts": {
                 "studies_found": self.found,
@@ -171,9 +167,7 @@ class RunRecord:
                 "files": self.total.files,
                 "files_of_series_not_read": self.total.files_not_read,
                 "files_decoded": self.total.files_decoded,
-                "files_skipped": self.total.files
-                - self.total.files_not_read
-                - self.total.files_decoded,
+                "files_skipped": self.total.files_skipped,
                 "files_outside_studies": len(self.strays),
                 "slices_scored": self.total.slices,
                 "slices_not_selected": self.total.left_out,

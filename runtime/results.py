@@ -56,7 +56,7 @@ class Results:
             self._files = {}
             for name, path in targets.items():
                 self._files[name] = AsideFile(path, private=name in private)
-                undo.callback(self._files[name].close)
+                undo.callback(self._files[name].let_go)
             submission = next(iter(targets.values()))
             self._journal = Journal(journal_of(submission))
             undo.callback(self._journal.close)
@@ -94,17 +94,37 @@ class Results:
         """What an output holds from finished chunks."""
         return self._files[name].aside.read_bytes()[: self._lengths[name]].decode()
 
-    def begin(self, identity: Identity) -> None:
+    @property
+    def note(self) -> str:
+        """What the last finished chunk noted."""
+        return str(self.chunks[-1]["note"]) if self.chunks else ""
+
+    @property
+    def started(self) -> str | None:
+        """When the interrupted run began; None where there is none."""
+        return str(self._journal.entries[0]["started"]) if self._journal.entries else None
+
+    def begin(self, identity: Identity, started: str) -> None:
         """Say which run this is: everything that its bytes follow from but the files themselves.
 
         Raises:
             UsageError: the interrupted run was another one.
         """
         if not self._journal.entries:
-            self._journal.add({"kind": RUN, "identity": identity})
+            self._journal.add({"kind": RUN, "identity": identity, "started": started})
+            return
+        self.require(identity)
+
+    def require(self, identity: Identity) -> None:
+        """Refuse where the interrupted run was another one by any of these.
+
+        Raises:
+            UsageError: it was.
+        """
+        if not self._journal.entries:
             return
         before = self._journal.entries[0]["identity"]
-        for name in sorted(before.keys() | identity.keys()):
+        for name in identity:
             if before.get(name) != identity.get(name):
                 raise UsageError(
                     f"--resume: {name} changed since the run was interrupted, from "
@@ -120,13 +140,14 @@ class Results:
         self._lengths[name] += len(content)
 
     def end_chunk(
-        self, studies: list[tuple[str, str]], batch_size: int, record: Mapping[str, Any]
+        self, studies: list[tuple[str, str]], batch_size: int, note: str, record: Mapping[str, Any]
     ) -> None:
         """Everything that was written so far is to stay.
 
         Args:
             studies: id and stamp of each since the last chunk.
             batch_size: with which the next chunk begins; less memory may have made it smaller.
+            note: how its models were opened.
             record: what :attr:`chunks` is to tell of them.
         """
         for file in self._files.values():
@@ -136,11 +157,13 @@ class Results:
                 "kind": CHUNK,
                 "studies": [list(one) for one in studies],
                 "batch_size": batch_size,
+                "note": note,
                 "lengths": dict(self._lengths),
                 "sha256": {name: one.hexdigest() for name, one in self._hashes.items()},
                 "record": record,
             }
         )
+        self._journal.entries[-1].pop("record")  # on the disk; here it would only grow
 
     def publish(self, exit_code: int) -> None:
         """Replace the old outputs by the new ones, the submission last."""
@@ -171,7 +194,7 @@ class Results:
             self.abandon()  # also where all was published: nothing is aside then
         self._journal.close()
         for file in self._files.values():
-            file.close()
+            file.let_go()
 
     def _cut_back(self) -> None:
         """Outputs as long as they were after the last finished chunk."""

@@ -2,48 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from rsna_lumbar.runtime.bundle import MANIFEST, sha256_of
 from rsna_lumbar.runtime.errors import UsageError
-from rsna_lumbar.runtime.machine import this_machine
+from rsna_lumbar.runtime.identity import digest
 from rsna_lumbar.runtime.naming import Names
-from rsna_lumbar.runtime.record import LIBRARIES
 from rsna_lumbar.runtime.studies import Study, StudyStream, relative
-from rsna_lumbar.runtime.versions import versions_of
-
-if TYPE_CHECKING:
-    from rsna_lumbar.runtime.open_bundle import OpenBundle
-    from rsna_lumbar.runtime.run import Request
-
-
-def identity(
-    request: Request, opened: OpenBundle, found: StudyStream, threads: int, names: Names
-) -> dict[str, Any]:
-    """Everything that the bytes of a run follow from, but the files of its studies.
-
-    How many processes decode is none of it.
-    """
-    versions = {**versions_of(LIBRARIES), **this_machine().versions}
-    return {
-        "the bundle": sha256_of(request.bundle / MANIFEST),
-        "the variant": str(opened.candidate.variant),
-        "the device": this_machine().describe(opened.device),
-        "--batch-size": request.batch_size,
-        "the number of threads": threads,
-        "--slices": request.slices,
-        "--evidence": str(request.evidence.resolve()) if request.evidence else None,
-        "--ids": request.ids,
-        "DATA": names(str(request.data.resolve())),
-        "the table of series": sha256_of(request.series) if request.series else None,
-        "the list of studies": f"{found.count} studies, {_digest(found.ids)}",
-        "the software": " ".join(f"{name} {version}" for name, version in versions.items()),
-    }
 
 
 def left_to_do(
@@ -76,9 +44,10 @@ def left_to_do(
 
 
 def stamp(study: Study, data: Path) -> str:
-    """SHA-256 over path, size and modification time of each file of a study."""
-    return _digest(
-        f"{relative(path, data)}|{_size_and_time(path)}"
+    """SHA-256 over series, detector, path, size and modification time of each file of a study."""
+    return digest(
+        f"{series.series_id}|{series.group and series.group.name}|{relative(path, data)}|"
+        f"{_size_and_time(path)}"
         for series in study.series
         for path in series.files
     )
@@ -96,10 +65,3 @@ def _size_and_time(path: Path) -> str:
     except OSError as error:
         return error.strerror or "unreadable"
     return f"{found.st_size}|{found.st_mtime_ns}"
-
-
-def _digest(texts: Iterator[str] | Sequence[str]) -> str:
-    found = hashlib.sha256()
-    for text in texts:
-        found.update(text.encode(errors="surrogateescape") + b"\n")
-    return found.hexdigest()

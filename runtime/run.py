@@ -7,7 +7,7 @@ the first studies are decoded. Rows are written while later batches are computed
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from rsna_lumbar.runtime.choice import Wanted, choose
 from rsna_lumbar.runtime.console import Console, choice_line
 from rsna_lumbar.runtime.cores import usable_cores
 from rsna_lumbar.runtime.errors import BundleError, LumbarError, UsageError
+from rsna_lumbar.runtime.identity import asked_for, found_out
 from rsna_lumbar.runtime.machine import CPU, this_machine
 from rsna_lumbar.runtime.naming import Names, Pseudonyms, key_path
 from rsna_lumbar.runtime.open_bundle import OpenBundle
@@ -74,6 +75,8 @@ class Request:
             "workers": self.workers,
             "threads": self.threads,
             "slices": self.slices,
+            "evidence": str(self.evidence) if self.evidence else None,
+            "resume": self.resume,
             "strict": self.strict,
         }
 
@@ -84,26 +87,35 @@ def run(request: Request) -> int:
     bundle = read_bundle(request.bundle)
     on_gpu = _device(request, bundle) != CPU
     console = Console(quiet=request.quiet)
+    threads = request.threads or usable_cores()
     with Results(targets, private={KEY}, resume=request.resume) as results:
+        identity = asked_for(request, targets, threads)
+        results.require(identity)
         if results.finished:
             console.say(f"everything was scored and written before: {request.output}")
             return results.publish_again()
         try:
-            return _score(request, bundle, results, console, on_gpu=on_gpu)
+            return _score(request, bundle, results, identity, console, threads, on_gpu=on_gpu)
         finally:
             if results.done:
                 console.say(f"{results.done} studies are done and kept for --resume")
 
 
 def _score(
-    request: Request, bundle: Bundle, results: Results, console: Console, *, on_gpu: bool
+    request: Request,
+    bundle: Bundle,
+    results: Results,
+    identity: Mapping[str, Any],
+    console: Console,
+    threads: int,
+    *,
+    on_gpu: bool,
 ) -> int:
-    threads = request.threads or usable_cores()
     with ExitStack() as stack:
         batch_size = results.batch_size or request.batch_size
         opening = stack.enter_context(_opened_aside(request, threads, batch_size))
         from rsna_lumbar.runtime.record import RunRecord
-        from rsna_lumbar.runtime.resuming import identity, left_to_do
+        from rsna_lumbar.runtime.resuming import left_to_do
         from rsna_lumbar.runtime.scoring import decoded_sets, scored
         from rsna_lumbar.runtime.writing import Writer
 
@@ -120,8 +132,8 @@ def _score(
             raise BundleError(f"{request.bundle} was replaced while it was opened; start again")
         console.say(choice_line(opened))
         options = {**request.options(names), "workers": workers, "threads": threads}
-        record = RunRecord(found, options, names, resumed_after=results.done)
-        results.begin(identity(request, opened, found, threads, names))
+        record = RunRecord(found, options, names, results=results)
+        results.begin({**identity, **found_out(opened, found)}, record.started)
         tables = request.tables and not request.quiet
         writer = Writer(found, results, names, record, stamps, tables)
         with console.progress("scoring", "study", total=found.count, done=results.done) as step:
@@ -246,7 +258,7 @@ def _targets(request: Request) -> dict[str, Path]:
         targets[EVIDENCE] = request.evidence
     if request.ids == HASH:
         targets[KEY] = key_path(request.output)
-    kept = {request.series.resolve()} if request.series else set()
+    kept = {path.resolve() for path in (request.series, request.studies) if path}
     for name, path in targets.items():
         if path.exists() and not path.is_file():
             raise UsageError(f"{name} {path} is no regular file; name another")

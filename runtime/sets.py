@@ -58,12 +58,14 @@ class Decoding:
     """What became of files, in numbers."""
 
     files: int = 0  # that were decoded
+    skipped: int = 0  # files that could not be
     left_out: int = 0  # slices that were not selected
     by: Counter[str] = field(default_factory=Counter)  # transfer syntax and decoder -> files
 
     def add(self, other: Decoding) -> None:
         """Count the other's too."""
         self.files += other.files
+        self.skipped += other.skipped
         self.left_out += other.left_out
         self.by += other.by
 
@@ -143,6 +145,7 @@ def _gather(
         for file, wait in zip(files, results, strict=True):
             decoded = wait()
             if isinstance(decoded, SkipFile):
+                decoding.skipped += 1
                 skips.append(Skip(decoded.reason, relative(file, data), decoded.detail))
             else:
                 of_series.extend(decoded)

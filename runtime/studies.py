@@ -8,10 +8,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rsna_lumbar.runtime.headers import Header
 from rsna_lumbar.runtime.labels import Group
-from rsna_lumbar.runtime.reasons import Skip
-from rsna_lumbar.runtime.series_kind import reader_of
+from rsna_lumbar.runtime.reasons import Reason, Skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +49,7 @@ class StudyStream:
     ids: tuple[str, ...]
     strays: tuple[Skip, ...]  # files that belong to no study
     studies: Iterator[Study]  # to be gone through once
+    table: Path | None = None  # that names kinds of series
 
     @property
     def count(self) -> int:
@@ -80,12 +79,26 @@ class Inventory:
         return sum(study.file_count for study in self.studies)
 
 
-def group_of(header: Header, series: str, file_count: int, skips: list[Skip]) -> Group | None:
-    """The group that reads a series; where nobody does, the series is named with the reason."""
-    reader = reader_of(header)
-    if isinstance(reader, Group):
-        return reader
-    skips.append(Skip(reader, series, f"series of {file_count} files"))
+def group_of(
+    readers: Iterable[Group | Reason], series: str, file_count: int, skips: list[Skip]
+) -> Group | None:
+    """The group that reads a series: that of the first file which tells one.
+
+    Where none does, the series is named with the reason of the first.
+
+    Args:
+        readers: who reads each file's kind, or why nobody does; taken as far as they are needed.
+        series: what reports call it.
+        file_count: of the series.
+        skips: takes the series where nobody reads it.
+    """
+    refusals = []
+    for reader in readers:
+        if isinstance(reader, Group):
+            return reader
+        refusals.append(reader)
+    if refusals:
+        skips.append(Skip(refusals[0], series, f"series of {file_count} files"))
     return None
 
 

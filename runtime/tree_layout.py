@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, count
 from pathlib import Path
 
 from rsna_lumbar.runtime.errors import DataError
-from rsna_lumbar.runtime.headers import Header, read_header
+from rsna_lumbar.runtime.headers import read_header
+from rsna_lumbar.runtime.labels import Group
 from rsna_lumbar.runtime.reasons import Reason, Skip, SkipFile
+from rsna_lumbar.runtime.series_kind import reader_of
 from rsna_lumbar.runtime.studies import (
     Series,
     Study,
@@ -21,6 +24,7 @@ from rsna_lumbar.runtime.studies import (
     relative,
 )
 
+UID = re.compile(r"[0-9.]{1,64}")  # those of the challenge are no valid ones (PS3.5 9.1)
 Progress = Callable[[int], object]
 
 
@@ -39,8 +43,12 @@ def stream_tree(
             strays.append(Skip(skip.reason, relative(path, data), skip.detail))
             continue
         folder = relative(path.parent, data)
-        members = found.setdefault(header.study_uid or folder, {})
-        members.setdefault(header.series_uid or folder, _Members(header)).paths.append(path)
+        members = found.setdefault(_uid(header.study_uid) or folder, {})
+        reader = reader_of(header)
+        of_series = members.setdefault(_uid(header.series_uid) or folder, _Members(reader))
+        of_series.paths.append(path)
+        if not isinstance(of_series.reader, Group):
+            of_series.reader = reader if isinstance(reader, Group) else of_series.reader
     if not found:
         raise DataError(f"{data} holds no MR image ({len(strays)} other files); nothing to score")
     if by_folder:
@@ -80,11 +88,16 @@ def _unused(name: str, taken: Container[str]) -> str:
     return next(one for one in candidates if one not in taken)
 
 
-@dataclass(frozen=True, slots=True)
-class _Members:
-    """Files of a series, and the header of the first."""
+def _uid(text: str) -> str:
+    """What is written in place of a UID, where it can be one; a name in its place is not shown."""
+    return text if UID.fullmatch(text) else ""
 
-    header: Header
+
+@dataclass(slots=True)
+class _Members:
+    """Files of a series, and who reads it by the first of them that tells, or why nobody does."""
+
+    reader: Group | Reason
     paths: list[Path] = field(default_factory=list)
 
 
@@ -94,7 +107,7 @@ def _tree_study(study_id: str, members: Mapping[str, _Members], *, listed: bool)
         Series(
             study_id,
             series_id,
-            group_of(of_series.header, f"{study_id}/{series_id}", len(of_series.paths), skips),
+            group_of((of_series.reader,), f"{study_id}/{series_id}", len(of_series.paths), skips),
             "header",
             tuple(of_series.paths),
         )

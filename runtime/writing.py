@@ -6,9 +6,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-import click
-
 from rsna_lumbar.runtime import scoring
+from rsna_lumbar.runtime.console import echo
 from rsna_lumbar.runtime.naming import Names
 from rsna_lumbar.runtime.open_bundle import OpenBundle
 from rsna_lumbar.runtime.outputs import (
@@ -53,7 +52,9 @@ class Writer:
         for score in scores:
             self._write(score)
             if len(self.written) == scoring.STUDIES_A_CHUNK:
-                self.results.end_chunk(self.written, opened.batch_size, self.tally.as_json())
+                self.results.end_chunk(
+                    self.written, opened.batch_size, opened.note, self.tally.as_json()
+                )
                 self._count()
             step(1)
         self._count()
@@ -63,7 +64,7 @@ class Writer:
         if EVIDENCE in self.results.targets:
             self.results.write(EVIDENCE, evidence_lines(score, self.found.data, self.names))
         if self.tables:
-            click.echo(study_table(score) + "\n")
+            echo(study_table(score, self.names) + "\n")
         self.tally.add(Tally.of(score, self.names))
         study_id, stamp = self.stamps.popleft()
         self.written.append((self.names(study_id), stamp))

@@ -401,7 +401,7 @@ def test_an_engine_that_fails_while_it_runs_is_left_out(
     monkeypatch.setattr(
         make, "_open", lambda f, m, *rest: Broken() if m.engine else really(f, m, *rest)
     )
-    monkeypatch.setattr(make, "_batch_size", lambda *_: 2)
+    monkeypatch.setattr(make, "default_batch_size", lambda *_: 2)
     outcome, _ = extend(bundle, studies)
     assert "out of luck" in outcome.left_out[Variant("tensorrt", "sm89", "fp16")]
 

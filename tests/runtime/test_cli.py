@@ -269,6 +269,19 @@ def test_real_files_end_to_end(
     assert manifest["counts"]["skipped"] == {"not_dicom": 5, "series_missing": 6}
 
 
+def test_a_reader_that_goes_away_ends_nothing(tmp_path: Path) -> None:
+    """As with ``| head``, or a terminal that was closed: both streams are broken from the start."""
+    read, write = os.pipe()
+    os.close(read)
+    program = "from rsna_lumbar.runtime.cli import main; main()"
+    words = [sys.executable, "-c", program, "--demo", "--output", str(tmp_path / "out.csv")]
+    done = subprocess.run(words, stdout=write, stderr=write, timeout=60)
+    os.close(write)
+    assert done.returncode == 0
+    assert len(rows_of(tmp_path / "out.csv")) == 50
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "out.run.json"]
+
+
 @pytest.mark.parametrize(
     ("send", "number", "code", "said"),
     [(os.killpg, signal.SIGINT, 130, "Interrupted."), (os.kill, signal.SIGTERM, 143, "")],

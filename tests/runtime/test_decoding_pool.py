@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -124,6 +125,18 @@ def test_a_hang_costs_one_file(files: list[Path]) -> None:
     assert isinstance(answers[2], SkipFile)
 
 
+@pytest.mark.usefixtures("fragile")
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of Linux; no memory was limited")
+def test_a_file_that_wants_too_much_memory_costs_itself(files: list[Path]) -> None:
+    expected = as_values(decode_all(DecodeHere(Preprocessing()), files))
+    files[1] = files[1].rename(files[1].with_name("greedy.dcm"))
+    expected[1] = "too_large"
+    with pool(1) as decoder:
+        (process,) = (one.process for one in decoder._workers)
+        assert as_values(decode_all(decoder, files)) == expected
+        assert process.is_alive()  # the same one went on
+
+
 def test_a_pause_of_the_caller_is_no_hang(files: list[Path]) -> None:
     with pool(1, timeout_s=0.4) as decoder:
         waits = [decoder.submit(path, SIZE_PX) for path in files]
@@ -208,7 +221,7 @@ def test_nothing_is_left_behind(files: list[Path]) -> None:
 
 def test_small_jobs_have_no_pool(monkeypatch: pytest.MonkeyPatch, files: list[Path]) -> None:
     monkeypatch.setattr("rsna_lumbar.runtime.decoding.usable_cores", lambda: 8)
-    assert [default_workers(count) for count in (0, 74, 299, 300)] == [0, 0, 0, 4]
-    assert [default_workers(count, on_gpu=True) for count in (299, 300)] == [0, 8]
+    assert [default_workers(count) for count in (0, 74, 299, 300)] == [1, 1, 1, 4]
+    assert [default_workers(count, on_gpu=True) for count in (299, 300)] == [1, 8]
     with open_decoder(0, Preprocessing(), largest_px=SIZE_PX) as decoder:
         assert isinstance(decoder.submit(files[0], SIZE_PX)(), list)

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from faults import odd_values
 from toys import AXIAL, T1, T2, slice_pixels, write_slice, write_study
 
 from rsna_lumbar.runtime.discovery import find_studies
@@ -268,15 +269,46 @@ def test_what_the_layout_has_no_place_for_is_named(toy_root: Path, tmp_path: Pat
     root = Path(shutil.copytree(toy_root, tmp_path / "root"))
     images = root / "test_images"
     for path in (images / "a.txt", images / "12" / "DICOMDIR"):
-        path.touch()
-    (images / "12" / "22" / "deeper").mkdir()
+        path.write_text("no DICOM")
+    slices = images / "12" / "22" / "1.dcm"
+    for folder in (images / "12" / "22" / "deeper" / "still", images / ".hidden"):
+        folder.mkdir(parents=True)
+        shutil.copy(slices, folder)
     found = find_studies(root)
     assert [(skip.reason, skip.what) for skip in found.skips] == [
-        (Reason.OUTSIDE_SERIES, "test_images/a.txt"),
-        (Reason.OUTSIDE_SERIES, "test_images/12/DICOMDIR"),
-        (Reason.OUTSIDE_SERIES, "test_images/12/22/deeper"),
+        (Reason.OUTSIDE_SERIES, "test_images/.hidden/1.dcm"),
+        (Reason.NOT_DICOM, "test_images/a.txt"),
+        (Reason.NOT_DICOM, "test_images/12/DICOMDIR"),
+        (Reason.OUTSIDE_SERIES, "test_images/12/22/deeper/still/1.dcm"),
     ]
-    assert all(skip.harmless for skip in found.skips)
+    assert [skip.harmless for skip in found.skips] == [False, True, True, False]
+
+
+@pytest.mark.parametrize("layout", ["challenge", "tree"])
+@pytest.mark.parametrize("first", ["no orientation", "coronal", "cut", "text"])
+def test_the_first_file_alone_does_not_tell_the_kind(
+    toy_root: Path, tmp_path: Path, layout: str, first: str
+) -> None:
+    """A localizer or a faulty file in front costs itself, not the series."""
+    root = Path(shutil.copytree(toy_root, tmp_path / "root"))
+    series = root / "test_images" / "12" / "22"
+    ids = {"StudyInstanceUID": "1.2.12", "SeriesInstanceUID": "1.2.12.22"}
+    if first in ("no orientation", "coronal"):
+        orientation = None if first == "no orientation" else [1, 0, 0, 0, 0, -1]
+        write_slice(series / "0.dcm", slice_pixels(9), ImageOrientationPatient=orientation, **ids)
+    else:
+        cut = (series / "1.dcm").read_bytes()[:500]
+        (series / "0.dcm").write_bytes(cut if first == "cut" else b"no DICOM")
+    data = root if layout == "challenge" else root / "test_images" / "12"
+    if layout == "tree":
+        data = Path(shutil.copytree(data, tmp_path / "tree"))
+    groups = {
+        series.group.name
+        for study in find_studies(data).studies
+        for series in study.series
+        if series.group and study.study_id.endswith("12")
+    }
+    assert groups == {"spinal", "foraminal", "subarticular"}
 
 
 def test_a_link_in_a_circle_is_a_file_of_its_series(toy_root: Path, tmp_path: Path) -> None:
@@ -284,6 +316,19 @@ def test_a_link_in_a_circle_is_a_file_of_its_series(toy_root: Path, tmp_path: Pa
     (root / "test_images" / "12" / "22" / "9.dcm").symlink_to("9.dcm")
     by_id = {study.study_id: study for study in find_studies(root).studies}
     assert [len(series.files) for series in by_id["12"].series] == [3, 5, 5]
+
+
+@pytest.mark.parametrize("uid", ["Doe^Jane", "=HYPERLINK(1)", "1.2.3 Doe", "1" * 65])
+def test_what_is_no_uid_is_not_shown_as_one(tmp_path: Path, uid: str) -> None:
+    with odd_values():
+        write_slice(
+            tmp_path / "tree" / "a" / "1.dcm",
+            slice_pixels(1),
+            StudyInstanceUID=uid,
+            SeriesInstanceUID=uid,
+        )
+    (study,) = find_studies(tmp_path / "tree").studies
+    assert (study.study_id, study.series[0].series_id) == ("a", "a")
 
 
 def test_studies_of_the_challenge_by_uid(toy_root: Path, tmp_path: Path) -> None:
