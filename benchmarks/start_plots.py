@@ -46,7 +46,15 @@ def draw_start(results: Results, path: Path) -> None:
     right.axvline(MOST_OVERHEAD_S, color=AIM_COLOUR, linestyle="--", linewidth=1.2)
     handles, labels = right.get_legend_handles_labels()
     kept = dict(zip(labels, handles, strict=True))
-    right.legend(kept.values(), kept.keys(), loc="lower right", fontsize=8, framealpha=1)
+    right.legend(
+        kept.values(),
+        kept.keys(),
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1.0),
+        ncols=len(kept),
+        fontsize=8,
+        frameon=False,
+    )
     add_footer(figure, results)
     write_atomically(path, png(figure))
 
