@@ -6,7 +6,7 @@ A study's folder is listed when the study is asked for.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,12 +24,14 @@ from rsna_lumbar.runtime.studies import (
     in_row_order,
     natural_key,
     relative,
+    tells,
 )
 from rsna_lumbar.runtime.tables import SeriesTable, read_series_table
 
 # What a root means: the first of these that holds a study asked for, or else of the table, or else
 # the first there is.
 IMAGE_FOLDERS = ("test_images", "train_images")
+HEADERS_A_SERIES = 5  # that vote on its kind: one odd file, such as a localizer, decides nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,24 +195,31 @@ def _first_header(files: Iterable[Path]) -> Header | None:
 
 
 def _told_by_header(files: tuple[Path, ...], data: Path, skips: list[Skip]) -> Group | None:
-    """Group by the first header that tells one.
+    """Group by some headers from all over the series, or the first beyond them that tells.
 
     Files whose headers cannot be read are named by the decoder; where none can be read, here.
     """
     unreadable: list[Skip] = []
-
-    def readers() -> Iterator[Group | Reason]:
-        for path in files:
-            try:
-                yield reader_of(read_header(path))
-            except SkipFile as skip:
-                unreadable.append(Skip(skip.reason, relative(path, data), skip.detail))
-
+    readers: list[Group | Reason] = []
+    for number, path in enumerate(_spread(files)):
+        if number >= HEADERS_A_SERIES and any(map(tells, readers)):
+            break
+        try:
+            readers.append(reader_of(read_header(path)))
+        except SkipFile as skip:
+            unreadable.append(Skip(skip.reason, relative(path, data), skip.detail))
     series = relative(files[0].parent, data) if files else ""
-    group = group_of(readers(), series, len(files), skips)
+    group = group_of(readers, series, len(files), skips)
     if len(unreadable) == len(files):
         skips.extend(unreadable)
     return group
+
+
+def _spread(files: Sequence[Path]) -> list[Path]:
+    """First some at equal distances, in order, then the others."""
+    count = min(HEADERS_A_SERIES, len(files))
+    first = [files[index * len(files) // count] for index in range(count)]
+    return [*first, *(path for path in files if path not in first)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from rsna_lumbar.runtime.headers import (
     Geometry,
     frame_geometry,
     instance_number,
+    instance_uid,
     open_dicom,
     pixel_spacing_mm,
     require_mr_image,
@@ -30,6 +31,7 @@ class Frame:
     geometry: Geometry | None
     spacing_mm: tuple[float, float] | None  # between rows, between columns
     instance_number: int | None
+    instance_uid: str  # SOPInstanceUID, shared by the frames of a file; may be empty
     decoded_by: str  # transfer syntax and decoder
 
 
@@ -45,6 +47,7 @@ class Slice:
     geometry: Geometry | None
     spacing_mm: tuple[float, float] | None  # between rows, between columns, as stored
     instance_number: int | None
+    instance_uid: str = ""  # SOPInstanceUID, shared by the frames of a file
     decoded_by: str = ""  # transfer syntax and decoder
 
 
@@ -59,6 +62,7 @@ def read_frames(path: Path) -> list[Frame]:
         stored = stored_pixels(dataset)
         inverted = shows_high_values_dark(dataset)
         number = instance_number(dataset)
+        uid = instance_uid(dataset)
         return [
             Frame(
                 pixels=image,
@@ -66,6 +70,7 @@ def read_frames(path: Path) -> list[Frame]:
                 geometry=frame_geometry(dataset, index),
                 spacing_mm=pixel_spacing_mm(dataset, index),
                 instance_number=number,
+                instance_uid=uid,
                 decoded_by=stored.decoded_by,
             )
             for index, image in enumerate(stored.frames)
@@ -88,6 +93,7 @@ def read_slices(path: Path, size_px: int, preprocessing: Preprocessing) -> list[
             geometry=frame.geometry,
             spacing_mm=frame.spacing_mm,
             instance_number=frame.instance_number,
+            instance_uid=frame.instance_uid,
             decoded_by=frame.decoded_by,
         )
         for index, frame in enumerate(read_frames(path))

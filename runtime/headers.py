@@ -239,6 +239,11 @@ def instance_number(dataset: Dataset) -> int | None:
     return None if number is None else int(number)
 
 
+def instance_uid(dataset: Dataset) -> str:
+    """SOPInstanceUID as it stands there; empty where it is missing."""
+    return _text(dataset, "SOPInstanceUID")
+
+
 def shows_high_values_dark(dataset: Dataset) -> bool:
     """Whether larger stored values mean darker: MONOCHROME1 or a negative RescaleSlope, not both.
 

@@ -29,6 +29,11 @@ class Group:
     conditions: tuple[str, ...]
 
     @property
+    def plane(self) -> str:
+        """``sagittal`` or ``axial``: that of its series."""
+        return self.series_kind.split()[0].lower()
+
+    @property
     def locations(self) -> tuple[tuple[str, str], ...]:
         """(condition, level) pairs in canonical order: 5 for spinal, 10 for the others."""
         return tuple((condition, level) for condition in self.conditions for level in LEVELS)

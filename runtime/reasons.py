@@ -20,6 +20,8 @@ class Reason(StrEnum):
     BAD_PIXELS = "bad_pixels"
     DECODER_FAILED = "decoder_failed"  # crashed, or gave no answer in time
     OUTSIDE_SERIES = "outside_series"  # an MR image where the challenge's layout has no place
+    OTHER_PLANE = "other_plane"  # a localizer, say, inside a series of another orientation
+    DUPLICATE = "duplicate"  # the same instance and pixels as another file of its set
     # series
     KIND_NOT_NEEDED = "kind_not_needed"
     KIND_UNKNOWN = "kind_unknown"
@@ -31,7 +33,15 @@ class Reason(StrEnum):
 
 
 # Files of a folder that a run is not about: counted and listed, but no fault of the run.
-HARMLESS = frozenset({Reason.NOT_DICOM, Reason.NOT_MR_IMAGE, Reason.KIND_NOT_NEEDED})
+HARMLESS = frozenset(
+    {
+        Reason.NOT_DICOM,
+        Reason.NOT_MR_IMAGE,
+        Reason.OTHER_PLANE,
+        Reason.DUPLICATE,
+        Reason.KIND_NOT_NEEDED,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,12 +22,13 @@ from rsna_lumbar.runtime.decoding import Decoded, DecodeHere, Decoder
 from rsna_lumbar.runtime.headers import Geometry
 from rsna_lumbar.runtime.labels import Group
 from rsna_lumbar.runtime.preprocess import Preprocessing
-from rsna_lumbar.runtime.reasons import Skip, SkipFile
+from rsna_lumbar.runtime.reasons import Reason, Skip, SkipFile
 from rsna_lumbar.runtime.relevance import relevant
 from rsna_lumbar.runtime.series_kind import plane_of
 from rsna_lumbar.runtime.studies import Inventory, natural_key, relative
 
 Pending = Callable[[], Decoded]
+Seen = dict[tuple[str, bytes], list[Sequence[Slice]]]  # files by instance and some pixels
 Select = Callable[[Sequence[Slice], Group], Sequence[Slice]]
 
 
@@ -140,10 +141,11 @@ def _gather(
     slices: list[Slice] = []
     skips: list[Skip] = []
     decoding = Decoding()
+    before: Seen = {}
     for files, results in zip(request.series, pending, strict=True):
         of_series: list[Slice] = []
         for file, wait in zip(files, results, strict=True):
-            decoded = wait()
+            decoded = _usable(wait(), request.group, before)
             if isinstance(decoded, SkipFile):
                 decoding.skipped += 1
                 skips.append(Skip(decoded.reason, relative(file, data), decoded.detail))
@@ -155,6 +157,37 @@ def _gather(
         decoding.left_out += len(of_series) - len(selected)
         slices.extend(selected)
     return SliceSet(request, tuple(slices), tuple(skips), decoding)
+
+
+def _usable(decoded: Decoded, group: Group, before: Seen) -> Decoded:
+    """What was decoded, unless none of it lies in the group's plane or all of it is there already.
+
+    Files that share an instance's UID but not its pixels are two slices: which of them is wrong
+    cannot be told.
+
+    Args:
+        decoded: frames of a file, or why there are none.
+        group: who reads them.
+        before: files of the set; takes this one.
+    """
+    if isinstance(decoded, SkipFile):
+        return decoded
+    planes = {plane_of(one.geometry.orientation) for one in decoded if one.geometry}
+    if planes and group.plane not in planes:
+        return SkipFile(Reason.OTHER_PLANE, f"{min(planes)} among {group.plane}")
+    if uid := decoded[0].instance_uid:
+        some_pixels = decoded[0].image[::16, ::16].tobytes()
+        alike = before.setdefault((uid, some_pixels), [])
+        if any(_same_pixels(decoded, other) for other in alike):
+            return SkipFile(Reason.DUPLICATE)
+        alike.append(decoded)
+    return decoded
+
+
+def _same_pixels(one: Sequence[Slice], other: Sequence[Slice]) -> bool:
+    return len(one) == len(other) and all(
+        np.array_equal(a.image, b.image) for a, b in zip(one, other, strict=True)
+    )
 
 
 def _place_in_series(one: Slice) -> tuple[object, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,24 +83,28 @@ class Inventory:
 def group_of(
     readers: Iterable[Group | Reason], series: str, file_count: int, skips: list[Skip]
 ) -> Group | None:
-    """The group that reads a series: that of the first file which tells one.
+    """The group that reads a series: that of most of its headers which tell, or of the first.
 
-    Where none does, the series is named with the reason of the first.
+    Where most tell that nobody needs it, or none tells, the series is named.
 
     Args:
-        readers: who reads each file's kind, or why nobody does; taken as far as they are needed.
+        readers: who reads a file's kind, or why nobody does, for some files in order.
         series: what reports call it.
         file_count: of the series.
         skips: takes the series where nobody reads it.
     """
-    refusals = []
-    for reader in readers:
-        if isinstance(reader, Group):
-            return reader
-        refusals.append(reader)
-    if refusals:
-        skips.append(Skip(refusals[0], series, f"series of {file_count} files"))
+    votes = Counter(readers)
+    telling = [(reader, count) for reader, count in votes.most_common() if tells(reader)]
+    reader = next(iter(telling or votes.items()), (None, 0))[0]
+    if isinstance(reader, Group) or reader is None:
+        return reader
+    skips.append(Skip(reader, series, f"series of {file_count} files"))
     return None
+
+
+def tells(reader: Group | Reason) -> bool:
+    """Whether a header has said what its series is."""
+    return reader is not Reason.KIND_UNKNOWN
 
 
 def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, count
@@ -44,11 +45,9 @@ def stream_tree(
             continue
         folder = relative(path.parent, data)
         members = found.setdefault(_uid(header.study_uid) or folder, {})
-        reader = reader_of(header)
-        of_series = members.setdefault(_uid(header.series_uid) or folder, _Members(reader))
+        of_series = members.setdefault(_uid(header.series_uid) or folder, _Members())
         of_series.paths.append(path)
-        if not isinstance(of_series.reader, Group):
-            of_series.reader = reader if isinstance(reader, Group) else of_series.reader
+        of_series.readers[reader_of(header)] += 1
     if not found:
         raise DataError(f"{data} holds no MR image ({len(strays)} other files); nothing to score")
     if by_folder:
@@ -95,9 +94,9 @@ def _uid(text: str) -> str:
 
 @dataclass(slots=True)
 class _Members:
-    """Files of a series, and who reads it by the first of them that tells, or why nobody does."""
+    """Files of a series, and who reads it by how many of them, or why nobody does."""
 
-    reader: Group | Reason
+    readers: Counter[Group | Reason] = field(default_factory=Counter)
     paths: list[Path] = field(default_factory=list)
 
 
@@ -107,7 +106,12 @@ def _tree_study(study_id: str, members: Mapping[str, _Members], *, listed: bool)
         Series(
             study_id,
             series_id,
-            group_of((of_series.reader,), f"{study_id}/{series_id}", len(of_series.paths), skips),
+            group_of(
+                of_series.readers.elements(),
+                f"{study_id}/{series_id}",
+                len(of_series.paths),
+                skips,
+            ),
             "header",
             tuple(of_series.paths),
         )

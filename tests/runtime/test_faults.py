@@ -26,15 +26,19 @@ from toys import SYNTAXES, slice_pixels, write_as, write_slice, write_study
 from rsna_lumbar.benchmarks.process_tree import PeakMemory
 from rsna_lumbar.runtime.decoding_pool import DecodingPool
 from rsna_lumbar.runtime.discovery import stream_studies
+from rsna_lumbar.runtime.headers import read_header
+from rsna_lumbar.runtime.labels import FORAMINAL, SPINAL, SUBARTICULAR, Group
 from rsna_lumbar.runtime.preprocess import Preprocessing
 from rsna_lumbar.runtime.reasons import Reason, SkipFile
 from rsna_lumbar.runtime.scoring import STUDIES_A_CHUNK, Scorer
+from rsna_lumbar.runtime.series_kind import reader_of
 from rsna_lumbar.runtime.studies import Inventory
 
 RUN = (sys.executable, "-c", "from rsna_lumbar.runtime.cli import main; main()")
 FAULTS_A_STUDY = 10
 GOOD_STUDIES = STUDIES_A_CHUNK + 8  # a chunk of their own, and some among the others
 MOST_MEMORY_MB = 1500
+SERIES_OF: Mapping[Group | Reason, str] = {SPINAL: "11", FORAMINAL: "22", SUBARTICULAR: "33"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +73,16 @@ def write_good(images: Path) -> list[str]:
     return list(map(str, numbers))
 
 
-def write_faulty(images: Path, kinds: Sequence[Fault]) -> dict[str, Fault]:
-    """Ten faults a study; path -> what is wrong with it."""
+def write_faulty(images: Path, kinds: Sequence[Fault], series: str) -> dict[str, Fault]:
+    """Ten faults a study, in one of its series; path -> what is wrong with it."""
     written = {}
     for index, fault in enumerate(kinds):
         study = images / str(2000 + index // FAULTS_A_STUDY * 8)
         if index % FAULTS_A_STUDY == 0:
-            write_study(images, study.name, seed=index, counts=(2, 1, 1))
+            write_study(images, study.name, seed=index, counts=(2, 2, 2))
         before, between, behind = 0, 1, 999  # slices 1 and 2
         place = (before, between, behind)[index % 3]
-        path = study / "11" / f"{place} {index} fäult.dcm"
+        path = study / series / f"{place} {index} fäult.dcm"
         path.write_bytes(fault.content)
         written[path.relative_to(images.parent).as_posix()] = fault
     return written
@@ -91,7 +95,8 @@ def check(slices: Sequence[Path], mutants: int, bundle: Path, folder: Path) -> C
     clean = run(folder / "root", bundle, folder / "clean.csv", "--workers", "2")
     assert clean.code == 0
     kinds = list(faults(slices, mutants=mutants))
-    written = write_faulty(images, kinds)
+    series = SERIES_OF[reader_of(read_header(slices[0]))]
+    written = write_faulty(images, kinds, series)
     found = run(folder / "root", bundle, folder / "found.csv", "--workers", "2")
     assert found.code == 3
     assert "Traceback" not in found.said and "panicked" not in found.said

@@ -9,18 +9,19 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from faults import CORONAL
 from toys import AXIAL, SAGITTAL, slice_pixels, write_slice
 
 from rsna_lumbar.runtime.decoding import DecodeHere, open_decoder
 from rsna_lumbar.runtime.discovery import find_studies
-from rsna_lumbar.runtime.labels import SPINAL, SUBARTICULAR
+from rsna_lumbar.runtime.labels import SPINAL, SUBARTICULAR, Group
 from rsna_lumbar.runtime.preprocess import Preprocessing
 from rsna_lumbar.runtime.reasons import Reason
 from rsna_lumbar.runtime.sets import SetRequest, SliceSet, decode_sets, read_sets
 
 
-def decode(folder: Path, workers: int = 0) -> SliceSet:
-    request = SetRequest("1", SPINAL, 64, (tuple(sorted(folder.iterdir())),))
+def decode(folder: Path, workers: int = 0, group: Group = SPINAL) -> SliceSet:
+    request = SetRequest("1", group, 64, (tuple(sorted(folder.iterdir())),))
     with open_decoder(workers, Preprocessing(), largest_px=64) as decoder:
         (decoded,) = decode_sets([request], decoder, data=folder)
     return decoded
@@ -53,7 +54,8 @@ def test_axial_slices_run_from_head_to_feet(tmp_path: Path) -> None:
             ImageOrientationPatient=AXIAL,
             ImagePositionPatient=[0, 0, z_mm],
         )
-    assert [one.instance_number for one in decode(tmp_path).slices] == [3, 1, 4, 2]
+    decoded = decode(tmp_path, group=SUBARTICULAR)
+    assert [one.instance_number for one in decoded.slices] == [3, 1, 4, 2]
 
 
 def test_slices_without_position_come_last_by_number(tmp_path: Path) -> None:
@@ -68,9 +70,62 @@ def test_slices_without_position_come_last_by_number(tmp_path: Path) -> None:
     assert [one.instance_number for one in decode(tmp_path).slices] == [1, 9, 10]
 
 
+def test_slices_of_another_plane_are_left_out(tmp_path: Path) -> None:
+    """A localizer inside a series; what does not tell its plane is scored."""
+    oblique = [0.1, 0.9, -0.1, 0, -0.1, -0.9]
+    planes = {"1": SAGITTAL, "2": AXIAL, "3": CORONAL, "4": None, "5": oblique}
+    for number, orientation in planes.items():
+        write_slice(
+            tmp_path / f"{number}.dcm",
+            slice_pixels(int(number)),
+            ImageOrientationPatient=orientation,
+        )
+    decoded = decode(tmp_path)
+    assert sorted(one.file.stem for one in decoded.slices) == ["1", "4", "5"]
+    assert [(skip.reason, skip.what, skip.detail) for skip in decoded.skips] == [
+        (Reason.OTHER_PLANE, "2.dcm", "axial among sagittal"),
+        (Reason.OTHER_PLANE, "3.dcm", "coronal among sagittal"),
+    ]
+    assert (decoded.decoding.files, decoded.decoding.skipped) == (3, 2)
+    axial = decode(tmp_path, group=SUBARTICULAR)
+    assert sorted(one.file.stem for one in axial.slices) == ["2", "4"]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_duplicates_are_scored_once(tmp_path: Path, workers: int) -> None:
+    """Copies of a file, in one series or two; not slices that only share pixels or only a UID."""
+    for folder, number, uid, seed in (
+        ("1", 1, "1.2.1", 1),
+        ("1", 2, "1.2.1", 1),  # again
+        ("1", 3, "1.2.1", 3),  # another slice under the same UID
+        ("1", 4, "1.2.4", 1),  # another slice with the same pixels
+        ("1", 5, None, 1),
+        ("1", 6, None, 1),
+        ("2", 1, "1.2.1", 3),  # again
+        ("2", 2, "1.2.22", 22),
+    ):
+        write_slice(
+            tmp_path / folder / f"{number}.dcm",
+            slice_pixels(seed),
+            InstanceNumber=number,
+            SOPInstanceUID=uid,
+        )
+    series = tuple(tuple(sorted((tmp_path / name).iterdir())) for name in "12")
+    request = SetRequest("1", SPINAL, 64, series)
+    with open_decoder(workers, Preprocessing(), largest_px=64) as decoder:
+        (decoded,) = decode_sets([request], decoder, data=tmp_path)
+    scored = [one.file.relative_to(tmp_path).as_posix() for one in decoded.slices]
+    assert scored == ["1/1.dcm", "1/3.dcm", "1/4.dcm", "1/5.dcm", "1/6.dcm", "2/2.dcm"]
+    assert [(skip.reason, skip.what) for skip in decoded.skips] == [
+        (Reason.DUPLICATE, "1/2.dcm"),
+        (Reason.DUPLICATE, "2/1.dcm"),
+    ]
+    assert all(skip.harmless for skip in decoded.skips)
+
+
 def test_workers_change_nothing(toy_root: Path) -> None:
     series = toy_root / "test_images" / "12" / "33"
-    alone, shared = decode(series), decode(series, workers=2)
+    alone, shared = (decode(series, workers, SUBARTICULAR) for workers in (0, 2))
     assert len(alone.slices) == 5
     np.testing.assert_array_equal(alone.images, shared.images)
     assert [one.file for one in alone.slices] == [one.file for one in shared.slices]
@@ -80,7 +135,7 @@ def test_workers_change_nothing(toy_root: Path) -> None:
 def test_a_bad_file_costs_only_itself(toy_root: Path, tmp_path: Path, workers: int) -> None:
     series = Path(shutil.copytree(toy_root / "test_images" / "12" / "33", tmp_path / "s"))
     (series / "2.dcm").write_text("broken")
-    decoded = decode(series, workers)
+    decoded = decode(series, workers, SUBARTICULAR)
     assert [one.file.name for one in decoded.slices] == ["1.dcm", "3.dcm", "4.dcm", "5.dcm"]
     assert [(skip.reason, skip.what) for skip in decoded.skips] == [(Reason.NOT_DICOM, "2.dcm")]
 

@@ -52,9 +52,11 @@ ANYTHING = frozenset(
         "no_pixels",
         "not_grey",
         "unknown_transfer_syntax",
+        "other_plane",
         *PIXELS,
     }
 )
+CORONAL = [1, 0, 0, 0, 0, -1]
 OTHER_CLASSES = {
     "SR": BasicTextSRStorage,
     "presentation state": GrayscaleSoftcopyPresentationStateStorage,
@@ -81,13 +83,24 @@ class Fault:
 
 
 def faults(slices: Sequence[Path], *, mutants: int = 0) -> Iterator[Fault]:
-    """Every kind, then mutants of the slices in turn.
+    """Every kind, then mutants of the slices in turn, each an instance of its own.
 
     Args:
         slices: good single-frame MR slices, best one for each transfer syntax; the first
             uncompressed, explicit little endian.
         mutants: so many files with bytes changed at random.
     """
+    uids = {bytes(pydicom.dcmread(path).SOPInstanceUID, "ascii") for path in slices}
+    for number, fault in enumerate(_all_faults(slices, mutants)):
+        content = fault.content
+        for uid in uids:
+            content = content.replace(uid, uid[:-5] + b"%05d" % number)
+        # In a deflated file the UID is hidden.
+        also = {"duplicate"} if content == fault.content and SCORED in fault.fits else set()
+        yield Fault(fault.name, content, fault.fits | also)
+
+
+def _all_faults(slices: Sequence[Path], mutants: int) -> Iterator[Fault]:
     plain = slices[0]
     yield from _no_dicom(plain.read_bytes())
     for number, path in enumerate(slices):
@@ -170,6 +183,8 @@ def _headers() -> Iterator[tuple[str, frozenset[str], Change]]:
     for value in ("RGB", "PALETTE COLOR", "YBR_FULL", "grey", ""):
         colour = with_value("PhotometricInterpretation", value)
         yield f"photometric {value!r}", frozenset({"not_grey", *PIXELS}), colour
+    coronal = with_value("ImageOrientationPatient", CORONAL)
+    yield "coronal", frozenset({"other_plane"}), coronal
     yield "no pixels", frozenset({"no_pixels"}), without("PixelData")
     yield "no pixels in it", PIXELS | {"no_pixels"}, with_value("PixelData", b"")
     yield "half of the pixels", PIXELS, _halve
