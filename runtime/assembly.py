@@ -14,7 +14,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rsna_lumbar.runtime.backends import Outputs, Session, Wait
 from rsna_lumbar.runtime.batches import Batch, Filler
@@ -99,15 +98,13 @@ class Assembly:
                 smaller = list(batch.cut(self._opened.batch_size))
                 self._todo.extendleft((name, one) for one in reversed(smaller))
                 continue
-            slices, member = batch.slices, batch.member
-            models = self._opened.models[name]
-            waits = [_started(one.session, slices, member) for one in models]
-            self._under_way.append(_UnderWay(name, batch, waits))
+            sessions = [one.session for one in self._opened.models[name]]
+            self._under_way.append(_UnderWay(name, batch, _started(sessions, batch)))
 
     def _finish(self, one: _UnderWay) -> None:
         try:
             outputs = [wait() for wait in one.waits]
-        except OutOfMemory as error:
+        except (MemoryError, OutOfMemory) as error:
             self._with_smaller_batches(one, error)
             return
         for opened, of_model in zip(self._opened.models[one.name], outputs, strict=True):
@@ -120,11 +117,11 @@ class Assembly:
                 self._study(part.of.request.study_id).take(one.name, score)
                 parts.clear()
 
-    def _with_smaller_batches(self, failed: _UnderWay, error: OutOfMemory) -> None:
+    def _with_smaller_batches(self, failed: _UnderWay, error: Exception) -> None:
         """Do again, in order, what failed and all that was begun after it."""
         begun = (failed, *self._under_way)
         for wait in (wait for one in begun for wait in one.waits):
-            with suppress(BackendError):
+            with suppress(BackendError, MemoryError):
                 wait()
         self._under_way.clear()
         again = [(one.name, one.batch) for one in begun]
@@ -168,17 +165,21 @@ class _OpenStudy:
         self.awaited.remove(name)
 
 
-def _started(session: Session, slices: NDArray[np.uint8], member: NDArray[np.bool_]) -> Wait:
-    """What waits for a batch, also where memory is told to be short at once."""
+def _started(sessions: Sequence[Session], batch: Batch) -> list[Wait]:
+    """What waits for a batch, one a model, also where memory is told to be short at once."""
+    waits: list[Wait] = []
     try:
-        return session.start(slices, member)
-    except OutOfMemory as error:
-        failure = error
+        slices, member = batch.slices, batch.member
+        for session in sessions:
+            waits.append(session.start(slices, member))
+    except (MemoryError, OutOfMemory) as error:
+        failure = OutOfMemory(str(error) or "no memory for a batch of slices")
 
-    def fail() -> Outputs:
-        raise failure
+        def fail() -> Outputs:
+            raise failure
 
-    return fail
+        waits.append(fail)
+    return waits
 
 
 def _require_numbers(opened: OpenModel, outputs: Outputs) -> None:

@@ -46,7 +46,7 @@ def images_folder(
     data: Path, table: SeriesTable | None, studies: Collection[str] | None
 ) -> Images | None:
     """The folder of images that a root means; None where it is no challenge's."""
-    beside = [data / name for name in IMAGE_FOLDERS if (data / name).is_dir()]
+    beside = [data / name for name in IMAGE_FOLDERS if os.path.isdir(data / name)]
     if beside:
         listed = {study_id for study_id, _ in table or ()} if studies is None else set(studies)
         holding = (folder for folder in beside if listed & set(_listing(folder, data, []).folders))
@@ -151,7 +151,7 @@ def _challenge_study(
 def _table_beside(images: Path) -> Path | None:
     folder = images.resolve()
     path = folder.parent / folder.name.replace("_images", "_series_descriptions.csv")
-    return path if path.is_file() else None
+    return path if os.path.isfile(path) else None
 
 
 def _challenge_series(
@@ -171,7 +171,7 @@ def _in_order(files: Iterable[Path]) -> tuple[Path, ...]:
 
 def _outside(paths: Iterable[Path], data: Path) -> list[Skip]:
     """What lies where the layout has no place for it, each file with the reason it is not read."""
-    files = (file for path in paths for file in ([path] if not path.is_dir() else _below(path)))
+    files = (file for path in paths for file in (_below(path) if os.path.isdir(path) else [path]))
     return [_why_not_read(file, data) for file in sorted(files)]
 
 

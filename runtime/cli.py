@@ -40,7 +40,9 @@ DEMO_OUTPUT = Path("submission.csv")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:N.")
 @click.option("--batch-size", type=click.IntRange(1), help="Slices in a batch.")
 @click.option(
-    "--workers", type=click.IntRange(0), help="Decoding processes; 0 decodes beside the model."
+    "--workers",
+    type=click.IntRange(1),
+    help="Decoding processes; default one, in large jobs one for every two cores.",
 )
 @click.option("--threads", type=click.IntRange(1), help="Of a model on the CPU; default all cores.")
 @click.option(
@@ -63,7 +65,9 @@ DEMO_OUTPUT = Path("submission.csv")
     "the key to them in a private file, <name>.ids.csv.",
 )
 @click.option("--resume", is_flag=True, help="Go on where an interrupted run stopped.")
-@click.option("--strict", is_flag=True, help="Write nothing unless everything could be scored.")
+@click.option(
+    "--strict", is_flag=True, help="Stop, and write nothing, where something cannot be scored."
+)
 @click.option(
     "--quiet", is_flag=True, help="Say nothing but errors; the run manifest has the rest."
 )

@@ -161,7 +161,7 @@ class DecodingPool:
         if not worker.started:
             raise DataError(
                 "a decoding process could not start; a script that asks for workers needs "
-                "if __name__ == '__main__':, and --workers 0 decodes without"
+                "if __name__ == '__main__':, and workers=0 decodes without, for trusted files"
             )
         blamed = worker.blamed(worker.seen if hung else worker.memory.begun.value)
         if blamed:

@@ -11,6 +11,7 @@ import io
 import logging
 import math
 import os
+import re
 import stat
 import struct
 import warnings
@@ -104,12 +105,17 @@ PHOTOMETRIC = frozenset(
     }
 )
 
+UID = re.compile(r"[0-9.]{1,64}")  # those of the challenge are no valid ones (PS3.5 9.1)
+
 Vector = tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What tells a series' kind and to which study it belongs. Times in milliseconds."""
+    """What tells a series' kind and to which study it belongs. Times in milliseconds.
+
+    A UID is empty where there is none, or something in its place that can be none, such as a name.
+    """
 
     study_uid: str
     series_uid: str
@@ -183,8 +189,8 @@ def read_header(path: Path) -> Header:
     with open_dicom(path, tags=HEADER_TAGS) as dataset:
         require_mr_image(dataset)
         return Header(
-            study_uid=_text(dataset, "StudyInstanceUID"),
-            series_uid=_text(dataset, "SeriesInstanceUID"),
+            study_uid=_uid(dataset, "StudyInstanceUID"),
+            series_uid=_uid(dataset, "SeriesInstanceUID"),
             description=_text(dataset, "SeriesDescription"),
             image_type=tuple(_text(dataset, "ImageType").upper().split("\\")),
             orientation=_vector(dataset, "ImageOrientationPatient", 6),
@@ -325,6 +331,11 @@ def _text(dataset: Dataset, keyword: str) -> str:
         return ""
     parts = value if not isinstance(value, str) and hasattr(value, "__iter__") else [value]
     return "\\".join(str(part).strip() for part in parts)
+
+
+def _uid(dataset: Dataset, keyword: str) -> str:
+    text = _text(dataset, keyword)
+    return text if UID.fullmatch(text) else ""
 
 
 def _number(dataset: Dataset, keyword: str) -> float | None:

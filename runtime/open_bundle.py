@@ -14,7 +14,7 @@ from typing import Self
 from rsna_lumbar.runtime.bundle import Bundle, read_bundle
 from rsna_lumbar.runtime.choice import Candidate, Choice, Wanted, choose
 from rsna_lumbar.runtime.cores import usable_cores
-from rsna_lumbar.runtime.errors import BackendError, BundleError, OutOfMemory
+from rsna_lumbar.runtime.errors import BackendError, BundleError
 from rsna_lumbar.runtime.machine import this_machine
 from rsna_lumbar.runtime.opened import OpenVariant, open_best
 from rsna_lumbar.runtime.trust import TrustedEngines
@@ -70,7 +70,7 @@ class OpenBundle:
         self.note = opened.note
         self.batch_size = opened.batch_size
 
-    def halve_batches(self, error: OutOfMemory) -> None:
+    def halve_batches(self, error: Exception) -> None:
         """Open the same models again for batches of half the size, which is noted.
 
         Raises:

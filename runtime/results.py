@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from rsna_lumbar.runtime.errors import DataError, UsageError
-from rsna_lumbar.runtime.files import AsideFile
+from rsna_lumbar.runtime.files import AsideFile, sync_folder
 from rsna_lumbar.runtime.journal import Journal
 
 SUBMISSION, EVIDENCE = "--output", "--evidence"  # names of outputs
@@ -90,6 +90,12 @@ class Results:
         last = self._journal.entries[-1:]
         return last[0] if last and last[0]["kind"] == FINISHED else None
 
+    @property
+    def own_files(self) -> set[Path]:
+        """Resolved paths of all that this run writes, which are none of its inputs."""
+        asides = (file.aside for file in self._files.values())
+        return {path.resolve() for path in (*self.targets.values(), *asides, self._journal.path)}
+
     def kept(self, name: str) -> str:
         """What an output holds from finished chunks."""
         return self._files[name].aside.read_bytes()[: self._lengths[name]].decode()
@@ -111,6 +117,8 @@ class Results:
             UsageError: the interrupted run was another one.
         """
         if not self._journal.entries:
+            for folder in {path.parent for path in self.targets.values()}:
+                sync_folder(folder)
             self._journal.add({"kind": RUN, "identity": identity, "started": started})
             return
         self.require(identity)

@@ -6,11 +6,12 @@ the first studies are decoded. Rows are written while later batches are computed
 
 from __future__ import annotations
 
+import os
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, tee
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from rsna_lumbar.runtime.bundle import Bundle, read_bundle
 from rsna_lumbar.runtime.choice import Wanted, choose
 from rsna_lumbar.runtime.console import Console, choice_line
 from rsna_lumbar.runtime.cores import usable_cores
-from rsna_lumbar.runtime.errors import BundleError, LumbarError, UsageError
+from rsna_lumbar.runtime.errors import BundleError, DataError, LumbarError, UsageError
 from rsna_lumbar.runtime.identity import asked_for, found_out
 from rsna_lumbar.runtime.machine import CPU, this_machine
 from rsna_lumbar.runtime.naming import Names, Pseudonyms, key_path
@@ -96,6 +97,10 @@ def run(request: Request) -> int:
             return results.publish_again()
         try:
             return _score(request, bundle, results, identity, console, threads, on_gpu=on_gpu)
+        except OSError as error:
+            if request.ids == HASH and _is_input(error.filename, request.data, results.own_files):
+                raise DataError(f"a file or folder below DATA: {error.strerror}") from None
+            raise
         finally:
             if results.done:
                 console.say(f"{results.done} studies are done and kept for --resume")
@@ -119,7 +124,7 @@ def _score(
         from rsna_lumbar.runtime.scoring import decoded_sets, scored
         from rsna_lumbar.runtime.writing import Writer
 
-        found = _found(request, console)
+        found = _found(request, console, results.own_files)
         names = _names(request, results)
         rest, stamps = left_to_do(found, results.chunks, names)
         here, ahead, workers = _looked_at(rest, request.workers, on_gpu=on_gpu)
@@ -135,13 +140,15 @@ def _score(
         record = RunRecord(found, options, names, results=results)
         results.begin({**identity, **found_out(opened, found)}, record.started)
         tables = request.tables and not request.quiet
-        writer = Writer(found, results, names, record, stamps, tables)
+        writer = Writer(found, results, names, record, stamps, tables, request.strict)
         with console.progress("scoring", "study", total=found.count, done=results.done) as step:
             writer.write(scored(opened, here, chain(_let_go(first), sets)), opened, step)
         if request.strict and not record.complete:
             console.skips(record)
-            results.abandon()
-            raise LumbarError("--strict: not everything could be scored, so nothing was written")
+            raise LumbarError(
+                "--strict: not everything can be scored, so nothing was written; mend it, or go on "
+                "without --strict"
+            )
         results.write(RUN_MANIFEST, record.manifest(opened, request.bundle))
         exit_code = COMPLETE if record.complete else INCOMPLETE
         results.publish(exit_code)
@@ -149,14 +156,25 @@ def _score(
     return exit_code
 
 
-def _found(request: Request, console: Console) -> StudyStream:
+def _found(request: Request, console: Console, own_files: Collection[Path]) -> StudyStream:
+    """Studies below DATA, and what else is there, but for what this run itself writes there."""
     from rsna_lumbar.runtime.discovery import stream_studies
     from rsna_lumbar.runtime.tables import read_study_list
 
     wanted = read_study_list(request.studies) if request.studies else None
     ids = None if request.ids == HASH else request.ids
     with console.progress("reading headers", "file", total=None) as step:
-        return stream_studies(request.data, request.series, step, wanted, ids)
+        found = stream_studies(request.data, request.series, step, wanted, ids)
+    others = (one for one in found.strays if (found.data / one.what).resolve() not in own_files)
+    return replace(found, strays=tuple(others))
+
+
+def _is_input(name: object, data: Path, own_files: Collection[Path]) -> bool:
+    """Whether an error is about what lies below DATA, whose names are not to be shown."""
+    if not isinstance(name, str | bytes):
+        return False
+    path = Path(os.fsdecode(name)).resolve()
+    return path.is_relative_to(data.resolve()) and path not in own_files
 
 
 def _names(request: Request, results: Results) -> Names:

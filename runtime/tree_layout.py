@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,7 +24,6 @@ from rsna_lumbar.runtime.studies import (
     relative,
 )
 
-UID = re.compile(r"[0-9.]{1,64}")  # those of the challenge are no valid ones (PS3.5 9.1)
 Progress = Callable[[int], object]
 
 
@@ -44,8 +42,8 @@ def stream_tree(
             strays.append(Skip(skip.reason, relative(path, data), skip.detail))
             continue
         folder = relative(path.parent, data)
-        members = found.setdefault(_uid(header.study_uid) or folder, {})
-        of_series = members.setdefault(_uid(header.series_uid) or folder, _Members())
+        members = found.setdefault(header.study_uid or folder, {})
+        of_series = members.setdefault(header.series_uid or folder, _Members())
         of_series.paths.append(path)
         of_series.readers[reader_of(header)] += 1
     if not found:
@@ -85,11 +83,6 @@ def _folder_of(paths: Sequence[Path], data: Path) -> str:
 def _unused(name: str, taken: Container[str]) -> str:
     candidates = chain([name], (f"{name}~{number}" for number in count(2)))
     return next(one for one in candidates if one not in taken)
-
-
-def _uid(text: str) -> str:
-    """What is written in place of a UID, where it can be one; a name in its place is not shown."""
-    return text if UID.fullmatch(text) else ""
 
 
 @dataclass(slots=True)

@@ -32,6 +32,7 @@ class Writer:
     record: RunRecord
     stamps: deque[tuple[str, str]]  # id and stamp of each study that is to come
     tables: bool  # also print each study
+    strict: bool  # stop behind the first study of which something could not be used
     tally: Tally = field(default_factory=Tally)  # of the chunk
     written: list[tuple[str, str]] = field(default_factory=list)  # its studies
 
@@ -49,8 +50,12 @@ class Writer:
             self.record.add(Tally.from_json(chunk["record"]))
         if not self.results.resumed:
             self.results.write(SUBMISSION, submission_header())
+        if self.strict and not self.record.complete:
+            return
         for score in scores:
             self._write(score)
+            if self.strict and not all(skip.harmless for skip in score.skips):
+                break
             if len(self.written) == scoring.STUDIES_A_CHUNK:
                 self.results.end_chunk(
                     self.written, opened.batch_size, opened.note, self.tally.as_json()

@@ -42,7 +42,7 @@ def _counts(_: click.Context, __: click.Parameter, text: str) -> tuple[int, ...]
     type=click.IntRange(2),
     help="Ours once over so many as well, such as 200: do time and memory stay in proportion?",
 )
-@click.option("--workers", type=click.IntRange(0), help="Decoding processes; as rsna-run if unset.")
+@click.option("--workers", type=click.IntRange(1), help="Decoding processes; as rsna-run if unset.")
 @output_options(rounds=3)
 @common_options
 @click.pass_context

@@ -203,7 +203,7 @@ def test_an_abandoned_score_leaves_no_worker(files: list[Path]) -> None:
 
 def test_workers_that_cannot_start(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoding_pool, "_work", bad_decoders.never_start)
-    with pool(1) as decoder, pytest.raises(DataError, match="--workers 0"):
+    with pool(1) as decoder, pytest.raises(DataError, match="workers=0"):
         decoder.submit(files[0], SIZE_PX)()
 
 

@@ -19,7 +19,7 @@ import pytest
 from killing import KILLED, end_at_change
 from toys import write_study, write_toy_bundle
 
-from rsna_lumbar.runtime import scoring
+from rsna_lumbar.runtime import decoding, scoring
 from rsna_lumbar.runtime.backends import Outputs
 from rsna_lumbar.runtime.backends.onnxruntime import OnnxSession
 from rsna_lumbar.runtime.bundle import read_bundle, write_manifest
@@ -57,8 +57,10 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_and_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small chunks, decoded in this process: a hundred runs start no hundred others."""
     monkeypatch.setattr(scoring, "STUDIES_A_CHUNK", 2)
+    monkeypatch.setattr(decoding, "default_workers", lambda *_, **__: 0)
 
 
 def run(root: Path, bundle: Path, folder: Path, *words: object) -> int:
@@ -66,7 +68,7 @@ def run(root: Path, bundle: Path, folder: Path, *words: object) -> int:
     outputs = [folder / name for name in OUTPUTS]
     words = (root, "--bundle", bundle, "--output", outputs[0], "--evidence", outputs[1], *words)
     with pytest.raises(SystemExit) as ended:
-        main([*map(str, words), "--workers", "0", "--threads", "1"])
+        main([*map(str, words), "--threads", "1"])
     assert isinstance(ended.value.code, int)
     return ended.value.code
 
@@ -315,7 +317,7 @@ def test_a_finished_run_is_not_published_for_another(
     assert (folder / "out.csv").read_text() == "old"
     outputs = ("--bundle", str(bundle), "--output", str(folder / "out.csv"))
     with pytest.raises(SystemExit) as ended:  # without --evidence
-        main([str(root), *outputs, "--resume", "--workers", "0", "--threads", "1"])
+        main([str(root), *outputs, "--resume", "--threads", "1"])
     assert ended.value.code == 2
     assert "what is written changed" in capsys.readouterr().err
     resumes(root, bundle, folder, expected)
@@ -379,6 +381,73 @@ def test_a_device_that_is_lost_ends_a_run_that_can_be_resumed(
     assert "device was lost" in said.splitlines()[-1]
     assert run(root, bundle, folder, "--resume", "--batch-size", "1") == 3
     assert contents(folder)["manifest"] == expected["manifest"]
+
+
+def test_a_resumed_run_that_is_killed_again_keeps_its_pseudonyms(
+    root: Path, bundle: Path, tmp_path: Path
+) -> None:
+    """With --ids hash, killed twice each time, the second time while it goes on."""
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    assert run(root, bundle, whole, "--ids", "hash") == 3
+    expected, key = contents(whole), (whole / "out.ids.csv").read_bytes()
+
+    def killed_at(change: int, folder: Path, *words: object) -> int | None:
+        def work() -> None:
+            end_at_change(change, CHANGES)
+            run(root, bundle, folder, "--quiet", "--ids", "hash", *words)
+
+        return killed_run(work)
+
+    count, code = 0, KILLED
+    while code == KILLED:
+        folder = tmp_path / f"at-{count}"
+        folder.mkdir()
+        (folder / "out.ids.csv").write_bytes(key)
+        code = killed_at(count, folder) or 0
+        killed_at(count // 2, folder, "--resume")
+        assert run(root, bundle, folder, "--ids", "hash", "--resume") == 3
+        assert contents(folder) == expected
+        assert set((folder / "out.ids.csv").read_bytes().split()) == set(key.split())
+        assert len(list(folder.iterdir())) == 4
+        count += 5
+    assert count > 60
+
+
+def test_strict_stops_at_a_fault_and_goes_on_when_it_is_mended(
+    root: Path,
+    bundle: Path,
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    data = tmp_path / "data"
+    for number in range(STUDIES):
+        write_study(data / "test_images", str(100 + number), seed=number, counts=(2, 1, 1))
+    good = (data / "test_images" / "103" / "11" / "2.dcm").read_bytes()
+    (data / "test_images" / "103" / "11" / "2.dcm").write_bytes(good[:1000])
+    assert run(data, bundle, folder, "--strict") == 1
+    said = capsys.readouterr().err
+    assert "skipped: test_images/103/11/2.dcm: " in said
+    assert "2 studies are done and kept for --resume" in said
+    assert "not everything can be scored" in said.splitlines()[-1]
+    assert (folder / "out.csv").read_text() == "old"
+    (data / "test_images" / "103" / "11" / "2.dcm").write_bytes(good)
+    assert run(data, bundle, folder, "--strict", "--resume") == 0
+    mended = contents(folder)
+    assert run(data, bundle, folder, "--strict") == 0
+    assert contents(folder) == mended
+
+
+def test_what_a_run_writes_is_none_of_its_inputs(bundle: Path, tmp_path: Path) -> None:
+    """An output inside a tree, whose files are all looked at."""
+    for number in range(2):
+        write_study(tmp_path, str(100 + number), seed=number, counts=(2, 1, 1))
+    manifests = []
+    for _ in range(2):
+        assert run(tmp_path, bundle, tmp_path) == 0
+        manifests.append(json.loads((tmp_path / "out.run.json").read_text()))
+    assert [manifest["skipped"] for manifest in manifests] == [[], []]
 
 
 def test_two_runs_do_not_share_an_output(

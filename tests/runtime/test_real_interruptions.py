@@ -1,0 +1,203 @@
+"""Real processes that are killed, stopped, or have no room: nothing is lost, nothing is mixed."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import psutil
+import pytest
+from toys import write_study
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits and signals of Linux")
+OUTPUTS = ("out.csv", "out.jsonl")
+FINISHED = ["out.csv", "out.jsonl", "out.run.json"]
+STUDIES = 6
+SMALL_CHUNKS = "from rsna_lumbar.runtime import scoring; scoring.STUDIES_A_CHUNK = 2\n"
+DECODED_HERE = (  # so that the limit is on outputs alone
+    "from rsna_lumbar.runtime import decoding; decoding.default_workers = lambda *_, **__: 0\n"
+)
+START = "from rsna_lumbar.runtime.cli import main; main()\n"
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("interruptions") / "root"
+    for number in range(STUDIES):
+        write_study(root / "test_images", str(100 + number), seed=number, counts=(2, 1, 2))
+    (root / "test_images" / "101" / "11" / "9.dcm").write_bytes(b"\0" * 128 + b"DICM")
+    return root
+
+
+def command(root: Path, bundle: Path, folder: Path, *words: str, setup: str = "") -> list[str]:
+    program = SMALL_CHUNKS + setup + START
+    out, evidence = (str(folder / name) for name in OUTPUTS)
+    files = [str(root), "--bundle", str(bundle), "--output", out, "--evidence", evidence]
+    return [sys.executable, "-c", program, *files, "--threads", "1", *words]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    manifest = json.loads((folder / "out.run.json").read_text())
+    of_run = {name: manifest[name] for name in ("counts", "skipped", "series", "filled_from_prior")}
+    found = {name: (folder / name).read_bytes() for name in OUTPUTS}
+    return {**found, "manifest": json.dumps(of_run).encode()}
+
+
+@pytest.fixture(scope="module")
+def expected(
+    root: Path, toy_bundle: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Mapping[str, bytes]:
+    folder = tmp_path_factory.mktemp("whole")
+    assert subprocess.run(command(root, toy_bundle, folder)).returncode == 3
+    return contents(folder)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "out.csv").write_text("old")
+    return folder
+
+
+def resumes(
+    root: Path, bundle: Path, folder: Path, expected: Mapping[str, bytes], *words: str
+) -> None:
+    done = subprocess.run(command(root, bundle, folder, "--resume", *words), capture_output=True)
+    assert done.returncode == 3, done.stderr.decode()
+    assert contents(folder) == expected
+    assert sorted(path.name for path in folder.iterdir()) == FINISHED
+
+
+def wait_for(path: Path) -> None:
+    end = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < end, f"no {path}"
+        time.sleep(0.001)
+
+
+def test_killed_with_its_decoding_processes(
+    root: Path, toy_bundle: Path, tmp_path: Path, expected: Mapping[str, bytes]
+) -> None:
+    """Another number of processes goes on; those of the killed run end with it."""
+    moments = random.Random(3)
+    for point in range(6):
+        folder = tmp_path / str(point)
+        folder.mkdir()
+        (folder / "out.csv").write_text("old")
+        process = subprocess.Popen(command(root, toy_bundle, folder, "--quiet", "--workers", "2"))
+        wait_for(folder / ".out.csv.part")
+        time.sleep(moments.uniform(0.0, 1.5))
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+        process.wait()
+        _, alive = psutil.wait_procs(children, timeout=10)
+        assert not alive
+        resumes(root, toy_bundle, folder, expected, "--workers", str(1 + point % 3))
+
+
+def test_two_runs_at_once(
+    root: Path, toy_bundle: Path, folder: Path, expected: Mapping[str, bytes]
+) -> None:
+    first = subprocess.Popen(command(root, toy_bundle, folder, "--quiet"))
+    wait_for(folder / ".out.csv.part")
+    first.send_signal(signal.SIGSTOP)
+    second = subprocess.run(
+        command(root, toy_bundle, folder, "--resume"), capture_output=True, text=True
+    )
+    assert second.returncode == 1
+    assert second.stderr.strip().splitlines() == [
+        f"Error: {folder / 'out.csv'}: another process is writing it"
+    ]
+    assert (folder / "out.csv").read_text() == "old"
+    first.send_signal(signal.SIGCONT)
+    assert first.wait() == 3
+    assert contents(folder) == expected
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_by_its_user(
+    root: Path, toy_bundle: Path, folder: Path, expected: Mapping[str, bytes], stop: signal.Signals
+) -> None:
+    """Between two writes of a run that has begun."""
+    pause = (
+        "import time; from rsna_lumbar.runtime.writing import Writer; write = Writer._write\n"
+        "Writer._write = lambda *given: (time.sleep(0.3), write(*given))[1]\n"
+    )
+    process = subprocess.Popen(
+        command(root, toy_bundle, folder, setup=pause), stderr=subprocess.PIPE, text=True
+    )
+    end = time.monotonic() + 60
+    journal = folder / ".out.csv.journal"
+    while not (journal.exists() and b'"chunk"' in journal.read_bytes()):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    process.send_signal(stop)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + stop
+    assert "Traceback" not in said
+    assert "studies are done and kept for --resume" in said
+    assert (folder / "out.csv").read_text() == "old"
+    resumes(root, toy_bundle, folder, expected)
+
+
+@pytest.mark.parametrize("limit", [0, 100, 600, 3000, 6000, 9000, 20000])
+def test_files_that_may_not_grow(
+    root: Path, toy_bundle: Path, folder: Path, expected: Mapping[str, bytes], limit: int
+) -> None:
+    """The kernel refuses the write, wherever it comes."""
+    setup = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
+    done = subprocess.run(
+        command(root, toy_bundle, folder, setup=DECODED_HERE + setup),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith(f"Error: {folder}") and last.endswith("File too large")
+    assert (folder / "out.csv").read_text() == "old"
+    resumes(root, toy_bundle, folder, expected)
+
+
+TINY = """
+set -e
+mount -t tmpfs -o size={size}k tiny {folder}
+printf old > {folder}/out.csv
+code=0; "$@" 2> {said} || code=$?
+echo $code $(cat {folder}/out.csv | head -c 3) $(ls -A {folder})
+mount -o remount,size=16m {folder}
+code=0; "$@" --resume 2>> {said} || code=$?
+echo $code $(ls -A {folder})
+cp {folder}/out* {saved}
+"""
+
+
+@pytest.mark.parametrize("size", [8, 24, 40, 56, 72, 88])
+def test_a_tiny_file_system(
+    root: Path, toy_bundle: Path, tmp_path: Path, expected: Mapping[str, bytes], size: int
+) -> None:
+    """Full at one point or another; with more room the run goes on."""
+    folder, saved, said = tmp_path / "tiny", tmp_path / "saved", tmp_path / "said"
+    folder.mkdir()
+    saved.mkdir()
+    apart = [shutil.which("unshare") or "false", "--map-root-user", "--mount"]
+    mount = f"mount -t tmpfs -o size=64k tiny {folder}"
+    if subprocess.run([*apart, "sh", "-c", mount], capture_output=True).returncode:
+        pytest.skip("no file system may be mounted here; a full one was not tried")
+    script = TINY.format(size=size, folder=folder, saved=saved, said=said)
+    words = command(root, toy_bundle, folder)
+    done = subprocess.run([*apart, "sh", "-c", script, "sh", *words], capture_output=True)
+    first, then = done.stdout.decode().splitlines()
+    assert first.startswith("1 old "), said.read_text()
+    assert "No space left on device" in said.read_text()
+    assert "Traceback" not in said.read_text()
+    assert then.split() == ["3", *FINISHED]
+    assert contents(saved) == expected
