@@ -7,6 +7,8 @@ import stat
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from rsna_lumbar.runtime.journal import Journal
 
@@ -45,6 +47,39 @@ def test_a_line_that_was_cut_short_is_written_over(path: Path) -> None:
         with Journal(path) as journal:
             journal.add({"n": "new"})
         assert entries(path) == [*ENTRIES[:whole], {"n": "new"}]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=8,
+)  # fmt: skip
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    added=st.lists(st.dictionaries(st.text(), JSON, max_size=4), max_size=5),
+    damage=st.tuples(st.floats(0, 1), st.binary(max_size=20)),
+)
+def test_what_comes_back_is_a_beginning_of_what_was_added(
+    tmp_path: Path, added: list[dict[str, object]], damage: tuple[float, bytes]
+) -> None:
+    """Whatever the entries, and whatever stands in place of the file's end."""
+    path = tmp_path / ".journal"
+    path.unlink(missing_ok=True)
+    ends = [0]
+    with Journal(path) as journal:
+        for entry in added:
+            journal.add(entry)
+            ends.append(path.stat().st_size)
+    assert entries(path) == added
+    content = path.read_bytes()
+    cut = int(damage[0] * len(content))
+    path.write_bytes(content[:cut] + damage[1])
+    found = entries(path)
+    assert found == added[: len(found)]
+    assert len(found) >= sum(end <= cut for end in ends) - 1
 
 
 def test_nothing_from_a_changed_byte_on(path: Path) -> None:

@@ -1,12 +1,14 @@
 """No header identity in anything that is written or said; canaries are planted to show it.
 
-Every text element of the DICOM dictionary that is no part of describing pixels carries a canary,
-and so do private elements. With ``--ids hash`` the names of folders and files are canaries too.
+Every text and number of the DICOM dictionary that is no part of describing pixels carries a canary,
+and so do private elements, nested sequences and the file's meta information. With ``--ids hash``
+the names of folders and files are canaries too.
 """
 
 from __future__ import annotations
 
 import csv
+import io
 import os
 import shutil
 import stat
@@ -18,15 +20,28 @@ from pathlib import Path
 import pydicom
 import pytest
 from faults import odd_values, with_syntax
+from hypothesis import given
+from hypothesis import strategies as st
 from pydicom.datadict import DicomDictionary
 from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
 from toys import write_study
 
 from rsna_lumbar.runtime.naming import Names, Pseudonyms, csv_line
 
 RUN = (sys.executable, "-c", "from rsna_lumbar.runtime.cli import main; main()")
+INTERRUPTED = (
+    sys.executable,
+    "-c",
+    "import os; from rsna_lumbar.runtime import scoring; scoring.STUDIES_A_CHUNK = 1\n"
+    "from rsna_lumbar.runtime.results import Results; end_chunk = Results.end_chunk\n"
+    "Results.end_chunk = lambda *given: (end_chunk(*given), os._exit(99))\n"
+    "from rsna_lumbar.runtime.cli import main; main()",
+)
 CANARY = "CANARY"
+PIXEL_GROUP = 0x0028
 TEXT = {"PN", "LO", "SH", "ST", "LT", "UT", "UC", "AE", "AS", "DA", "TM", "DT", "UR", "CS", "UI"}
+NUMBERS = {"IS": 1987654321, "DS": "1987654.321", "FD": 1987654.321, "UL": 1987654321}
 DATE, TIME, AGE = "19010203", "010203.77", "077Y"  # what a date, a time and an age look like
 # What a reader needs to find and decode pixels, and the names that a run may show on request.
 NEEDED = {
@@ -37,24 +52,48 @@ NEEDED = {
     "StudyInstanceUID",
     "SeriesInstanceUID",
     "SeriesDescription",
+    "InstanceNumber",
+    "EchoTime",
+    "RepetitionTime",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
 }
-PLANTED = (CANARY, "1.9.8.7.6.5", DATE, TIME, AGE)
+PLANTED = (CANARY, "1.9.8.7.6.5", DATE, TIME, AGE, "19876543", "1987654.3")
 
 
 def plant(dataset: Dataset) -> int:
-    """Canaries in every text element of the dictionary; how many."""
-    values = {"UI": "1.9.8.7.6.5.1", "DA": DATE, "TM": TIME, "DT": DATE + TIME, "AS": AGE}
+    """Canaries in every text and number of the dictionary; how many."""
+    dates = {"UI": "1.9.8.7.6.5.1", "DA": DATE, "TM": TIME, "DT": DATE + TIME, "AS": AGE}
+    values: dict[str, object] = {**dates, **NUMBERS}
     count = 0
     for tag, (vr, _, _, retired, keyword) in DicomDictionary.items():
-        if vr not in TEXT or retired or not keyword or keyword in NEEDED or tag >> 16 in (0, 2):
+        group = tag >> 16
+        if retired or not keyword or keyword in NEEDED or group in (0, 2):
             continue
-        dataset.add_new(tag, vr, values.get(vr, f"{CANARY}^{count}"))
-        count += 1
+        if vr in TEXT or (vr in NUMBERS and group != PIXEL_GROUP):
+            dataset.add_new(tag, vr, values.get(vr, f"{CANARY}^{count}"))
+            count += 1
+    dataset.OtherPatientIDsSequence = Sequence([nested(3)])
+    dataset.RequestAttributesSequence = Sequence([nested(1), nested(2)])
+    meta = dataset.file_meta
+    meta.MediaStorageSOPInstanceUID = "1.9.8.7.6.5.9"
+    meta.SourceApplicationEntityTitle = CANARY
+    meta.SendingApplicationEntityTitle = CANARY
+    meta.ImplementationVersionName = CANARY
     block = dataset.private_block(0x0029, f"{CANARY} INC", create=True)
     block.add_new(0x01, "LO", f"{CANARY} private")
     block.add_new(0x02, "UN", f"{CANARY} raw".encode())
     dataset.SeriesDescription = f"{CANARY} SAG T2"
     return count
+
+
+def nested(depth: int) -> Dataset:
+    """An item with a patient in it, so many sequences deep."""
+    item = Dataset()
+    item.PatientName, item.PatientID, item.PatientBirthDate = f"{CANARY}^in", CANARY, DATE
+    if depth:
+        item.ReferencedPatientSequence = Sequence([nested(depth - 1)])
+    return item
 
 
 def spoiled(path: Path) -> None:
@@ -96,11 +135,13 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def run(folder: Path, data: Path, bundle: Path, *words: str) -> tuple[int, str]:
+def run(
+    folder: Path, data: Path, bundle: Path, *words: str, program: tuple[str, ...] = RUN
+) -> tuple[int, str]:
     """At the highest verbosity; exit code and everything said."""
     outputs = ("--output", str(folder / "out.csv"), "--evidence", str(folder / "out.jsonl"))
     done = subprocess.run(
-        [*RUN, str(data), "--bundle", str(bundle), *outputs, "--debug", *words],
+        [*program, str(data), "--bundle", str(bundle), *outputs, "--debug", *words],
         capture_output=True,
         cwd=folder,
     )
@@ -112,7 +153,7 @@ def everything(folder: Path, said: str) -> Iterator[tuple[str, bytes]]:
     yield "said", said.encode()
     for path in folder.rglob("*"):
         yield "name", path.name.encode()
-        if path.is_file() and not path.name.endswith(".ids.csv"):
+        if path.is_file() and ".ids.csv" not in path.name:
             yield path.name, path.read_bytes()
 
 
@@ -147,10 +188,8 @@ def test_uids_are_shown_only_on_request(root: Path, toy_bundle: Path, tmp_path: 
     assert shown == {"folder": False, "uid": True}
 
 
-@pytest.mark.parametrize("layout", ["challenge", "tree"])
-def test_with_hashes_folders_and_files_are_canaries(
-    root: Path, toy_bundle: Path, tmp_path: Path, layout: str
-) -> None:
+def named_after_patients(root: Path, tmp_path: Path, layout: str) -> Path:
+    """The same studies; every folder and file below a root, and the root, has a telling name."""
     data = tmp_path / f"{CANARY} archive"
     images = data / "test_images" if layout == "challenge" else data
     for name in ("100", "200"):
@@ -160,6 +199,61 @@ def test_with_hashes_folders_and_files_are_canaries(
             for path in series.iterdir():
                 shutil.copy(path, target / f"{CANARY} {path.name}")
     (images / f"{CANARY} Jane Doe 100" / f"{CANARY}.txt").write_text("a stray")
+    return data
+
+
+@pytest.mark.parametrize("layout", ["challenge", "tree"])
+def test_what_an_interrupted_run_leaves_leaks_nothing(
+    root: Path, toy_bundle: Path, tmp_path: Path, layout: str
+) -> None:
+    """Journal and parts, and what a resumption that is refused says."""
+    data = named_after_patients(root, tmp_path, layout)
+    folder = tmp_path / "out"
+    folder.mkdir()
+    code, said = run(folder, data, toy_bundle, "--ids", "hash", program=INTERRUPTED)
+    assert code == 99, said
+    left = {path.name for path in folder.iterdir()}
+    assert left >= {".out.csv.part", ".out.csv.journal", ".out.jsonl.part", ".out.ids.csv.part"}
+    for path in folder.iterdir():
+        assert os.name != "posix" or stat.S_IMODE(path.stat().st_mode) == 0o600
+    for path in data.rglob("*.dcm"):
+        os.utime(path, (1, 1))
+    code, refused = run(folder, data, toy_bundle, "--ids", "hash", "--resume")
+    assert code == 2 and "changed since the run was interrupted" in refused
+    for where, content in everything(folder, said + refused):
+        for canary in (*PLANTED, "Jane", "1.2.100", "1.2.200"):
+            assert canary.encode() not in content, where
+
+
+def test_an_error_below_the_data_names_nothing_there(
+    root: Path, toy_bundle: Path, tmp_path: Path
+) -> None:
+    """An error that no one expects, of a disk that fails while folders are listed."""
+    data = named_after_patients(root, tmp_path, "challenge")
+    folder = tmp_path / "out"
+    folder.mkdir()
+    failing = (
+        "import errno, os; scandir = os.scandir\n"
+        "def fail(path):\n"
+        "    if 'series' in str(path): raise PermissionError(errno.EIO, 'disk failed', str(path))\n"
+        "    return scandir(path)\n"
+        "from rsna_lumbar.runtime import challenge_layout\n"
+        "challenge_layout._listing.__globals__['OSError'] = KeyError\n"
+        "os.scandir = fail\n"
+        "from rsna_lumbar.runtime.cli import main; main()"
+    )
+    program = (sys.executable, "-c", failing)
+    code, said = run(folder, data, toy_bundle, "--ids", "hash", program=program)
+    assert code == 1
+    assert said.splitlines()[-1] == "Error: a file or folder below DATA: disk failed"
+    assert CANARY not in said and "Jane" not in said
+
+
+@pytest.mark.parametrize("layout", ["challenge", "tree"])
+def test_with_hashes_folders_and_files_are_canaries(
+    root: Path, toy_bundle: Path, tmp_path: Path, layout: str
+) -> None:
+    data = named_after_patients(root, tmp_path, layout)
     folder = tmp_path / "out"
     folder.mkdir()
     code, said = run(folder, data, toy_bundle, "--ids", "hash")
@@ -191,6 +285,23 @@ def test_pseudonyms_follow_from_the_key_alone() -> None:
     assert again.key_lines() == ""
     assert Pseudonyms()("a") != found[0]
     assert Names()("a") == "a" and Names().key_lines() == ""
+
+
+@given(st.lists(st.text(), min_size=1))
+def test_any_cell_comes_back_and_none_is_a_formula(texts: list[str]) -> None:
+    (cells,) = csv.reader(io.StringIO(csv_line(texts), newline="")) if any(texts) else [texts]
+    for cell, text in zip(cells, texts, strict=True):
+        assert cell.removeprefix("'") == text.removeprefix("'")
+        assert not cell.startswith(("=", "+", "-", "@", "\t", "\r"))
+
+
+@given(st.lists(st.text()))
+def test_pseudonyms_tell_names_apart(names: list[str]) -> None:
+    hashed = Pseudonyms()
+    assert len({hashed(name) for name in names}) == len(set(names))
+    again = Pseudonyms(hashed.key_lines())
+    assert [again(name) for name in names] == [hashed(name) for name in names]
+    assert not again.key_lines()
 
 
 @pytest.mark.parametrize("sign", ["=", "+", "-", "@", "\t", "\r"])

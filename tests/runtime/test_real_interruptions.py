@@ -180,22 +180,43 @@ cp {folder}/out* {saved}
 """
 
 
-@pytest.mark.parametrize("size", [8, 24, 40, 56, 72, 88])
-def test_a_tiny_file_system(
-    root: Path, toy_bundle: Path, tmp_path: Path, expected: Mapping[str, bytes], size: int
-) -> None:
-    """Full at one point or another; with more room the run goes on."""
-    folder, saved, said = tmp_path / "tiny", tmp_path / "saved", tmp_path / "said"
+def mounted(script: str, folder: Path, words: list[str]) -> list[str]:
+    """What a script prints that may mount file systems; its words are $@."""
     folder.mkdir()
-    saved.mkdir()
     apart = [shutil.which("unshare") or "false", "--map-root-user", "--mount"]
     mount = f"mount -t tmpfs -o size=64k tiny {folder}"
     if subprocess.run([*apart, "sh", "-c", mount], capture_output=True).returncode:
         pytest.skip("no file system may be mounted here; a full one was not tried")
-    script = TINY.format(size=size, folder=folder, saved=saved, said=said)
-    words = command(root, toy_bundle, folder)
     done = subprocess.run([*apart, "sh", "-c", script, "sh", *words], capture_output=True)
-    first, then = done.stdout.decode().splitlines()
+    return done.stdout.decode().splitlines()
+
+
+READ_ONLY = """
+mount -t tmpfs tiny {folder}
+printf old > {folder}/out.csv
+mount -o remount,ro {folder}
+"$@" 2>&1
+echo $? $(cat {folder}/out.csv) $(ls -A {folder})
+"""
+
+
+def test_a_read_only_file_system(root: Path, toy_bundle: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "tiny"
+    script = READ_ONLY.format(folder=folder)
+    said, end = mounted(script, folder, command(root, toy_bundle, folder))
+    assert said == f"Error: {folder / 'out.csv'}: Read-only file system"
+    assert end == "1 old out.csv"
+
+
+@pytest.mark.parametrize("size", [8, 24, 40, 56, 72, 88])
+def test_a_full_file_system(
+    root: Path, toy_bundle: Path, tmp_path: Path, expected: Mapping[str, bytes], size: int
+) -> None:
+    """Full at one point or another; with more room the run goes on."""
+    folder, saved, said = tmp_path / "tiny", tmp_path / "saved", tmp_path / "said"
+    saved.mkdir()
+    script = TINY.format(size=size, folder=folder, saved=saved, said=said)
+    first, then = mounted(script, folder, command(root, toy_bundle, folder))
     assert first.startswith("1 old "), said.read_text()
     assert "No space left on device" in said.read_text()
     assert "Traceback" not in said.read_text()
