@@ -50,7 +50,7 @@ OPTIONS = PipelineOptions(
     size_px=SIZE_PX,
     rounds=1,
     threads=1,
-    workers=0,
+    workers=1,
     distinct=1,
     size=TINY,
 )

@@ -7,8 +7,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from faults import odd_values
-from toys import AXIAL, T1, T2, slice_pixels, write_slice, write_study
+from faults import CORONAL, odd_values
+from toys import AXIAL, SAGITTAL, T1, T2, slice_pixels, write_slice, write_study
 
 from rsna_lumbar.runtime.discovery import find_studies
 from rsna_lumbar.runtime.errors import DataError
@@ -377,3 +377,63 @@ def test_studies_of_a_table_only_are_due(toy_root: Path, tmp_path: Path) -> None
     (study,) = find_studies(toy_root, table, studies=["999"]).studies
     assert (study.study_id, study.listed) == ("999", True)
     assert [skip.reason for skip in study.skips] == [Reason.SERIES_NOT_FOUND]
+
+
+@pytest.mark.parametrize("layout", ["challenge", "tree"])
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"ImageOrientationPatient": AXIAL},  # would be another detector's
+        {"ImageOrientationPatient": CORONAL},  # would be nobody's
+        {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]},
+        T1,
+        {"EchoTime": None},  # tells nothing
+    ],
+)
+def test_most_headers_tell_a_series(tmp_path: Path, layout: str, odd: dict[str, object]) -> None:
+    """The first file and the last are odd ones."""
+    images = tmp_path / ("test_images" if layout == "challenge" else "archive")
+    for number in range(12):
+        elements = odd if number in (0, 11) else {}
+        write_slice(images / "1" / "11" / f"{number}.dcm", slice_pixels(number), **elements)
+    (study,) = find_studies(images).studies
+    assert [one.group for one in study.series] == [SPINAL]
+    assert study.skips == ()
+
+
+def test_a_series_whose_first_headers_tell_nothing(tmp_path: Path) -> None:
+    """It is gone through until one does."""
+    images = tmp_path / "test_images"
+    for number in range(30):
+        echo = {} if number == 29 else {"EchoTime": None}
+        write_slice(images / "1" / "11" / f"{number}.dcm", slice_pixels(number), **echo)
+    (study,) = find_studies(images).studies
+    assert [one.group for one in study.series] == [SPINAL]
+
+
+def test_a_series_that_is_mostly_nobodys(tmp_path: Path) -> None:
+    images = tmp_path / "test_images"
+    for number in range(9):
+        plane = SAGITTAL if number == 4 else CORONAL
+        write_slice(
+            images / "1" / "11" / f"{number}.dcm",
+            slice_pixels(number),
+            ImageOrientationPatient=plane,
+        )
+    (study,) = find_studies(images).studies
+    assert [one.group for one in study.series] == [None]
+    assert [skip.reason for skip in study.skips] == [Reason.KIND_NOT_NEEDED]
+
+
+@pytest.mark.parametrize("layout", ["challenge", "tree"])
+def test_a_name_in_place_of_a_uid_is_not_shown(tmp_path: Path, layout: str) -> None:
+    images = tmp_path / ("test_images" if layout == "challenge" else "archive")
+    with odd_values():
+        write_slice(
+            images / "1" / "11" / "1.dcm",
+            slice_pixels(0),
+            StudyInstanceUID="Jane Doe",
+            SeriesInstanceUID="Doe^Jane",
+        )
+    (study,) = find_studies(images, ids="uid").studies
+    assert "Doe" not in study.study_id + study.series[0].series_id
