@@ -18,6 +18,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -89,6 +90,9 @@ HEADER_TAGS = (
 WHOLE_FILE_BYTES = 2**26
 MOST_FILE_BYTES = 2**29  # the most pixels that are decoded take half of it
 NOT_REGULAR = "not a regular file"
+# Of a file whose header alone is asked for, no more is looked at: 2000 frames of enhanced MR, or of
+# what somebody crafted 10 s and 0.5 GB.
+MOST_HEADER_BYTES = 2**23
 # A deflated file may become as large as the most pixels that are decoded, and a header.
 MOST_INFLATED_BYTES = 2**28 + 2**24
 # Terms of PS3.3 C.7.6.3.1.2: anything else in their place is not quoted.
@@ -155,12 +159,13 @@ def open_dicom(path: Path, *, tags: tuple[str, ...] | None = None) -> Iterator[F
     Raises:
         SkipFile: not a DICOM file, not a regular file, or not readable as one.
     """
+    most_inflated = MOST_HEADER_BYTES if tags else MOST_INFLATED_BYTES + 1
     with _quiet_pydicom():
         try:
-            with _open_regular(path) as stream:
+            with _open_regular(path) as stream, _inflating(most_inflated):
                 is_empty = os.fstat(stream.fileno()).st_size == 0
                 dataset = pydicom.dcmread(
-                    stream if tags else _in_one_piece(stream),
+                    _beginning(stream) if tags else _in_one_piece(stream),
                     stop_before_pixels=tags is not None,
                     specific_tags=list(tags) if tags else None,
                 )
@@ -263,6 +268,19 @@ def shows_high_values_dark(dataset: Dataset) -> bool:
     return (photometric == "MONOCHROME1") != (slope is not None and slope < 0)
 
 
+_most_inflated = ContextVar("_most_inflated", default=MOST_INFLATED_BYTES + 1)
+
+
+@contextmanager
+def _inflating(most_bytes: int) -> Iterator[None]:
+    """What is inflated meanwhile ends after so many bytes."""
+    token = _most_inflated.set(most_bytes)
+    try:
+        yield
+    finally:
+        _most_inflated.reset(token)
+
+
 class _BoundedZlib:
     """zlib as pydicom's reader uses it, but for what grows beyond all measure."""
 
@@ -271,7 +289,7 @@ class _BoundedZlib:
 
     @staticmethod
     def decompress(content: bytes, wbits: int = zlib.MAX_WBITS) -> bytes:
-        inflated = zlib.decompressobj(wbits).decompress(content, MOST_INFLATED_BYTES + 1)
+        inflated = zlib.decompressobj(wbits).decompress(content, _most_inflated.get())
         if len(inflated) > MOST_INFLATED_BYTES:
             raise SkipFile(Reason.TOO_LARGE, f"inflates to more than {MOST_INFLATED_BYTES} bytes")
         return inflated
@@ -279,6 +297,12 @@ class _BoundedZlib:
 
 # A deflated file is inflated in one piece while pydicom finds out that it is one.
 filereader.zlib = _BoundedZlib  # type: ignore[assignment,attr-defined]
+
+
+def _beginning(stream: BinaryIO) -> BinaryIO:
+    """What may be looked at of a header."""
+    short = os.fstat(stream.fileno()).st_size <= MOST_HEADER_BYTES
+    return stream if short else io.BytesIO(stream.read(MOST_HEADER_BYTES))
 
 
 def _in_one_piece(stream: BinaryIO) -> BinaryIO:

@@ -13,7 +13,12 @@ from hypothesis import strategies as st
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
-from pydicom.uid import EnhancedMRImageStorage
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    EnhancedMRImageStorage,
+    ExplicitVRLittleEndian,
+)
 from toys import SAGITTAL, slice_pixels, write_slice
 
 from rsna_lumbar.runtime import headers
@@ -167,6 +172,29 @@ def test_a_damaged_header_is_always_a_reason(
                 reasons.add(skip.reason)
     assert reasons >= {Reason.UNREADABLE, Reason.NOT_MR_IMAGE, Reason.BAD_PIXELS}
     capfd.readouterr()
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian])
+def test_only_so_much_of_a_header_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, syntax: UID
+) -> None:
+    """Of a large file, or of one that inflates to much: the frame groups come last."""
+    write_enhanced(tmp_path / "a.dcm", 2)
+    dataset = pydicom.dcmread(tmp_path / "a.dcm")
+    dataset.add_new((0x0029, 0x0010), "LO", "many")
+    for number in range(100):
+        dataset.add_new((0x0029, 0x1000 + number), "LO", "x" * 60)
+    if syntax == DeflatedExplicitVRLittleEndian:
+        dataset["PixelData"].VR = "OW"
+    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.save_as(tmp_path / "b.dcm")
+    whole = read_header(tmp_path / "b.dcm")
+    monkeypatch.setattr(headers, "MOST_HEADER_BYTES", 4000)
+    short = read_header(tmp_path / "b.dcm")
+    assert short.series_uid == whole.series_uid
+    assert (whole.orientation is None, short.orientation is None) == (False, True)
+    with open_dicom(tmp_path / "b.dcm") as opened:  # whoever wants the pixels has it all
+        assert len(opened.PixelData) == 2 * slice_pixels(0).nbytes
 
 
 def test_what_pydicom_says_of_a_header_stays_inside(
