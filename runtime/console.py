@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -106,6 +107,8 @@ class Progress:
     def __init__(self, title: str, unit: str, *, total: int | None, done: int, quiet: bool) -> None:
         from tqdm import tqdm
 
+        # Its own lock is shared with forked processes: one that is killed with it stops all others.
+        tqdm.set_lock(threading.RLock())
         disable = True if quiet else None  # None: only where standard error is no terminal
         self._bar = tqdm(
             desc=title, unit=f" {unit}", total=total, initial=done, disable=disable, leave=False
