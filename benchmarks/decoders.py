@@ -40,7 +40,7 @@ from rsna_lumbar.benchmarks.experiment import footer
 from rsna_lumbar.benchmarks.median_study import IMAGES, MEDIAN, draw_studies
 from rsna_lumbar.runtime.decode import read_frames, read_slices
 from rsna_lumbar.runtime.decoders import stored_pixels
-from rsna_lumbar.runtime.headers import open_dicom
+from rsna_lumbar.runtime.dicom_files import open_dicom
 from rsna_lumbar.runtime.preprocess import Preprocessing, to_square, window
 from rsna_lumbar.runtime.versions import versions_of
 

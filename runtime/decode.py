@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsna_lumbar.runtime.decoders import stored_pixels
+from rsna_lumbar.runtime.dicom_files import open_dicom
 from rsna_lumbar.runtime.headers import (
     Geometry,
     frame_geometry,
     instance_number,
     instance_uid,
-    open_dicom,
     pixel_spacing_mm,
     require_mr_image,
     shows_high_values_dark,

@@ -17,7 +17,7 @@ import pytest
 from toys import write_study
 
 from rsna_lumbar.runtime.cli import main
-from rsna_lumbar.runtime.headers import open_dicom
+from rsna_lumbar.runtime.dicom_files import open_dicom
 
 Capture = pytest.CaptureFixture[str]
 

@@ -26,7 +26,7 @@ from toys import slice_pixels, write_as, write_slice
 
 from rsna_lumbar.runtime import decoders
 from rsna_lumbar.runtime.decoders import DECODERS, stored_pixels
-from rsna_lumbar.runtime.headers import open_dicom
+from rsna_lumbar.runtime.dicom_files import open_dicom
 from rsna_lumbar.runtime.reasons import Reason, SkipFile
 
 NATIVE = (

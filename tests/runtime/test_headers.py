@@ -21,9 +21,10 @@ from pydicom.uid import (
 )
 from toys import SAGITTAL, slice_pixels, write_slice
 
-from rsna_lumbar.runtime import headers
+from rsna_lumbar.runtime import dicom_files, headers
 from rsna_lumbar.runtime.decode import read_frames
-from rsna_lumbar.runtime.headers import open_dicom, read_header
+from rsna_lumbar.runtime.dicom_files import open_dicom, quiet_pydicom
+from rsna_lumbar.runtime.headers import read_header
 from rsna_lumbar.runtime.plain_values import plain_integer, plain_numbers, plain_text, tag_and_vr
 from rsna_lumbar.runtime.reasons import Reason, SkipFile
 
@@ -36,7 +37,7 @@ def parsed(keyword: str, value: bytes, vr: str | None = None) -> Dataset:
 
 
 def converted(keyword: str, value: bytes) -> object:
-    with headers._quiet_pydicom():
+    with quiet_pydicom():
         return parsed(keyword, value)[Tag(keyword)].value
 
 
@@ -145,7 +146,7 @@ def test_missing_facts_are_none(tmp_path: Path) -> None:
 def test_a_file_too_large_for_one_piece_reads_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size_limit: int
 ) -> None:
-    monkeypatch.setattr(headers, "WHOLE_FILE_BYTES", size_limit)
+    monkeypatch.setattr(dicom_files, "WHOLE_FILE_BYTES", size_limit)
     write_slice(tmp_path / "a.dcm", slice_pixels(1))
     (frame,) = read_frames(tmp_path / "a.dcm")
     np.testing.assert_array_equal(frame.pixels, slice_pixels(1))
@@ -189,7 +190,7 @@ def test_only_so_much_of_a_header_is_looked_at(
     dataset.file_meta.TransferSyntaxUID = syntax
     dataset.save_as(tmp_path / "b.dcm")
     whole = read_header(tmp_path / "b.dcm")
-    monkeypatch.setattr(headers, "MOST_HEADER_BYTES", 4000)
+    monkeypatch.setattr(dicom_files, "MOST_HEADER_BYTES", 4000)
     short = read_header(tmp_path / "b.dcm")
     assert short.series_uid == whole.series_uid
     assert (whole.orientation is None, short.orientation is None) == (False, True)
