@@ -6,7 +6,7 @@ A study's folder is listed when the study is asked for.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,8 +25,10 @@ from rsna_lumbar.runtime.studies import (
     natural_key,
     relative,
     tells,
+    without_uid,
 )
-from rsna_lumbar.runtime.tables import SeriesTable, read_series_table
+from rsna_lumbar.runtime.tables import SeriesTable, read_series_table, require_folder_names
+from rsna_lumbar.runtime.walking import Walk
 
 # What a root means: the first of these that holds a study asked for, or else of the table, or else
 # the first there is.
@@ -43,13 +45,14 @@ class Images:
 
 
 def images_folder(
-    data: Path, table: SeriesTable | None, studies: Collection[str] | None
+    walk: Walk, table: SeriesTable | None, studies: Collection[str] | None
 ) -> Images | None:
     """The folder of images that a root means; None where it is no challenge's."""
+    data = walk.data
     beside = [data / name for name in IMAGE_FOLDERS if os.path.isdir(data / name)]
     if beside:
         listed = {study_id for study_id, _ in table or ()} if studies is None else set(studies)
-        holding = (folder for folder in beside if listed & set(_listing(folder, data, []).folders))
+        holding = (folder for folder in beside if listed & set(walk.listing(folder, []).folders))
         return Images(next(holding, beside[0]), None)
     folder = data.resolve()
     if folder.name in IMAGE_FOLDERS:
@@ -60,7 +63,7 @@ def images_folder(
 
 
 def stream_challenge(
-    data: Path,
+    walk: Walk,
     images: Images,
     table: SeriesTable | None,
     studies: Collection[str] | None,
@@ -68,11 +71,13 @@ def stream_challenge(
     by_uid: bool = False,
 ) -> StudyStream:
     """Studies by their folders, named by them or by the UID of the first header in them."""
+    data = walk.data
+    require_folder_names(studies or (), "the list of studies")
     beside = _table_beside(images.folder) if table is None else None
     if table is None:
         table = read_series_table(beside) if beside else {}
     strays: list[Skip] = []
-    listing = _listing(images.folder, data, strays)
+    listing = walk.listing(images.folder, strays)
     names = {images.only_study} if images.only_study else set(listing.folders)
     wanted = {images.only_study} if images.only_study else studies
     hidden = {name for name in names if name.startswith(".")}
@@ -90,17 +95,17 @@ def stream_challenge(
         raise DataError(f"{data} holds no study; nothing to score")
     folder_of = {name: name for name in folders}
     if by_uid:
-        folder_of = _by_uid(images.folder, folders, data)
+        folder_of = _by_uid(images.folder, folders, walk)
     if not images.only_study:
         apart = [*listing.files, *(images.folder / name for name in hidden)]
-        strays += _outside(apart, data)
+        strays += _outside(apart, walk)
     ids = tuple(in_row_order(folder_of))
     looked_into = (
         _challenge_study(
             study_id,
             images.folder / folder_of[study_id],
             listed.get(folder_of[study_id]),
-            data,
+            walk,
             by_uid=by_uid,
         )
         for study_id in ids
@@ -108,18 +113,18 @@ def stream_challenge(
     return StudyStream(data, ids, tuple(strays), looked_into, beside)
 
 
-def _by_uid(images: Path, folders: Iterable[str], data: Path) -> dict[str, str]:
-    """UID -> folder; the folder's name where no header in it tells a UID."""
+def _by_uid(images: Path, folders: Iterable[str], walk: Walk) -> dict[str, str]:
+    """UID -> folder."""
     found: dict[str, str] = {}
     for folder in sorted(folders):
-        series = _listing(images / folder, data, []).folders
+        series = walk.listing(images / folder, []).folders
         files = (
             file
             for name in sorted(series, key=natural_key)
-            for file in _in_order(_listing(images / folder / name, data, []).files)
+            for file in _in_order(walk.listing(images / folder / name, []).files)
         )
         header = _first_header(files)
-        uid = header.study_uid if header and header.study_uid else folder
+        uid = header.study_uid if header and header.study_uid else without_uid(folder)
         if uid in found:
             raise DataError(
                 f"two folders below {images} hold files of one study; name studies with "
@@ -130,21 +135,21 @@ def _by_uid(images: Path, folders: Iterable[str], data: Path) -> dict[str, str]:
 
 
 def _challenge_study(
-    study_id: str, folder: Path, listed: Mapping[str, Group] | None, data: Path, *, by_uid: bool
+    study_id: str, folder: Path, listed: Mapping[str, Group] | None, walk: Walk, *, by_uid: bool
 ) -> Study:
     skips: list[Skip] = []
     groups = listed or {}
-    listing = _listing(folder, data, skips)
-    skips += _outside(listing.files, data)
+    listing = walk.listing(folder, skips)
+    skips += _outside(listing.files, walk)
     there = set(listing.folders)
     series = []
     for name in sorted(there | groups.keys(), key=natural_key):
         if name not in there:
             skips.append(Skip(Reason.SERIES_NOT_FOUND, f"{folder.name}/{name}"))
-        found = _challenge_series(study_id, folder / name, groups.get(name), data, skips)
+        found = _challenge_series(study_id, folder / name, groups.get(name), walk, skips)
         header = _first_header(found.files) if by_uid else None
-        uid = header.series_uid if header else ""
-        series.append(replace(found, series_id=uid) if uid else found)
+        uid = header.series_uid if header and header.series_uid else without_uid(name)
+        series.append(replace(found, series_id=uid) if by_uid else found)
     return Study(study_id, tuple(series), listed is not None, tuple(skips))
 
 
@@ -155,12 +160,12 @@ def _table_beside(images: Path) -> Path | None:
 
 
 def _challenge_series(
-    study_id: str, folder: Path, listed: Group | None, data: Path, skips: list[Skip]
+    study_id: str, folder: Path, listed: Group | None, walk: Walk, skips: list[Skip]
 ) -> Series:
-    listing = _listing(folder, data, skips)
-    skips += _outside((folder / name for name in listing.folders), data)
+    listing = walk.listing(folder, skips)
+    skips += _outside((folder / name for name in listing.folders), walk)
     files = _in_order(listing.files)
-    group = listed or _told_by_header(files, data, skips)
+    group = listed or _told_by_header(files, walk.data, skips)
     told_by = "table" if listed else "header"
     return Series(study_id, folder.name, group, told_by, files)
 
@@ -169,14 +174,15 @@ def _in_order(files: Iterable[Path]) -> tuple[Path, ...]:
     return tuple(sorted(files, key=lambda path: natural_key(path.name)))
 
 
-def _outside(paths: Iterable[Path], data: Path) -> list[Skip]:
+def _outside(paths: Iterable[Path], walk: Walk) -> list[Skip]:
     """What lies where the layout has no place for it, each file with the reason it is not read."""
-    files = (file for path in paths for file in (_below(path) if os.path.isdir(path) else [path]))
-    return [_why_not_read(file, data) for file in sorted(files)]
-
-
-def _below(folder: Path) -> Iterator[Path]:
-    return (Path(name, file) for name, _, files in os.walk(folder) for file in files)
+    skips: list[Skip] = []
+    files = [
+        file
+        for path in paths
+        for file in (walk.below(path, skips) if os.path.isdir(path) else [path])
+    ]
+    return [*skips, *(_why_not_read(file, walk.data) for file in sorted(files))]
 
 
 def _why_not_read(file: Path, data: Path) -> Skip:
@@ -220,33 +226,3 @@ def _spread(files: Sequence[Path]) -> list[Path]:
     count = min(HEADERS_A_SERIES, len(files))
     first = [files[index * len(files) // count] for index in range(count)]
     return [*first, *(path for path in files if path not in first)]
-
-
-@dataclass(frozen=True, slots=True)
-class _Listing:
-    folders: list[str]
-    files: list[Path]
-
-
-def _listing(folder: Path, data: Path, skips: list[Skip]) -> _Listing:
-    """What a folder holds; nothing where it is none, and a skip where it cannot be listed."""
-    found = _Listing([], [])
-    try:
-        for entry in os.scandir(folder):
-            if _is_folder(entry):
-                found.folders.append(entry.name)
-            else:
-                found.files.append(Path(entry.path))
-    except (FileNotFoundError, NotADirectoryError):
-        return found
-    except OSError as error:
-        skips.append(Skip(Reason.UNREADABLE, relative(folder, data), error.strerror or ""))
-    return found
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """False also for a link that leads round in a circle: whoever opens it will say so."""
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False

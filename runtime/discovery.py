@@ -19,6 +19,7 @@ from rsna_lumbar.runtime.errors import DataError
 from rsna_lumbar.runtime.studies import Inventory, StudyStream
 from rsna_lumbar.runtime.tables import read_series_table
 from rsna_lumbar.runtime.tree_layout import Progress, stream_tree
+from rsna_lumbar.runtime.walking import Walk
 
 FOLDER, UID = "folder", "uid"  # what names studies and series
 
@@ -45,6 +46,7 @@ def stream_studies(
     progress: Progress = ignore_progress,
     studies: Collection[str] | None = None,
     ids: str | None = None,
+    own_files: Collection[Path] = (),
 ) -> StudyStream:
     """Find the studies below a folder; each is looked into when it is asked for.
 
@@ -58,6 +60,7 @@ def stream_studies(
         ids: ``folder`` or ``uid``: what names studies and series. None takes folders in the
             challenge's layout and UIDs in any other tree. What the layout does not offer by
             itself is read from all headers first.
+        own_files: resolved paths of what the caller writes, which is not seen where it is below.
 
     Raises:
         DataError: no such folder, nothing in it to score, or the table cannot be used.
@@ -65,7 +68,8 @@ def stream_studies(
     if not data.is_dir():
         raise DataError(f"{data} is no folder; name a folder with DICOM files")
     table = read_series_table(series_table) if series_table else None
-    images = images_folder(data, table, studies)
+    walk = Walk(data, frozenset(own_files))
+    images = images_folder(walk, table, studies)
     if images is None:
-        return stream_tree(data, progress, studies, by_folder=ids == FOLDER)
-    return stream_challenge(data, images, table, studies, by_uid=ids == UID)
+        return stream_tree(walk, progress, studies, by_folder=ids == FOLDER)
+    return stream_challenge(walk, images, table, studies, by_uid=ids == UID)

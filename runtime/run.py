@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain, tee
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -157,16 +157,13 @@ def _score(
 
 
 def _found(request: Request, console: Console, own_files: Collection[Path]) -> StudyStream:
-    """Studies below DATA, and what else is there, but for what this run itself writes there."""
     from rsna_lumbar.runtime.discovery import stream_studies
     from rsna_lumbar.runtime.tables import read_study_list
 
     wanted = read_study_list(request.studies) if request.studies else None
     ids = None if request.ids == HASH else request.ids
     with console.progress("reading headers", "file", total=None) as step:
-        found = stream_studies(request.data, request.series, step, wanted, ids)
-    others = (one for one in found.strays if (found.data / one.what).resolve() not in own_files)
-    return replace(found, strays=tuple(others))
+        return stream_studies(request.data, request.series, step, wanted, ids, own_files)
 
 
 def _is_input(name: object, data: Path, own_files: Collection[Path]) -> bool:

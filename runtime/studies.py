@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections import Counter
@@ -105,6 +106,11 @@ def group_of(
 def tells(reader: Group | Reason) -> bool:
     """Whether a header has said what its series is."""
     return reader is not Reason.KIND_UNKNOWN
+
+
+def without_uid(folder: str) -> str:
+    """What names a study or series by UID that has none: not the folder, which may be a name."""
+    return f"no-uid-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]}"
 
 
 def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:

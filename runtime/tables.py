@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rsna_lumbar.runtime.errors import DataError
@@ -24,12 +24,20 @@ def read_series_table(path: Path) -> SeriesTable:
         study_id, series_id, kind = row.values()
         if kind not in GROUP_BY_KIND:
             kinds = ", ".join(GROUP_BY_KIND)
-            raise DataError(f"{path} line {line}: kind {kind!r} is none of {kinds}")
-        for name in (study_id, series_id):
-            if name != Path(name).name or name in ("", ".", ".."):
-                raise DataError(f"{path} line {line}: {name!r} is no folder name")
+            raise DataError(f"{path} line {line}: its series_description is none of {kinds}")
+        require_folder_names((study_id, series_id), f"{path} line {line}")
         groups[study_id, series_id] = GROUP_BY_KIND[kind]
     return groups
+
+
+def require_folder_names(names: Iterable[str], where: str) -> None:
+    """Nothing that is named may lie anywhere but in its folder.
+
+    Raises:
+        DataError: a name is a path, or none.
+    """
+    if any(name != Path(name).name or name in ("", ".", "..") for name in names):
+        raise DataError(f"{where} names a study or series that can be no folder's name")
 
 
 def read_study_list(path: Path) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, count
 from pathlib import Path
@@ -22,18 +22,20 @@ from rsna_lumbar.runtime.studies import (
     in_row_order,
     natural_key,
     relative,
+    without_uid,
 )
+from rsna_lumbar.runtime.walking import Walk
 
 Progress = Callable[[int], object]
 
 
 def stream_tree(
-    data: Path, progress: Progress, studies: Collection[str] | None, *, by_folder: bool = False
+    walk: Walk, progress: Progress, studies: Collection[str] | None, *, by_folder: bool = False
 ) -> StudyStream:
     """Studies by their UIDs, named by them or by the folder that holds their files."""
-    strays: list[Skip] = []
+    data, strays = walk.data, list[Skip]()
     found: dict[str, dict[str, _Members]] = {}
-    files = sorted(_walk(data, strays), key=lambda path: natural_key(relative(path, data)))
+    files = sorted(walk.below(data, strays), key=lambda path: natural_key(relative(path, data)))
     for path in files:
         progress(1)
         try:
@@ -41,7 +43,7 @@ def stream_tree(
         except SkipFile as skip:
             strays.append(Skip(skip.reason, relative(path, data), skip.detail))
             continue
-        folder = relative(path.parent, data)
+        folder = without_uid(relative(path.parent, data))
         members = found.setdefault(header.study_uid or folder, {})
         of_series = members.setdefault(header.series_uid or folder, _Members())
         of_series.paths.append(path)
@@ -111,29 +113,3 @@ def _tree_study(study_id: str, members: Mapping[str, _Members], *, listed: bool)
         for series_id, of_series in sorted(members.items(), key=lambda one: natural_key(one[0]))
     )
     return Study(study_id, series, listed, tuple(skips))
-
-
-def _walk(folder: Path, strays: list[Skip]) -> Iterator[Path]:
-    """Every file below a folder, links followed, no folder entered twice.
-
-    What cannot be listed is named.
-    """
-
-    def unreadable(error: OSError) -> None:
-        strays.append(
-            Skip(Reason.UNREADABLE, relative(Path(error.filename), folder), error.strerror or "")
-        )
-
-    seen = set()
-    for name, folders, files in os.walk(folder, followlinks=True, onerror=unreadable):
-        try:
-            found = os.stat(name)
-        except OSError as error:
-            unreadable(error)
-            continue
-        if (found.st_dev, found.st_ino) in seen:
-            folders.clear()
-            continue
-        seen.add((found.st_dev, found.st_ino))
-        folders.sort(key=natural_key)
-        yield from (Path(name, file) for file in files)

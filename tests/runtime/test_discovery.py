@@ -14,7 +14,7 @@ from rsna_lumbar.runtime.discovery import find_studies
 from rsna_lumbar.runtime.errors import DataError
 from rsna_lumbar.runtime.labels import FORAMINAL, GROUPS, SPINAL
 from rsna_lumbar.runtime.reasons import Reason, Skip
-from rsna_lumbar.runtime.studies import Inventory, natural_key
+from rsna_lumbar.runtime.studies import Inventory, natural_key, without_uid
 from rsna_lumbar.runtime.tables import read_study_list
 
 TABLE = "study_id,series_id,series_description\n"
@@ -104,9 +104,9 @@ def test_a_root_with_both_folders_means_test_images_unless_the_table_lies_in_tra
     ("text", "message"),
     [
         ("study_id,series_id\n1,2\n", "lacks the column series_description"),
-        (TABLE + "1,2,Coronal T2\n", "line 2: kind 'Coronal T2'"),
-        (TABLE + "\n\n1,2,Coronal T2\n", "line 4: kind 'Coronal T2'"),
-        (TABLE + "../1,2,Axial T2\n", "no folder name"),
+        (TABLE + "1,2,Coronal T2\n", "line 2: its series_description is none of"),
+        (TABLE + "\n\n1,2,Coronal T2\n", "line 4: its series_description is none of"),
+        (TABLE + "../1,2,Axial T2\n", "line 2 names a study or series that can be no folder's name"),
         ("", "cannot be read"),
     ],
 )
@@ -243,12 +243,12 @@ def test_hidden_folders_are_no_studies(toy_root: Path, tmp_path: Path) -> None:
     assert sorted(shape(find_studies(root))) == ["100", "12", "7"]
 
 
-def refuse(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    """From now on this folder cannot be listed."""
+def refuse(monkeypatch: pytest.MonkeyPatch, *folders: Path) -> None:
+    """From now on these folders cannot be listed."""
     scandir = os.scandir
 
     def listed(path: str | Path) -> object:
-        if Path(path) == folder:
+        if Path(path) in folders:
             raise PermissionError(13, "Permission denied", str(path))
         return scandir(path)
 
@@ -263,6 +263,36 @@ def test_a_folder_of_a_tree_that_cannot_be_listed_is_named(
     found = find_studies(tree)
     assert found.strays == (Skip(Reason.UNREADABLE, "12/22", "Permission denied"),)
     assert len(found.studies) == 3
+
+
+@pytest.mark.parametrize("layout", ["challenge", "tree"])
+def test_no_folder_is_lost_in_silence(
+    toy_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str
+) -> None:
+    """Inside a series, where the challenge's layout has no place: unreadable, or behind a link."""
+    root = Path(shutil.copytree(toy_root, tmp_path / "root"))
+    series, apart = root / "test_images" / "12" / "22", tmp_path / "apart"
+    shutil.copytree(series, apart)
+    for name in ("locked", "deeper/locked"):
+        (series / name).mkdir(parents=True)
+        shutil.copy(series / "1.dcm", series / name)
+    (series / "deeper" / "link").symlink_to(apart, target_is_directory=True)
+    if layout == "tree":
+        series = (root / "test_images").rename(root / "images") / "12" / "22"
+    refuse(monkeypatch, series / "locked", series / "deeper" / "locked")
+    found = find_studies(root)
+    unreadable = sorted(s.what for s in found.skips if s.reason is Reason.UNREADABLE)
+    assert [name.split("/12/22/")[1] for name in unreadable] == ["deeper/locked", "locked"]
+    read = [file for study in found.studies for one in study.series for file in one.files]
+    seen = [str(file) for file in read] + [skip.what for skip in found.skips]
+    assert sum("deeper/link/" in name for name in seen) == 4
+
+
+def test_a_list_of_studies_names_nothing_outside(toy_root: Path, tmp_path: Path) -> None:
+    shutil.copytree(toy_root / "test_images" / "12", tmp_path / "secret")
+    for name in ("../../secret", ".", "..", "12/11"):
+        with pytest.raises(DataError, match="can be no folder's name"):
+            find_studies(toy_root, studies=["12", name])
 
 
 def test_what_the_layout_has_no_place_for_is_named(toy_root: Path, tmp_path: Path) -> None:
@@ -328,6 +358,8 @@ def test_what_is_no_uid_is_not_shown_as_one(tmp_path: Path, uid: str) -> None:
             SeriesInstanceUID=uid,
         )
     (study,) = find_studies(tmp_path / "tree").studies
+    assert study.study_id == study.series[0].series_id == without_uid("a")
+    (study,) = find_studies(tmp_path / "tree", ids="folder").studies
     assert (study.study_id, study.series[0].series_id) == ("a", "a")
 
 
@@ -426,11 +458,13 @@ def test_a_series_that_is_mostly_nobodys(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("layout", ["challenge", "tree"])
-def test_a_name_in_place_of_a_uid_is_not_shown(tmp_path: Path, layout: str) -> None:
+def test_by_uid_neither_folder_nor_what_stands_in_place_of_a_uid_is_shown(
+    tmp_path: Path, layout: str
+) -> None:
     images = tmp_path / ("test_images" if layout == "challenge" else "archive")
     with odd_values():
         write_slice(
-            images / "1" / "11" / "1.dcm",
+            images / "Doe 1" / "Doe 11" / "1.dcm",
             slice_pixels(0),
             StudyInstanceUID="Jane Doe",
             SeriesInstanceUID="Doe^Jane",

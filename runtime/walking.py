@@ -1,0 +1,81 @@
+"""Looking into folders: what they hold, what cannot be listed, and what is none of the inputs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rsna_lumbar.runtime.reasons import Reason, Skip
+from rsna_lumbar.runtime.studies import natural_key, relative
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What one folder holds."""
+
+    folders: list[str] = field(default_factory=list)  # names
+    files: list[Path] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """A data folder to look into; what the run itself writes there is not seen.
+
+    Both ways take ``skips``, to which they add what cannot be listed.
+    """
+
+    data: Path
+    own_files: frozenset[Path] = frozenset()  # resolved; a handful
+
+    def listing(self, folder: Path, skips: list[Skip]) -> Listing:
+        """What a folder holds; nothing where it is none."""
+        found = Listing()
+        try:
+            for entry in os.scandir(folder):
+                if _is_folder(entry):
+                    found.folders.append(entry.name)
+                elif not self._is_own(Path(entry.path)):
+                    found.files.append(Path(entry.path))
+        except (FileNotFoundError, NotADirectoryError):
+            return found
+        except OSError as error:
+            skips.append(self._unreadable(folder, error))
+        return found
+
+    def below(self, folder: Path, skips: list[Skip]) -> Iterator[Path]:
+        """Every file below a folder, links followed, no folder entered twice."""
+        seen: set[tuple[int, int]] = set()
+        waiting = [folder]
+        while waiting:
+            name = waiting.pop()
+            try:
+                found = os.stat(name)
+            except OSError as error:
+                skips.append(self._unreadable(name, error))
+                continue
+            if (found.st_dev, found.st_ino) not in seen:
+                seen.add((found.st_dev, found.st_ino))
+                listing = self.listing(name, skips)
+                waiting += sorted(
+                    (name / inner for inner in listing.folders),
+                    key=lambda path: natural_key(path.name),
+                    reverse=True,
+                )
+                yield from listing.files
+
+    def _is_own(self, file: Path) -> bool:
+        alike = any(file.name == own.name for own in self.own_files)
+        return alike and file.resolve() in self.own_files
+
+    def _unreadable(self, folder: Path, error: OSError) -> Skip:
+        return Skip(Reason.UNREADABLE, relative(folder, self.data), error.strerror or "")
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """False also for a link that leads round in a circle: whoever opens it will say so."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
