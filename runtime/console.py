@@ -22,6 +22,7 @@ _VERB = {
     "no_readable_slice": "filled from the prior",
     "no_series_to_score": "no rows",
     "series_not_found": "missing",
+    "zero_tail": "scored, but doubtful",
 }
 
 

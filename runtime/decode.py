@@ -21,6 +21,9 @@ from rsna_lumbar.runtime.headers import (
 )
 from rsna_lumbar.runtime.preprocess import PixelArray, Preprocessing, square_slice
 
+LEAST_ZERO_TAIL = 1 / 32  # of the rows: some scanners leave one or two empty
+MOST_ZEROS_ABOVE = 0.1  # of the pixels: where a background is masked, there are more
+
 
 @dataclass(frozen=True, slots=True)
 class Frame:
@@ -49,6 +52,7 @@ class Slice:
     instance_number: int | None
     instance_uid: str = ""  # SOPInstanceUID, shared by the frames of a file
     decoded_by: str = ""  # transfer syntax and decoder
+    doubt: str = ""  # why it may not be what it should be
 
 
 def read_frames(path: Path) -> list[Frame]:
@@ -95,6 +99,24 @@ def read_slices(path: Path, size_px: int, preprocessing: Preprocessing) -> list[
             instance_number=frame.instance_number,
             instance_uid=frame.instance_uid,
             decoded_by=frame.decoded_by,
+            doubt=doubt_of(frame.pixels),
         )
         for index, frame in enumerate(read_frames(path))
     ]
+
+
+def doubt_of(pixels: PixelArray) -> str:
+    """What a frame that was only half copied looks like: zeros at its end, and nearly none above.
+
+    Args:
+        pixels: (rows, columns) as stored.
+    """
+    if pixels[-1].any():
+        return ""
+    filled = np.flatnonzero(pixels.any(axis=1))
+    if not len(filled) or len(pixels) - filled[-1] - 1 < LEAST_ZERO_TAIL * len(pixels):
+        return ""
+    above = pixels[: filled[-1]]
+    if np.count_nonzero(above) < (1 - MOST_ZEROS_ABOVE) * above.size:
+        return ""
+    return f"zeros from row {len(above) + 1} of {len(pixels)} on"

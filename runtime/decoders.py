@@ -110,15 +110,18 @@ def stored_pixels(dataset: FileDataset) -> StoredPixels:
         raise SkipFile(Reason.UNKNOWN_TRANSFER_SYNTAX, str(syntax) if known else "") from error
     layout = _layout(dataset, syntax)
     if layout is None:
-        _check_size(dataset)
+        declared = _check_size(dataset)
     else:
         _check_count(layout.count)
+        declared = layout.frames
     pixels = _by_table(dataset, syntax, layout)
     if pixels is None:
         decoder, pixels = PYDICOM, _by_pydicom(dataset, syntax)
     else:
         decoder = DECODERS[syntax].name
     frames = pixels.reshape(-1, *pixels.shape[-2:])
+    if len(frames) != declared:
+        raise SkipFile(Reason.BAD_PIXELS, f"{len(frames)} frames, and {declared} are declared")
     return StoredPixels(frames, f"{syntax.name}: {decoder}")
 
 
@@ -130,6 +133,8 @@ def _by_table(dataset: FileDataset, syntax: UID, layout: Layout | None) -> Pixel
         return None
     try:
         return _without_stray_bits(decoder.decode(element, layout), layout)
+    except SkipFile:
+        raise
     except Exception:
         return None
     except (KeyboardInterrupt, SystemExit):
@@ -150,10 +155,13 @@ def _by_pydicom(dataset: FileDataset, syntax: UID) -> PixelArray:
 
 def _native(element: RawDataElement, layout: Layout) -> PixelArray:
     """A view of the bytes as they lie in the file (PS3.5 A.1, A.2, A.3, A.5)."""
-    value = element.value
-    padded = layout.size_bytes + layout.size_bytes % 2
-    if value is None or len(value) not in (layout.size_bytes, padded):
-        raise _Unusual  # fewer are a fault; more may be further frames
+    value = element.value or b""
+    surplus = len(value) - layout.size_bytes
+    row_bytes = layout.columns * layout.bits_allocated // 8
+    if surplus >= row_bytes and value[layout.size_bytes :].strip(b"\0"):
+        raise SkipFile(Reason.BAD_PIXELS, "more pixels than are declared")
+    if surplus not in (0, layout.size_bytes % 2):
+        raise _Unusual  # fewer are a fault; more may be padding
     if layout.bits_allocated == 8 and not layout.little_endian:
         raise _Unusual  # pairs of bytes may be swapped
     pixels = np.frombuffer(value, layout.dtype, layout.count)
@@ -229,11 +237,13 @@ def _layout(dataset: FileDataset, syntax: UID) -> Layout | None:
     )
 
 
-def _check_size(dataset: FileDataset) -> None:
+def _check_size(dataset: FileDataset) -> int:
+    """Declared frames of what is not described in the ordinary way."""
     try:
         samples = int(dataset.get("SamplesPerPixel", 1))
         bits = int(dataset.BitsAllocated)
-        count = int(dataset.get("NumberOfFrames") or 1) * int(dataset.Rows) * int(dataset.Columns)
+        frames = int(dataset.get("NumberOfFrames") or 1)
+        count = frames * int(dataset.Rows) * int(dataset.Columns)
     except (AttributeError, TypeError, ValueError) as error:
         raise SkipFile(Reason.BAD_PIXELS, "Rows, Columns or BitsAllocated missing") from error
     if samples != 1:
@@ -241,6 +251,7 @@ def _check_size(dataset: FileDataset) -> None:
     if bits not in (8, 16):
         raise SkipFile(Reason.BAD_PIXELS, "BitsAllocated is neither 8 nor 16")
     _check_count(count)
+    return frames
 
 
 def _check_count(count: int) -> None:

@@ -47,9 +47,11 @@ DAMAGE = (
 WHOLE_FILE_BYTES = 2**26
 MOST_FILE_BYTES = 2**29  # the most pixels that are decoded take half of it
 NOT_REGULAR = "not a regular file"
-# Of a file whose header alone is asked for, no more is looked at: 2000 frames of enhanced MR, or of
-# what somebody crafted 10 s and 0.5 GB.
+# Of a file whose header alone is asked for, no more is parsed: 2000 frames of enhanced MR, or of
+# what somebody crafted 10 s and 0.5 GB. Values that nobody asked for are passed over.
 MOST_HEADER_BYTES = 2**23
+LONG_HEADER = f"a header of more than {MOST_HEADER_BYTES >> 20} MiB"
+START_OF_PIXELS = b"\xe0\x7f\x10\x00"  # (7fe0,0010), little endian
 # A deflated file may become as large as the most pixels that are decoded, and a header.
 MOST_INFLATED_BYTES = 2**28 + 2**24
 
@@ -74,13 +76,12 @@ def open_dicom(path: Path, *, tags: tuple[str, ...] | None = None) -> Iterator[F
     Raises:
         SkipFile: not a DICOM file, not a regular file, or not readable as one.
     """
-    most_inflated = MOST_HEADER_BYTES if tags else MOST_INFLATED_BYTES + 1
     with quiet_pydicom():
         try:
-            with _open_regular(path) as stream, _inflating(most_inflated):
+            with _open_regular(path) as stream, _inflating(header_alone=tags is not None):
                 is_empty = os.fstat(stream.fileno()).st_size == 0
                 dataset = pydicom.dcmread(
-                    _beginning(stream) if tags else _in_one_piece(stream),
+                    _metered(stream) if tags else _in_one_piece(stream),
                     stop_before_pixels=tags is not None,
                     specific_tags=list(tags) if tags else None,
                 )
@@ -100,17 +101,17 @@ def open_dicom(path: Path, *, tags: tuple[str, ...] | None = None) -> Iterator[F
             raise SkipFile(Reason.UNREADABLE, DAMAGED_HEADER) from error
 
 
-_most_inflated = ContextVar("_most_inflated", default=MOST_INFLATED_BYTES + 1)
+_header_alone = ContextVar("_header_alone", default=False)
 
 
 @contextmanager
-def _inflating(most_bytes: int) -> Iterator[None]:
-    """What is inflated meanwhile ends after so many bytes."""
-    token = _most_inflated.set(most_bytes)
+def _inflating(*, header_alone: bool) -> Iterator[None]:
+    """How much of a deflated file is inflated meanwhile."""
+    token = _header_alone.set(header_alone)
     try:
         yield
     finally:
-        _most_inflated.reset(token)
+        _header_alone.reset(token)
 
 
 class _BoundedZlib:
@@ -121,7 +122,13 @@ class _BoundedZlib:
 
     @staticmethod
     def decompress(content: bytes, wbits: int = zlib.MAX_WBITS) -> bytes:
-        inflated = zlib.decompressobj(wbits).decompress(content, _most_inflated.get())
+        inflater = zlib.decompressobj(wbits)
+        if _header_alone.get():
+            begin = inflater.decompress(content, MOST_HEADER_BYTES)
+            if inflater.unconsumed_tail and START_OF_PIXELS not in begin:
+                raise SkipFile(Reason.TOO_LARGE, LONG_HEADER)
+            return begin
+        inflated = inflater.decompress(content, MOST_INFLATED_BYTES + 1)
         if len(inflated) > MOST_INFLATED_BYTES:
             raise SkipFile(Reason.TOO_LARGE, f"inflates to more than {MOST_INFLATED_BYTES} bytes")
         return inflated
@@ -131,10 +138,26 @@ class _BoundedZlib:
 filereader.zlib = _BoundedZlib  # type: ignore[assignment,attr-defined]
 
 
-def _beginning(stream: BinaryIO) -> BinaryIO:
-    """What may be looked at of a header."""
-    short = os.fstat(stream.fileno()).st_size <= MOST_HEADER_BYTES
-    return stream if short else io.BytesIO(stream.read(MOST_HEADER_BYTES))
+class _Metered:
+    """A file of which only so much may be read; what is passed over is not read."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.seek, self.tell = stream.seek, stream.tell
+        self._stream = stream
+        self._left = MOST_HEADER_BYTES
+
+    def read(self, size: int = -1) -> bytes:
+        if size > self._left:
+            raise SkipFile(Reason.TOO_LARGE, LONG_HEADER)
+        content = self._stream.read(size)
+        self._left -= len(content)
+        return content
+
+
+def _metered(stream: BinaryIO) -> BinaryIO | _Metered:
+    """The same file; one that is small as a whole needs no meter."""
+    small = os.fstat(stream.fileno()).st_size <= MOST_HEADER_BYTES
+    return stream if small else _Metered(stream)
 
 
 def _in_one_piece(stream: BinaryIO) -> BinaryIO:

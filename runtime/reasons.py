@@ -21,6 +21,7 @@ class Reason(StrEnum):
     DECODER_FAILED = "decoder_failed"  # crashed, or gave no answer in time
     OUTSIDE_SERIES = "outside_series"  # an MR image where the challenge's layout has no place
     OTHER_PLANE = "other_plane"  # a localizer, say, inside a series of another orientation
+    ZERO_TAIL = "zero_tail"  # scored, but its last rows are zeros and no others: half a copy?
     DUPLICATE = "duplicate"  # the same instance and pixels as another file of its set
     # series
     KIND_NOT_NEEDED = "kind_not_needed"
@@ -44,9 +45,13 @@ HARMLESS = frozenset(
 )
 
 
+# What was used all the same.
+DOUBTS = frozenset({Reason.ZERO_TAIL})
+
+
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """Something that was left out or filled in: ``what`` is a relative path or an id."""
+    """Something that was left out, filled in or doubted: ``what`` is a relative path or an id."""
 
     reason: Reason
     what: str

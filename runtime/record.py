@@ -14,7 +14,7 @@ from rsna_lumbar.runtime.bundle import MANIFEST, sha256_of
 from rsna_lumbar.runtime.identity import software
 from rsna_lumbar.runtime.labels import ROW_LOCATIONS
 from rsna_lumbar.runtime.naming import Names
-from rsna_lumbar.runtime.reasons import Reason, Skip
+from rsna_lumbar.runtime.reasons import DOUBTS, Reason, Skip
 from rsna_lumbar.runtime.results import Results
 from rsna_lumbar.runtime.scores import StudyScore
 from rsna_lumbar.runtime.studies import Study, StudyStream
@@ -128,9 +128,17 @@ class RunRecord:
         """Nothing that a run should have used was left out or filled in."""
         return all(skip.harmless for skip in self.total.skips)
 
-    def reasons(self) -> Counter[str]:
+    def reasons(self, *, doubtful: bool) -> Counter[str]:
         """How often each reason stands in the manifest."""
-        return Counter(str(skip.reason) for skip in self.total.skips)
+        return Counter(one["reason"] for one in self._named(doubtful=doubtful))
+
+    def _named(self, *, doubtful: bool) -> list[dict[str, str]]:
+        """What was left out or filled in, or what was used and is doubtful."""
+        return [
+            {"reason": skip.reason, "what": skip.what, "detail": skip.detail}
+            for skip in self.total.skips
+            if (skip.reason in DOUBTS) == doubtful
+        ]
 
     def manifest(self, opened: OpenBundle, bundle: Path) -> str:
         """The run manifest as JSON."""
@@ -171,15 +179,14 @@ class RunRecord:
                 "files_outside_studies": len(self.strays),
                 "slices_scored": self.total.slices,
                 "slices_not_selected": self.total.left_out,
-                "skipped": dict(sorted(self.reasons().items())),
+                "skipped": dict(sorted(self.reasons(doubtful=False).items())),
+                "doubtful": dict(sorted(self.reasons(doubtful=True).items())),
             },
             "decoders": dict(sorted(self.total.decoders.items())),
             "resumed_after_studies": self.resumed_after,
             "filled_from_prior": self.total.filled,
-            "skipped": [
-                {"reason": skip.reason, "what": skip.what, "detail": skip.detail}
-                for skip in self.total.skips
-            ],
+            "skipped": self._named(doubtful=False),
+            "doubtful": self._named(doubtful=True),
             "series": self.total.series,
         }
         return json.dumps(content, indent=2, allow_nan=False) + "\n"

@@ -73,7 +73,7 @@ class Decoding:
 
 @dataclass(frozen=True, slots=True)
 class SliceSet:
-    """A decoded set, in order, and the files of it that could not be used."""
+    """A decoded set, in order, and the files of it that could not be used or are doubtful."""
 
     request: SetRequest
     slices: tuple[Slice, ...]
@@ -150,6 +150,9 @@ def _gather(
                 decoding.skipped += 1
                 skips.append(Skip(decoded.reason, relative(file, data), decoded.detail))
             else:
+                doubt = next((one.doubt for one in decoded if one.doubt), "")
+                if doubt:
+                    skips.append(Skip(Reason.ZERO_TAIL, relative(file, data), doubt))
                 of_series.extend(decoded)
                 decoding.files += 1
                 decoding.by[decoded[0].decoded_by] += 1

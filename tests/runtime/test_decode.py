@@ -11,7 +11,7 @@ from pydicom.data import get_testdata_file
 from pydicom.uid import RLELossless, SecondaryCaptureImageStorage
 from toys import slice_pixels, write_slice
 
-from rsna_lumbar.runtime.decode import read_frames, read_slices
+from rsna_lumbar.runtime.decode import doubt_of, read_frames, read_slices
 from rsna_lumbar.runtime.preprocess import Preprocessing, square_slice
 from rsna_lumbar.runtime.reasons import Reason, SkipFile
 
@@ -160,3 +160,27 @@ def test_a_broken_file_is_skipped_with_its_reason(
     with pytest.raises(SkipFile) as caught:
         read_slices(broken(tmp_path, kind), 64, Preprocessing())
     assert caught.value.reason is reason
+
+
+def test_zeros_at_the_end_are_doubted(tmp_path: Path) -> None:
+    """Half a copy; not a scanner's empty rows, a masked background or a black slice."""
+    full = slice_pixels(3, (64, 64)) + 1
+    for last, end, doubt in (
+        (20, 7, "zeros from row 21 of 64 on"),
+        (0, 1, "zeros from row 1 of 64 on"),
+        (61, 64, "zeros from row 62 of 64 on"),
+        (62, 64, ""),
+        (63, 10, ""),
+    ):
+        pixels = full.copy()
+        pixels[last, end:] = 0
+        pixels[last + 1 :] = 0
+        assert doubt_of(pixels) == doubt
+    masked = np.where(np.hypot(*np.mgrid[-32:32, -32:32]) < 20, full, 0)
+    assert not masked[-4:].any()
+    assert doubt_of(masked) == doubt_of(np.zeros_like(full)) == ""
+    half = full.copy()
+    half[30:] = 0
+    write_slice(tmp_path / "a.dcm", half)
+    (one,) = read_slices(tmp_path / "a.dcm", 64, Preprocessing())
+    assert one.doubt == "zeros from row 30 of 64 on"

@@ -106,7 +106,7 @@ def test_a_root_with_both_folders_means_test_images_unless_the_table_lies_in_tra
         ("study_id,series_id\n1,2\n", "lacks the column series_description"),
         (TABLE + "1,2,Coronal T2\n", "line 2: its series_description is none of"),
         (TABLE + "\n\n1,2,Coronal T2\n", "line 4: its series_description is none of"),
-        (TABLE + "../1,2,Axial T2\n", "line 2 names a study or series that can be no folder's name"),
+        (TABLE + "../1,2,Axial T2\n", "names a study or series that can be no folder's name"),
         ("", "cannot be read"),
     ],
 )

@@ -179,7 +179,7 @@ def test_a_damaged_header_is_always_a_reason(
 def test_only_so_much_of_a_header_is_looked_at(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, syntax: UID
 ) -> None:
-    """Of a large file, or of one that inflates to much: the frame groups come last."""
+    """Of a large file, or of one that inflates to much; whoever wants the pixels has it all."""
     write_enhanced(tmp_path / "a.dcm", 2)
     dataset = pydicom.dcmread(tmp_path / "a.dcm")
     dataset.add_new((0x0029, 0x0010), "LO", "many")
@@ -189,13 +189,26 @@ def test_only_so_much_of_a_header_is_looked_at(
         dataset["PixelData"].VR = "OW"
     dataset.file_meta.TransferSyntaxUID = syntax
     dataset.save_as(tmp_path / "b.dcm")
-    whole = read_header(tmp_path / "b.dcm")
-    monkeypatch.setattr(dicom_files, "MOST_HEADER_BYTES", 4000)
-    short = read_header(tmp_path / "b.dcm")
-    assert short.series_uid == whole.series_uid
-    assert (whole.orientation is None, short.orientation is None) == (False, True)
-    with open_dicom(tmp_path / "b.dcm") as opened:  # whoever wants the pixels has it all
+    header = read_header(tmp_path / "b.dcm")
+    assert header.orientation is not None
+    monkeypatch.setattr(dicom_files, "MOST_HEADER_BYTES", 10_000)  # the header has 9 thousand
+    assert read_header(tmp_path / "b.dcm") == header
+    monkeypatch.setattr(dicom_files, "MOST_HEADER_BYTES", 1000)
+    with pytest.raises(SkipFile, match="a header of more than") as raised:
+        read_header(tmp_path / "b.dcm")
+    assert raised.value.reason is Reason.TOO_LARGE
+    with open_dicom(tmp_path / "b.dcm") as opened:
         assert len(opened.PixelData) == 2 * slice_pixels(0).nbytes
+
+
+def test_what_nobody_asked_for_is_passed_over(tmp_path: Path) -> None:
+    """A private value that is larger than any header may be."""
+    dataset = write_slice(tmp_path / "a.dcm", slice_pixels(0))
+    header = read_header(tmp_path / "a.dcm")
+    block = dataset.private_block(0x0009, "large", create=True)
+    block.add_new(0x01, "OB", bytes(2 * dicom_files.MOST_HEADER_BYTES))
+    dataset.save_as(tmp_path / "a.dcm")
+    assert read_header(tmp_path / "a.dcm") == header
 
 
 def test_what_pydicom_says_of_a_header_stays_inside(

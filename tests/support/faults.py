@@ -148,7 +148,7 @@ def _cut(name: str, good: bytes) -> Iterator[Fault]:
         lost = frozenset({"not_dicom"}) if length < PREAMBLE else ANYTHING - {SCORED}
         yield Fault(f"{name} cut at {share}/20", good[:length], lost)
         tail = good[:length] + bytes(len(good) - length)
-        yield Fault(f"{name} zeros from {share}/20", tail, ANYTHING)
+        yield Fault(f"{name} zeros from {share}/20", tail, ANYTHING - {SCORED} | {"zero_tail"})
     yield Fault(f"{name} without its last byte", good[:-1], ANYTHING)
 
 
@@ -179,8 +179,9 @@ def _headers() -> Iterator[tuple[str, frozenset[str], Change]]:
         "NumberOfFrames": (0, -1, 2, 1000, 10**9),
         "PixelRepresentation": (2, 255),
     }.items():
+        usable = set() if keyword in ("Rows", "Columns", "BitsAllocated") else {SCORED}
         for value in values:
-            yield f"{keyword} {value}", told | {SCORED}, with_value(keyword, value)
+            yield f"{keyword} {value}", told | usable, with_value(keyword, value)
     for value in ("RGB", "PALETTE COLOR", "YBR_FULL", "grey", ""):
         colour = with_value("PhotometricInterpretation", value)
         yield f"photometric {value!r}", frozenset({"not_grey", *PIXELS}), colour
