@@ -4,29 +4,32 @@
     pip install --no-deps --target after .       # in a checkout of the other
     benchmarks/before_after before after [--variants ...] [--studies N] [--rounds N] [--work DIR]
 
-Prints wall time, CPU time and peak memory of both, their ratio by round, and whether the
-submissions are the same bytes. Dependencies are those of the environment that it runs in.
+Prints wall time and CPU time of both, whole and by stages, their ratio by round, and whether what
+comes out is the same bytes. Dependencies are those of the environment that it runs in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
 import numpy as np
 
-from rsna_lumbar.benchmarks.bench_bundle import make_bench_bundle
+from rsna_lumbar.benchmarks.before_after_stages import Build, stages_in_turns
+from rsna_lumbar.benchmarks.bench_bundle import BenchBundle, make_bench_bundle
 from rsna_lumbar.benchmarks.commands.shared import (
     FILE,
     bundle_options,
     command_line,
     work_folder,
 )
-from rsna_lumbar.benchmarks.fresh_runs import FreshRun, FreshRuns
+from rsna_lumbar.benchmarks.fresh_runs import FreshRuns
 from rsna_lumbar.benchmarks.machine import describe_machine, versions
-from rsna_lumbar.benchmarks.median_study import MEDIAN, draw_studies, repeat_studies
-from rsna_lumbar.benchmarks.report import Column, Results, as_table, write_outputs
+from rsna_lumbar.benchmarks.median_study import MEDIAN, TABLE, draw_studies, repeat_studies
+from rsna_lumbar.benchmarks.process_tree import Measured
+from rsna_lumbar.benchmarks.report import Column, Results, RowValues, as_table, write_outputs
+from rsna_lumbar.benchmarks.stage_clock import Task
 from rsna_lumbar.benchmarks.statistics import Samples, Summary, orders, ratios, summary
 from rsna_lumbar.benchmarks.variants import Variant
 from rsna_lumbar.runtime.command_line import common_options, entry_point
@@ -41,7 +44,7 @@ def _range(value: Summary) -> str:
 
 
 def _median(value: Summary) -> str:
-    return f"{value.median:.2f}"
+    return f"{value.median:.1f}" if value.median >= 100 else f"{value.median:#.3g}"
 
 
 COLUMNS = (
@@ -54,7 +57,13 @@ COLUMNS = (
     Column("wall_ratio", "ratio (range)", _range),
     Column("same_bytes", "same bytes", lambda value: "yes" if value else "no"),
 )
-Runs = Mapping[str, list[FreshRun]]  # by build
+NOTES = (
+    "ratio: after over before, by round; CPU time of the whole tree of processes",
+    "stages: each alone in a process that has all that it needs, medians of repetitions; walk is "
+    "the same studies with a table of series and without; write is rsna-run with everything else "
+    "done before: options, rows, evidence, manifests and, in builds that have one, the journal",
+)
+Runs = Mapping[str, Sequence[Measured]]  # by build
 
 
 @click.command("before_after")
@@ -80,27 +89,34 @@ def cli(
     threads: int | None,
     json_path: Path | None,
 ) -> None:
-    """Time rsna-run of the build in BEFORE and of the one in AFTER."""
+    """Time rsna-run of the build in BEFORE and of the one in AFTER, whole and by stages."""
     threads = threads or usable_cores()
+    whole, stages = [], []
     with work_folder(work) as folder:
         drawn = folder / f"drawn-{DISTINCT}"
         draw_studies(drawn, MEDIAN, count=DISTINCT)
-        data = repeat_studies(
-            drawn, folder / f"studies-{DISTINCT}-{studies}", MEDIAN, count=studies
-        )
+        root = folder / f"studies-{DISTINCT}-{studies}"
+        data = repeat_studies(drawn, root, MEDIAN, count=studies)
+        bare = _without_table(drawn, root.with_name(f"{root.name}-no-table"), studies)
         bundle = make_bench_bundle(folder, variants, scale=scale, size_px=size_px, studies=drawn)
-        builds = {}
-        for name, package in ((BEFORE, before), (AFTER, after)):
-            (folder / name).mkdir(exist_ok=True)
-            builds[name] = FreshRuns(
-                bundle, folder / name, size_px=size_px, threads=threads, workers=None
-            )
-            builds[name].environment["PYTHONPATH"] = str(package.resolve())
-        rows = []
+        builds = {BEFORE: Build(before, folder / BEFORE), AFTER: Build(after, folder / AFTER)}
+        runs = {
+            name: _fresh_runs(build, bundle, size_px=size_px, threads=threads)
+            for name, build in builds.items()
+        }
         for variant in variants:
-            runs = _in_turns(builds, variant, data, rounds)
-            contents = {one.submission(variant, data).read_bytes() for one in builds.values()}
-            rows.append({"contender": str(variant), **_row(runs), "same_bytes": len(contents) == 1})
+            whole.append(_whole(runs, variant, data, rounds))
+            task = Task(
+                data=str(data),
+                without_table=str(bare),
+                bundle=str(bundle.folder),
+                backend=variant.backend,
+                precision=variant.precision,
+                slices=variant.slices,
+                threads=threads,
+            )
+            title = f"Stages of {variant}, each alone, in fresh processes in turns"
+            stages.append((title, _by_stage(builds, task, rounds)))
     results = Results(
         part="before_after",
         command=command_line(context).replace("rsna-bench ", "benchmarks/", 1),
@@ -113,23 +129,51 @@ def cli(
             "versions": versions(),
         },
         columns=COLUMNS,
-        blocks=(("Fresh processes in turns", tuple(rows)),),
-        notes=("ratio: after over before, by round; CPU time of the whole tree of processes",),
+        blocks=(("rsna-run, fresh processes in turns", tuple(whole)), *stages),
+        notes=NOTES,
     )
     write_outputs(results, json_path=json_path, csv_path=None)
     click.echo(as_table(results))
 
 
+def _without_table(drawn: Path, folder: Path, count: int) -> Path:
+    """The same studies, of whose series headers alone tell the kind."""
+    root = repeat_studies(drawn, folder, MEDIAN, count=count)
+    (root / TABLE).unlink()
+    return root
+
+
+def _fresh_runs(build: Build, bundle: BenchBundle, *, size_px: int, threads: int) -> FreshRuns:
+    build.scratch.mkdir(exist_ok=True)
+    runs = FreshRuns(bundle, build.scratch, size_px=size_px, threads=threads, workers=None)
+    runs.environment["PYTHONPATH"] = str(build.package.resolve())
+    return runs
+
+
+def _whole(builds: Mapping[str, FreshRuns], variant: Variant, data: Path, rounds: int) -> RowValues:
+    """The row of rsna-run."""
+    runs = _in_turns(builds, variant, data, rounds)
+    contents = {one.submission(variant, data).read_bytes() for one in builds.values()}
+    return {"contender": str(variant), **_row(runs), "same_bytes": len(contents) == 1}
+
+
+def _by_stage(builds: Mapping[str, Build], task: Task, rounds: int) -> tuple[RowValues, ...]:
+    return tuple(
+        {"contender": stage.name, **_row(stage.runs), "same_bytes": stage.same}
+        for stage in stages_in_turns(builds, task, rounds=rounds)
+    )
+
+
 def _in_turns(
     builds: Mapping[str, FreshRuns], variant: Variant, data: Path, rounds: int
-) -> dict[str, list[FreshRun]]:
+) -> dict[str, list[Measured]]:
     """Each build once a round, after a run of each that does not count."""
     for one in builds.values():
         one.run(variant, data)
-    runs: dict[str, list[FreshRun]] = {name: [] for name in builds}
+    runs: dict[str, list[Measured]] = {name: [] for name in builds}
     for order in orders(list(builds), rounds):
         for name in order:
-            runs[name].append(builds[name].run(variant, data))
+            runs[name].append(builds[name].run(variant, data).measured)
     return runs
 
 
@@ -148,8 +192,8 @@ def _row(runs: Runs) -> dict[str, Summary]:
     }
 
 
-def _samples(runs: list[FreshRun], field: str) -> Samples:
-    return np.array([getattr(one.measured, field) for one in runs])
+def _samples(runs: Sequence[Measured], field: str) -> Samples:
+    return np.array([getattr(one, field) for one in runs])
 
 
 main = entry_point(cli, "before_after")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import metadata
 from typing import Any, TypeVar
 
@@ -57,23 +59,46 @@ def entry_point(
 
     def main(arguments: Sequence[str] | None = None) -> None:
         words = list(sys.argv[1:] if arguments is None else arguments)
+        _open_closed_streams()
         signal.signal(signal.SIGTERM, _terminate)
         try:
             result = command.main(words, prog_name=name, standalone_mode=False)
         except click.ClickException as error:
-            error.show()
+            with suppress(OSError):
+                error.show()
             sys.exit(error.exit_code)
         except (KeyboardInterrupt, click.Abort):
-            click.echo("Interrupted.", err=True)
+            echo("Interrupted.", err=True)
             sys.exit(INTERRUPTED)
         except Exception as error:
             if "--debug" in words:
-                click.echo(_trace(error, quote_errors), err=True)
-            click.echo(_line(error, quote_errors), err=True)
+                echo(_trace(error, quote_errors), err=True)
+            echo(_line(error, quote_errors), err=True)
             sys.exit(error.exit_code if isinstance(error, LumbarError) else 1)
         sys.exit(result if isinstance(result, int) else 0)
 
     return main
+
+
+def echo(text: str, *, err: bool = False) -> None:
+    """Print; where nobody can read it any more, what follows goes nowhere, and the work goes on."""
+    try:
+        click.echo(text, err=err)
+    except OSError:  # a closed pipe, a full disk
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, (sys.stderr if err else sys.stdout).fileno())
+        os.close(nowhere)
+
+
+def _open_closed_streams() -> None:
+    """None of the files of the work gets the number of a standard stream, where others write."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    sys.stdout = sys.stdout or os.fdopen(1, "w")
+    sys.stderr = sys.stderr or os.fdopen(2, "w")
 
 
 def _terminate(number: int, _: object) -> None:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
+from rsna_lumbar.runtime.command_line import echo
 from rsna_lumbar.runtime.open_bundle import OpenBundle
 
 if TYPE_CHECKING:
@@ -24,16 +21,6 @@ _VERB = {
     "series_not_found": "missing",
     "zero_tail": "scored, but doubtful",
 }
-
-
-def echo(text: str, *, err: bool = False) -> None:
-    """Print; where nobody reads any more, what follows goes nowhere, and the run goes on."""
-    try:
-        click.echo(text, err=err)
-    except BrokenPipeError:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, (sys.stderr if err else sys.stdout).fileno())
-        os.close(nowhere)
 
 
 class Console:

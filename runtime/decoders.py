@@ -116,7 +116,8 @@ def stored_pixels(dataset: FileDataset) -> StoredPixels:
         declared = layout.frames
     pixels = _by_table(dataset, syntax, layout)
     if pixels is None:
-        decoder, pixels = PYDICOM, _by_pydicom(dataset, syntax)
+        decoder = BY_PLUGIN if syntax.is_encapsulated else PYDICOM
+        pixels = _by_pydicom(dataset, syntax)
     else:
         decoder = DECODERS[syntax].name
     frames = pixels.reshape(-1, *pixels.shape[-2:])
@@ -188,7 +189,7 @@ def _rle(element: RawDataElement, layout: Layout) -> PixelArray:
 
 
 AS_STORED, BY_PYLIBJPEG = Decoder("as stored", _native), Decoder("pylibjpeg-rle", _rle)
-PYDICOM = "pydicom"  # with pylibjpeg's plugins, for all that is not in the table
+PYDICOM, BY_PLUGIN = "pydicom", "pydicom with pylibjpeg"  # for all that is not in the table
 DECODERS: Mapping[str, Decoder] = {
     ImplicitVRLittleEndian: AS_STORED,
     ExplicitVRLittleEndian: AS_STORED,

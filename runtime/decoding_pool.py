@@ -53,6 +53,7 @@ FILE_TIMEOUT_S = 300.0  # 512 frames of JPEG 2000 at 512 x 512 take some 40 s
 # 256 MiB, and a file with them stored plainly is as large again.
 ROOM_BYTES = 768 * 2**20
 END_TIMEOUT_S = 5.0
+MOST_FAILED_STARTS = 4
 START_TIMEOUT_S = 300.0  # imports from a cold, shared disk
 NO_IMAGE = np.empty((0, 0), np.uint8)
 
@@ -82,6 +83,7 @@ class DecodingPool:
         self._timeout_s = timeout_s
         self._waiting: deque[_Task] = deque()
         self._workers: list[_Worker] = []
+        self._failed_starts = 0  # one after the other
         try:
             for _ in range(workers):
                 self._workers.append(self._new_worker(_new_memory(largest_px)))
@@ -158,10 +160,11 @@ class DecodingPool:
         if not hung:
             worker.hear_out()
         ended = worker.end()
-        if not worker.started:
+        self._failed_starts = 0 if worker.started else self._failed_starts + 1
+        if self._failed_starts == MOST_FAILED_STARTS:
             raise DataError(
-                "a decoding process could not start; a script that asks for workers needs "
-                "if __name__ == '__main__':, and workers=0 decodes without, for trusted files"
+                "a decoding process could not start; is there memory for it? (A script that asks "
+                "for workers needs if __name__ == '__main__':, and workers=0 decodes without.)"
             )
         blamed = worker.blamed(worker.seen if hung else worker.memory.begun.value)
         if blamed:

@@ -12,12 +12,15 @@ import hashlib
 import hmac
 import io
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from rsna_lumbar.runtime.errors import DataError
 from rsna_lumbar.runtime.reasons import Skip
 
+HASH = "hash"  # of --ids
 SECRET = "secret"  # in the first line of a key, in place of a pseudonym
 SECRET_BYTES = 32
 DIGITS = 20  # 80 bits: among a million names two are alike with a chance of 1e-12
@@ -44,11 +47,11 @@ class Pseudonyms(Names):
     """Names hashed with a secret (HMAC-SHA-256), the same in every run with the same secret.
 
     Args:
-        key: content of the key so far, whose secret and names are kept; empty for a new secret.
+        key: from :func:`read_key`, whose secret and names are kept; empty for a new secret.
     """
 
     def __init__(self, key: str = "") -> None:
-        rows = [row for row in csv.reader(io.StringIO(key)) if len(row) == 2]
+        rows = [row for row in csv.reader(io.StringIO(key, newline=""))]
         secrets = [bytes.fromhex(value) for name, value in rows if name == SECRET]
         self._secret = secrets[0] if secrets else os.urandom(SECRET_BYTES)
         self._known = {name for name, _ in rows}
@@ -70,6 +73,35 @@ class Pseudonyms(Names):
 def key_path(output: Path) -> Path:
     """Where the key to the pseudonyms of a submission stands."""
     return output.with_suffix(".ids.csv")
+
+
+def read_key(path: Path) -> str:
+    """An earlier key, whose pseudonyms go on; empty where there is none.
+
+    Raises:
+        DataError: it is damaged: another secret would change all names without a word.
+    """
+    if not path.exists():
+        return ""
+    try:
+        key = path.read_bytes().decode()
+        rows = list(csv.reader(io.StringIO(key, newline=""), strict=True))
+        whole = not rows or (rows[0][0] == SECRET and len(bytes.fromhex(rows[0][1])) > 0)
+    except (IndexError, ValueError, csv.Error):
+        whole = False
+    if not whole or any(len(row) != 2 for row in rows):
+        raise DataError(
+            f"{path} is no whole key of --ids hash; restore it, or move it away for new pseudonyms"
+        )
+    return key if key.endswith("\n") or not key else f"{key}\n"
+
+
+def without_paths(text: str, hidden: Mapping[str, Path | None]) -> str:
+    """A message with words in place of paths."""
+    for word, path in hidden.items():
+        if path and path.name:
+            text = re.sub(rf"(?<![\w./-]){re.escape(str(path))}(?![\w.-])", word, text)
+    return text
 
 
 def csv_line(cells: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
@@ -27,6 +27,11 @@ from rsna_lumbar.runtime.journal import Journal
 SUBMISSION, EVIDENCE = "--output", "--evidence"  # names of outputs
 RUN_MANIFEST, KEY = "run manifest", "key of --ids hash"
 RUN, CHUNK, FINISHED = "run", "chunk", "finished"  # kinds of entries
+ENTRIES = {
+    RUN: {"kind", "identity", "started"},
+    CHUNK: {"kind", "studies", "batch_size", "note", "lengths", "sha256", "record"},
+    FINISHED: {"kind", "sha256", "exit_code"},
+}
 BLOCK_BYTES = 2**20
 Identity = Mapping[str, Any]
 
@@ -60,6 +65,10 @@ class Results:
             submission = next(iter(targets.values()))
             self._journal = Journal(journal_of(submission))
             undo.callback(self._journal.close)
+            if any(set(one) != ENTRIES.get(one.get("kind", "")) for one in self._journal.entries):
+                raise DataError(
+                    f"{self.journal_path} is no journal of this version; remove it to start again"
+                )
             if self._journal.entries[1:] and not resume:
                 raise UsageError(
                     f"an interrupted run left {self.done} studies of {submission} done: go on with "
@@ -70,8 +79,19 @@ class Results:
             undo.pop_all()
 
     @property
+    def journal_path(self) -> Path:
+        """What stands between this run and a new one."""
+        return self._journal.path
+
+    def take_records(self) -> Iterator[Mapping[str, Any]]:
+        """What each finished chunk recorded, once: afterwards it is only on the disk."""
+        for one in self._journal.entries:
+            if one["kind"] == CHUNK:
+                yield one.pop("record")
+
+    @property
     def chunks(self) -> list[Mapping[str, Any]]:
-        """What the finished chunks recorded, in order."""
+        """The finished chunks, in order."""
         return [one for one in self._journal.entries if one["kind"] == CHUNK]
 
     @property

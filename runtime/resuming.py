@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from rsna_lumbar.runtime.errors import UsageError
 from rsna_lumbar.runtime.identity import digest
 from rsna_lumbar.runtime.naming import Names
+from rsna_lumbar.runtime.results import Results
 from rsna_lumbar.runtime.studies import Study, StudyStream, relative
 
 
 def left_to_do(
-    found: StudyStream, chunks: Sequence[Mapping[str, Any]], names: Names
+    found: StudyStream, results: Results, names: Names
 ) -> tuple[StudyStream, deque[tuple[str, str]]]:
     """The studies after those of finished chunks; each is stamped when it is looked into.
 
     Args:
         found: all studies, of which the first are gone through.
-        chunks: of the interrupted run.
+        results: of the interrupted run.
         names: of studies outside.
 
     Returns:
@@ -30,14 +30,14 @@ def left_to_do(
     Raises:
         UsageError: a study that was done is no longer what it was.
     """
-    for chunk in chunks:
+    for chunk in results.chunks:
         for study_id, before in chunk["studies"]:
             study = next(found.studies, None)
             now = study and (names(study.study_id), stamp(study, found.data))
             if now != (study_id, before):
                 raise UsageError(
                     f"--resume: files of study {study_id} changed since the run was interrupted; "
-                    "start again without --resume, once the journal is removed"
+                    f"remove {results.journal_path} to start again"
                 )
     stamps: deque[tuple[str, str]] = deque()
     return StudyStream(found.data, found.ids, found.strays, _stamped(found, stamps)), stamps

@@ -20,12 +20,13 @@ from rsna_lumbar.runtime.bundle import Bundle, read_bundle
 from rsna_lumbar.runtime.choice import Wanted, choose
 from rsna_lumbar.runtime.console import Console, choice_line
 from rsna_lumbar.runtime.cores import usable_cores
-from rsna_lumbar.runtime.errors import BundleError, DataError, LumbarError, UsageError
+from rsna_lumbar.runtime.errors import BundleError, DataError, LumbarError
 from rsna_lumbar.runtime.identity import asked_for, found_out
 from rsna_lumbar.runtime.machine import CPU, this_machine
-from rsna_lumbar.runtime.naming import Names, Pseudonyms, key_path
+from rsna_lumbar.runtime.naming import HASH, Names, Pseudonyms, read_key, without_paths
 from rsna_lumbar.runtime.open_bundle import OpenBundle
-from rsna_lumbar.runtime.results import EVIDENCE, KEY, RUN_MANIFEST, SUBMISSION, Results
+from rsna_lumbar.runtime.results import KEY, RUN_MANIFEST, Results
+from rsna_lumbar.runtime.targets import targets_of
 from rsna_lumbar.runtime.trust import TrustedEngines
 
 if TYPE_CHECKING:  # what reads DICOM is loaded beside the models
@@ -34,7 +35,6 @@ if TYPE_CHECKING:  # what reads DICOM is loaded beside the models
 
 COMPLETE, INCOMPLETE = 0, 3
 SETS_BEFORE_MODELS = 12  # decoded while the models load: four studies, 300 slices
-HASH = "hash"  # of --ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Request:
         """What the run manifest records of it; names of inputs as they are called outside."""
         return {
             "data": names(str(self.data)),
-            "bundle": str(self.bundle),
+            "bundle": names(str(self.bundle)),
             "series": names(str(self.series)) if self.series else None,
             "studies": names(str(self.studies)) if self.studies else None,
             "ids": self.ids,
@@ -76,7 +76,7 @@ class Request:
             "workers": self.workers,
             "threads": self.threads,
             "slices": self.slices,
-            "evidence": str(self.evidence) if self.evidence else None,
+            "evidence": names(str(self.evidence)) if self.evidence else None,
             "resume": self.resume,
             "strict": self.strict,
         }
@@ -84,7 +84,17 @@ class Request:
 
 def run(request: Request) -> int:
     """Score what the request names; return the exit code."""
-    targets = _targets(request)
+    if request.ids != HASH:
+        return _run(request)
+    hidden = {"DATA": request.data, "--series": request.series, "--studies": request.studies}
+    try:
+        return _run(request)
+    except LumbarError as error:
+        raise type(error)(without_paths(str(error), hidden)) from None
+
+
+def _run(request: Request) -> int:
+    targets = targets_of(request)
     bundle = read_bundle(request.bundle)
     on_gpu = _device(request, bundle) != CPU
     console = Console(quiet=request.quiet)
@@ -126,7 +136,7 @@ def _score(
 
         found = _found(request, console, results.own_files)
         names = _names(request, results)
-        rest, stamps = left_to_do(found, results.chunks, names)
+        rest, stamps = left_to_do(found, results, names)
         here, ahead, workers = _looked_at(rest, request.workers, on_gpu=on_gpu)
         sets = stack.enter_context(
             closing(decoded_sets(bundle, ahead, workers=workers, slices=request.slices))
@@ -178,10 +188,8 @@ def _names(request: Request, results: Results) -> Names:
     """How things are called outside; an earlier key to pseudonyms of this submission goes on."""
     if request.ids != HASH:
         return Names()
-    path = key_path(request.output)
-    earlier = path.read_text() if path.exists() else ""
     if not results.resumed:
-        results.write(KEY, earlier)
+        results.write(KEY, read_key(results.targets[KEY]))
     return Pseudonyms(results.kept(KEY))
 
 
@@ -264,27 +272,3 @@ def _let_go(sets: deque[SliceSet]) -> Iterator[SliceSet]:
 def _decoding_of(bundle: Bundle) -> tuple[object, ...]:
     """What of a bundle decoding depends on."""
     return (bundle.preprocessing, *((one.group, one.size_px) for one in bundle.detectors))
-
-
-def _targets(request: Request) -> dict[str, Path]:
-    """What is to be written; refused, before any work, where it cannot or must not be."""
-    targets = {SUBMISSION: request.output, RUN_MANIFEST: manifest_path(request.output)}
-    if request.evidence:
-        targets[EVIDENCE] = request.evidence
-    if request.ids == HASH:
-        targets[KEY] = key_path(request.output)
-    kept = {path.resolve() for path in (request.series, request.studies) if path}
-    for name, path in targets.items():
-        if path.exists() and not path.is_file():
-            raise UsageError(f"{name} {path} is no regular file; name another")
-        if not path.parent.is_dir():
-            raise UsageError(f"the folder {path.parent} of {name} is not there; make it first")
-        if path.resolve() in kept:
-            raise UsageError(f"{name} {path} is another file of this run; name another")
-        kept.add(path.resolve())
-    return targets
-
-
-def manifest_path(output: Path) -> Path:
-    """Where the run manifest of a submission stands."""
-    return output.with_suffix(".run.json")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from rsna_lumbar.runtime import scoring
-from rsna_lumbar.runtime.console import echo
+from rsna_lumbar.runtime.command_line import echo
 from rsna_lumbar.runtime.naming import Names
 from rsna_lumbar.runtime.open_bundle import OpenBundle
 from rsna_lumbar.runtime.outputs import (
@@ -46,8 +46,8 @@ class Writer:
             opened: whose batches may become smaller meanwhile.
             step: called with 1 for each.
         """
-        for chunk in self.results.chunks:
-            self.record.add(Tally.from_json(chunk["record"]))
+        for record in self.results.take_records():
+            self.record.add(Tally.from_json(record))
         if not self.results.resumed:
             self.results.write(SUBMISSION, submission_header())
         if self.strict and not self.record.complete:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -25,6 +27,24 @@ from rsna_lumbar.runtime.reasons import Reason, SkipFile
 from rsna_lumbar.runtime.sets import SetRequest, SliceSet, decode_sets
 
 SIZE_PX = 32
+# Waits for a file that hangs, and says which process is at it: folder of bad_decoders, file.
+WAITING = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import bad_decoders
+from rsna_lumbar.runtime import decoding_pool
+from rsna_lumbar.runtime.preprocess import Preprocessing
+decoding_pool._work = bad_decoders.work
+with decoding_pool.DecodingPool(1, Preprocessing(), largest_px=32) as decoder:
+    wait = decoder.submit(Path(sys.argv[2]), 32)
+    (only,) = decoder._workers
+    decoder._give_out()
+    while not only.memory.begun.value:
+        time.sleep(0.01)
+    print(only.process.pid, flush=True)
+    wait()
+"""
 WORK = decoding_pool._work
 
 
@@ -217,6 +237,22 @@ def test_nothing_is_left_behind(files: list[Path]) -> None:
         for path in files:
             decoder.submit(path, SIZE_PX)
     assert not any(one.is_running() for one in processes)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kills of POSIX")
+def test_a_worker_that_hangs_ends_with_its_parent(tmp_path: Path) -> None:
+    """Killed, the parent tells it nothing, and it does not look at its pipe."""
+    support = str(Path(bad_decoders.__file__).parent)
+    command = [sys.executable, "-c", WAITING, support, str(tmp_path / "hang.dcm")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        worker = psutil.Process(int(parent.stdout.readline()))
+        parent.kill()
+        assert parent.wait() == -signal.SIGKILL
+    _, alive = psutil.wait_procs([worker], timeout=10)
+    for one in alive:
+        one.kill()
+    assert not alive
 
 
 def test_small_jobs_have_no_pool(monkeypatch: pytest.MonkeyPatch, files: list[Path]) -> None:

@@ -103,6 +103,24 @@ def test_a_planted_link_is_not_followed(tmp_path: Path) -> None:
     assert (tmp_path / "victim").read_text() == "safe"
 
 
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root gives files away"
+)
+def test_what_somebody_else_left_aside_is_not_written_to(tmp_path: Path) -> None:
+    aside = tmp_path / ".a.part"
+    aside.write_text("theirs")
+    aside.chmod(0o644)
+    os.chown(aside, 65534, -1)
+    with pytest.raises(PermissionError, match="belongs to another user") as caught:
+        write_atomically(tmp_path / "a", "new")
+    assert caught.value.filename == str(tmp_path / "a")
+    assert (aside.read_text(), stat.S_IMODE(aside.stat().st_mode)) == ("theirs", 0o644)
+    assert list(tmp_path.iterdir()) == [aside]
+    os.chown(aside, 0, -1)
+    write_atomically(tmp_path / "a", "new")  # no lock was left on it
+    assert (tmp_path / "a").read_text() == "new"
+
+
 def test_the_file_asked_for_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught:
         write_atomically(tmp_path / "absent" / "a", "new")

@@ -38,6 +38,22 @@ INTERRUPTED = (
     "Results.end_chunk = lambda *given: (end_chunk(*given), os._exit(99))\n"
     "from rsna_lumbar.runtime.cli import main; main()",
 )
+# What nobody thought of, when a header is read or a study is scored; it quotes a file and its name.
+UNFORESEEN = """
+def fail(path):
+    header = path.read_bytes()[:4000]
+    try:
+        raise ValueError(f"{header} of {path}")
+    except ValueError as error:
+        raise RuntimeError(f"{path}: {header}") from error
+"""
+WHERE = {
+    "headers": "from rsna_lumbar.runtime import headers; headers.read_header = fail\n",
+    "assembly": (
+        "from rsna_lumbar.runtime.assembly import Assembly\n"
+        "Assembly.add = lambda _, one: fail(one.slices[0].file)\n"
+    ),
+}
 CANARY = "CANARY"
 PIXEL_GROUP = 0x0028
 TEXT = {"PN", "LO", "SH", "ST", "LT", "UT", "UC", "AE", "AS", "DA", "TM", "DT", "UR", "CS", "UI"}
@@ -136,12 +152,17 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(
-    folder: Path, data: Path, bundle: Path, *words: str, program: tuple[str, ...] = RUN
+    folder: Path,
+    data: Path,
+    bundle: Path,
+    *words: str,
+    program: tuple[str, ...] = RUN,
+    verbosity: str = "--debug",
 ) -> tuple[int, str]:
-    """At the highest verbosity; exit code and everything said."""
+    """At the highest verbosity unless another is given; exit code and everything said."""
     outputs = ("--output", str(folder / "out.csv"), "--evidence", str(folder / "out.jsonl"))
     done = subprocess.run(
-        [*program, str(data), "--bundle", str(bundle), *outputs, "--debug", *words],
+        [*program, str(data), "--bundle", str(bundle), *outputs, verbosity, *words],
         capture_output=True,
         cwd=folder,
     )
@@ -237,8 +258,7 @@ def test_an_error_below_the_data_names_nothing_there(
         "def fail(path):\n"
         "    if 'series' in str(path): raise PermissionError(errno.EIO, 'disk failed', str(path))\n"
         "    return scandir(path)\n"
-        "from rsna_lumbar.runtime import challenge_layout\n"
-        "challenge_layout._listing.__globals__['OSError'] = KeyError\n"
+        "from rsna_lumbar.runtime import walking; walking.OSError = KeyError\n"
         "os.scandir = fail\n"
         "from rsna_lumbar.runtime.cli import main; main()"
     )
@@ -247,6 +267,33 @@ def test_an_error_below_the_data_names_nothing_there(
     assert code == 1
     assert said.splitlines()[-1] == "Error: a file or folder below DATA: disk failed"
     assert CANARY not in said and "Jane" not in said
+
+
+@pytest.mark.parametrize("where", WHERE)
+@pytest.mark.parametrize("verbosity", ["--quiet", "--debug"])
+def test_an_unforeseen_error_is_not_quoted(
+    root: Path, toy_bundle: Path, tmp_path: Path, where: str, verbosity: str
+) -> None:
+    """Nor is its cause; --debug shows their types and places."""
+    data = named_after_patients(root, tmp_path, "challenge")
+    folder = tmp_path / "out"
+    folder.mkdir()
+    start = "from rsna_lumbar.runtime.cli import main; main()"
+    program = (sys.executable, "-c", UNFORESEEN + WHERE[where] + start)
+    words = ("--ids", "hash")
+    code, said = run(folder, data, toy_bundle, *words, program=program, verbosity=verbosity)
+    assert code == 1, said
+    lines = said.splitlines()
+    assert lines[-1] == "Error: unexpected RuntimeError (--debug shows where)"
+    if verbosity == "--debug":
+        assert lines.count("Traceback (most recent call last):") == 2
+        assert lines.index("ValueError") < lines.index("RuntimeError")
+        assert "in fail" in said and "runtime/run.py" in said.replace(os.sep, "/")
+    else:
+        assert len(lines) == 1
+    for place, content in everything(folder, said):
+        for canary in (*PLANTED, "Jane", "1.2.100", "1.2.200"):
+            assert canary.encode() not in content, place
 
 
 @pytest.mark.parametrize("layout", ["challenge", "tree"])

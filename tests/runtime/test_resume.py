@@ -214,6 +214,56 @@ def interrupt(root: Path, bundle: Path, folder: Path) -> None:
     assert b'"chunk"' in journal(folder)
 
 
+def kill_before_the_first_chunk(root: Path, bundle: Path, folder: Path) -> None:
+    """Leave a run that has written rows, and has none in its journal."""
+
+    def work() -> None:
+        from rsna_lumbar.runtime.results import Results
+
+        Results.end_chunk = lambda *_: os._exit(KILLED)  # type: ignore[method-assign]
+        run(root, bundle, folder, "--quiet")
+
+    assert killed_run(work) == KILLED
+    assert b'"run"' in journal(folder) and b'"chunk"' not in journal(folder)
+
+
+def lengthen(folder: Path, tail: bytes) -> None:
+    """Add to every output that is aside."""
+    asides = sorted(folder.glob(".*.part"))
+    assert {f".{name}.part" for name in OUTPUTS} <= {path.name for path in asides}
+    for path in asides:
+        with path.open("ab") as stream:
+            stream.write(tail)
+
+
+TAILS = (b"104_left,0.", b"1\n" * 2**19)  # shorter and longer than all that is still to come
+
+
+@pytest.mark.parametrize("tail", TAILS, ids=["short", "long"])
+def test_what_was_written_after_the_last_chunk_is_cut_off(
+    root: Path, bundle: Path, folder: Path, expected: dict[str, bytes], tail: bytes
+) -> None:
+    interrupt(root, bundle, folder)
+    lengthen(folder, tail)
+    resumes(root, bundle, folder, expected)
+
+
+@pytest.mark.parametrize("words", [(), ("--resume",)])
+@pytest.mark.parametrize("tail", TAILS, ids=["short", "long"])
+def test_what_was_written_before_the_first_chunk_is_cut_off(
+    root: Path,
+    bundle: Path,
+    folder: Path,
+    expected: dict[str, bytes],
+    tail: bytes,
+    words: tuple[str, ...],
+) -> None:
+    kill_before_the_first_chunk(root, bundle, folder)
+    lengthen(folder, tail)
+    assert run(root, bundle, folder, *words) == 3
+    assert contents(folder) == expected
+
+
 def left_behind(folder: Path) -> dict[Path, bytes]:
     return {path: content for path in folder.iterdir() if (content := path.read_bytes())}
 

@@ -15,7 +15,7 @@ from toys import AXIAL, SAGITTAL, slice_pixels, write_slice
 from rsna_lumbar.runtime.decoding import DecodeHere, open_decoder
 from rsna_lumbar.runtime.discovery import find_studies
 from rsna_lumbar.runtime.labels import SPINAL, SUBARTICULAR, Group
-from rsna_lumbar.runtime.preprocess import Preprocessing
+from rsna_lumbar.runtime.preprocess import Preprocessing, square_slice
 from rsna_lumbar.runtime.reasons import Reason
 from rsna_lumbar.runtime.sets import SetRequest, SliceSet, decode_sets, read_sets
 
@@ -121,6 +121,25 @@ def test_duplicates_are_scored_once(tmp_path: Path, workers: int) -> None:
         (Reason.DUPLICATE, "2/1.dcm"),
     ]
     assert all(skip.harmless for skip in decoded.skips)
+
+
+def test_slices_that_differ_in_a_few_pixels_are_both_scored(tmp_path: Path) -> None:
+    """Under one UID, and alike in every 16th pixel, by which they are told apart first."""
+    pixels = slice_pixels(1, (64, 64))
+    changed = pixels.copy()
+    middling = changed[1:16, 1:16]  # a view between the first of those pixels
+    middling[(middling > 300) & (middling < 500)] += 100  # so the window stays as it is
+    first, second = (
+        square_slice(one, 64, Preprocessing(), inverted=False) for one in (pixels, changed)
+    )
+    np.testing.assert_array_equal(first[::16, ::16], second[::16, ::16])
+    assert 0 < np.count_nonzero(first != second) < 15 * 15
+    for number, one in enumerate((pixels, changed, changed), start=1):
+        write_slice(tmp_path / f"{number}.dcm", one, InstanceNumber=number, SOPInstanceUID="1.2.1")
+    decoded = decode(tmp_path)
+    assert [one.file.name for one in decoded.slices] == ["1.dcm", "2.dcm"]
+    np.testing.assert_array_equal(decoded.images, [first, second])
+    assert [(skip.reason, skip.what) for skip in decoded.skips] == [(Reason.DUPLICATE, "3.dcm")]
 
 
 def test_workers_change_nothing(toy_root: Path) -> None:
