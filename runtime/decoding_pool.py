@@ -37,6 +37,7 @@ from rsna_lumbar.runtime.errors import DataError
 from rsna_lumbar.runtime.preprocess import Preprocessing
 from rsna_lumbar.runtime.processes import (
     end_with_parent,
+    in_main_thread,
     interrupts_ignored,
     limit_memory,
     without_stderr,
@@ -182,7 +183,9 @@ class DecodingPool:
         free = _SPAWN.Semaphore(PLACES)
         memory.begun.value = 0
         process = _SPAWN.Process(
-            target=_work, args=(theirs, memory, free, self._preprocessing), daemon=True
+            target=_work,
+            args=(theirs, memory, free, self._preprocessing, in_main_thread()),
+            daemon=True,
         )
         with interrupts_ignored():  # inherited, so also while it is still importing
             process.start()
@@ -323,10 +326,14 @@ def _new_memory(largest_px: int) -> _Memory:
 
 
 def _work(
-    pipe: connection.Connection[Any, Any], memory: _Memory, free: Any, preprocessing: Preprocessing
+    pipe: connection.Connection[Any, Any],
+    memory: _Memory,
+    free: Any,
+    preprocessing: Preprocessing,
+    started_by_main_thread: bool,
 ) -> None:
     """A worker's life."""
-    end_with_parent()
+    end_with_parent(started_by_main_thread=started_by_main_thread)
     without_stderr()  # a panic of a decoder writes a page there
     limit_memory(ROOM_BYTES)
     pipe.send([])

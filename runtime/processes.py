@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -18,6 +20,7 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from concurrent.futures import ProcessPoolExecutor
 
+PR_SET_PDEATHSIG = 1  # prctl(2)
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -71,10 +74,15 @@ def _work_through(work: Callable[[Item], Result], items: list[Item]) -> list[Res
     return [work(item) for item in items]
 
 
+def in_main_thread() -> bool:
+    """Whether this is the thread that lives as long as the process."""
+    return threading.current_thread() is threading.main_thread()
+
+
 @contextmanager
 def interrupts_ignored() -> Iterator[None]:
     """Processes that are started meanwhile leave Ctrl-C to this one."""
-    if threading.current_thread() is not threading.main_thread():  # only it may set handlers
+    if not in_main_thread():  # only it may set handlers
         yield
         return
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -114,9 +122,19 @@ def limit_memory(room_bytes: int) -> None:
         return
 
 
-def end_with_parent() -> None:
-    """End this process as soon as the one that started it has ended."""
+def end_with_parent(*, started_by_main_thread: bool = False) -> None:
+    """End this process as soon as the one that started it has ended.
+
+    Args:
+        started_by_main_thread: on Linux, also while foreign code holds the interpreter: the kernel
+            ends it with the thread that started it.
+    """
     threading.Thread(target=_outlive_nobody, daemon=True).start()
+    if started_by_main_thread and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        parent = multiprocessing.parent_process()
+        if parent is not None and os.getppid() != parent.pid:  # it ended before
+            os._exit(1)
 
 
 def _outlive_nobody() -> None:

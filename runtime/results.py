@@ -65,7 +65,7 @@ class Results:
             submission = next(iter(targets.values()))
             self._journal = Journal(journal_of(submission))
             undo.callback(self._journal.close)
-            if any(set(one) != ENTRIES.get(one.get("kind", "")) for one in self._journal.entries):
+            if not all(map(_is_entry, self._journal.entries)):
                 raise DataError(
                     f"{self.journal_path} is no journal of this version; remove it to start again"
                 )
@@ -263,6 +263,12 @@ class Results:
 def journal_of(submission: Path) -> Path:
     """Where the journal of a run stands."""
     return submission.with_name(f".{submission.name}.journal")
+
+
+def _is_entry(content: object) -> bool:
+    """Whether it has the shape of an entry; that nobody changed it is the journal's to say."""
+    kind = content.get("kind") if isinstance(content, dict) else None
+    return isinstance(kind, str) and set(content) == ENTRIES.get(kind)  # type: ignore[call-overload]
 
 
 def _hash(descriptor: int, length: int | None = None) -> Any:

@@ -205,6 +205,12 @@ def failing_words(case: str, root: Path, bundle: Path, tmp_path: Path) -> tuple[
         words += ("--evidence", output)
     if case == "output is the table":
         words += ("--series", output)
+    if case == "output is a slice":
+        words = (root, "--bundle", bundle, "--output", root / "test_images/12/11/1.dcm")
+    if case == "output is of the bundle":
+        words = (root, "--bundle", bundle, "--output", bundle / "bundle.json")
+    if case == "evidence is in the bundle":
+        words += ("--evidence", bundle / "e.jsonl")
     if case == "bad option":
         words += ("--batch-size", "0")
     return words
@@ -221,6 +227,9 @@ def failing_words(case: str, root: Path, bundle: Path, tmp_path: Path) -> tuple[
         ("no evidence folder", 2, "of --evidence is not there"),
         ("evidence is output", 2, "is another file of this run"),
         ("output is the table", 2, "is another file of this run"),
+        ("output is a slice", 2, "is a DICOM file; name another"),
+        ("output is of the bundle", 2, "lies in the bundle; name another"),
+        ("evidence is in the bundle", 2, "lies in the bundle; name another"),
         ("no gpu", 2, "cuda:42 is not there"),
         ("no bundle", 2, "--bundle is missing"),
         ("demo and data", 2, "--demo brings its own"),
@@ -247,7 +256,8 @@ def test_failures_are_one_line_and_leave_nothing(
 
 
 def test_debug_shows_the_traceback(tmp_path: Path, capsys: Capture) -> None:
-    words = (tmp_path, "--bundle", tmp_path, "--output", tmp_path / "out.csv")
+    (tmp_path / "empty").mkdir()
+    words = (tmp_path, "--bundle", tmp_path / "empty", "--output", tmp_path / "out.csv")
     assert run(*words) == 1
     assert "Traceback" not in capsys.readouterr().err
     assert run(*words, "--debug") == 1
@@ -280,6 +290,18 @@ def test_a_reader_that_goes_away_ends_nothing(tmp_path: Path) -> None:
     assert done.returncode == 0
     assert len(rows_of(tmp_path / "out.csv")) == 50
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "out.run.json"]
+
+
+@pytest.mark.parametrize("broken", ["2>/dev/full", ">/dev/full", "2>&-", ">&- 2>&- <&-"])
+def test_messages_that_cannot_be_written_end_nothing(tmp_path: Path, broken: str) -> None:
+    """The disk with the log is full, or there are no standard streams at all."""
+    program = "from rsna_lumbar.runtime.cli import main; main()"
+    output = tmp_path / "out.csv"
+    script = f'"$0" -c "{program}" --demo --output {output} {broken}'
+    assert subprocess.run(["sh", "-c", script, sys.executable], timeout=60).returncode == 0
+    assert len(rows_of(output)) == 50
+    script = f'"$0" -c "{program}" {tmp_path / "absent"} {broken}'
+    assert subprocess.run(["sh", "-c", script, sys.executable], timeout=60).returncode == 2
 
 
 @pytest.mark.parametrize(

@@ -227,6 +227,18 @@ def test_workers_that_cannot_start(files: list[Path], monkeypatch: pytest.Monkey
         decoder.submit(files[0], SIZE_PX)()
 
 
+def test_a_worker_that_starts_at_the_third_time(
+    files: list[Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Killed while it was starting, say: nothing is lost by it."""
+    (tmp_path / "starts").write_text("")
+    monkeypatch.setenv("STARTS", str(tmp_path / "starts"))
+    monkeypatch.setattr(decoding_pool, "_work", bad_decoders.start_late)
+    with pool(1) as decoder:
+        waits = [decoder.submit(path, SIZE_PX) for path in files]
+        assert all(isinstance(wait(), list) for wait in waits)
+
+
 def test_nothing_is_left_behind(files: list[Path]) -> None:
     """No process, and no memory with a name, also while the pool is open."""
     ours = f"pym-{os.getpid()}-*"  # as the standard library names them
@@ -240,10 +252,13 @@ def test_nothing_is_left_behind(files: list[Path]) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="kills of POSIX")
-def test_a_worker_that_hangs_ends_with_its_parent(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["hang", "hold"])
+def test_a_worker_that_hangs_ends_with_its_parent(tmp_path: Path, how: str) -> None:
     """Killed, the parent tells it nothing, and it does not look at its pipe."""
+    if how == "hold" and sys.platform != "linux":
+        pytest.skip("only Linux ends a process whose interpreter is held")
     support = str(Path(bad_decoders.__file__).parent)
-    command = [sys.executable, "-c", WAITING, support, str(tmp_path / "hang.dcm")]
+    command = [sys.executable, "-c", WAITING, support, str(tmp_path / f"{how}.dcm")]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
         worker = psutil.Process(int(parent.stdout.readline()))

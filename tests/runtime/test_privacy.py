@@ -14,7 +14,7 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pydicom
@@ -320,6 +320,64 @@ def test_with_hashes_folders_and_files_are_canaries(
     before = (folder / "out.csv").read_bytes()
     assert run(folder, data, toy_bundle, "--ids", "hash")[0] == 3
     assert (folder / "out.csv").read_bytes() == before  # the key's secret is kept
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda key: key[100:],  # without its secret
+        lambda key: key.replace(b"secret,", b"secret,xyz", 1),
+        lambda key: key[:-1] + b",1,2\n",
+        lambda key: key + b"\xff\xfe,1\n",
+        lambda key: key.replace(b"secret,", b"secret", 1),
+    ],
+)
+def test_a_damaged_key_is_refused(
+    toy_root: Path, toy_bundle: Path, tmp_path: Path, damage: Callable[[bytes], bytes]
+) -> None:
+    """Another secret would change every name without a word."""
+    assert run(tmp_path, toy_root, toy_bundle, "--ids", "hash")[0] == 0
+    key, before = tmp_path / "out.ids.csv", (tmp_path / "out.csv").read_bytes()
+    whole = key.read_bytes()
+    key.write_bytes(damage(whole))
+    code, said = run(tmp_path, toy_root, toy_bundle, "--ids", "hash")
+    assert code == 1
+    assert f"Error: {key} is no whole key of --ids hash; restore it" in said
+    assert (tmp_path / "out.csv").read_bytes() == before
+    key.write_bytes(whole.rstrip(b"\n"))  # as some editors leave it
+    assert run(tmp_path, toy_root, toy_bundle, "--ids", "hash")[0] == 0
+    assert (tmp_path / "out.csv").read_bytes() == before
+    assert set(whole.splitlines()) <= set(key.read_bytes().splitlines())
+
+
+@pytest.mark.parametrize("case", ["empty", "absent", "kinds", "names", "list", "evidence"])
+def test_with_hashes_no_error_and_no_option_names_anything(
+    root: Path, toy_bundle: Path, tmp_path: Path, case: str
+) -> None:
+    """Paths below DATA, cells of tables, and where the evidence goes."""
+    data = named_after_patients(root, tmp_path, "challenge")
+    folder, words = tmp_path / "out", ["--ids", "hash"]
+    folder.mkdir()
+    table = tmp_path / f"{CANARY} table.csv"
+    if case == "empty":
+        data = data / f"{CANARY} Jane Doe"
+        data.mkdir()
+    elif case == "absent":
+        data = data / f"{CANARY} Jane Doe"
+    elif case in ("kinds", "names"):
+        cells = ("1,2,Jane T1", "Jane/Doe,2,Axial T2")[case == "names"]
+        table.write_text(f"study_id,series_id,series_description\n{cells}\n")
+        words += ["--series", str(table)]
+    elif case == "list":
+        table.write_text("study_id\nJane Doe\n")
+        words += ["--studies", str(table)]
+    else:
+        words += ["--evidence", str(tmp_path / f"{CANARY} Jane Doe.jsonl")]
+    code, said = run(folder, data, toy_bundle, *words)
+    assert code == (3 if case == "evidence" else 1), said
+    for where, content in everything(folder, said):
+        for canary in (CANARY, "Jane"):
+            assert canary.encode() not in content, (where, said)
 
 
 def test_pseudonyms_follow_from_the_key_alone() -> None:

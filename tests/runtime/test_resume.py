@@ -25,6 +25,7 @@ from rsna_lumbar.runtime.backends.onnxruntime import OnnxSession
 from rsna_lumbar.runtime.bundle import read_bundle, write_manifest
 from rsna_lumbar.runtime.cli import main
 from rsna_lumbar.runtime.errors import run_failed
+from rsna_lumbar.runtime.journal import Journal
 
 FORK = "fork"
 pytestmark = [
@@ -456,6 +457,11 @@ def test_a_resumed_run_that_is_killed_again_keeps_its_pseudonyms(
     assert run(root, bundle, whole, "--ids", "hash") == 3
     expected, key = contents(whole), (whole / "out.ids.csv").read_bytes()
 
+    def names(folder: Path) -> set[str]:
+        """But for that of the evidence file, which stands in another folder."""
+        lines = (folder / "out.ids.csv").read_text().splitlines()
+        return {line for line in lines if not line.endswith("out.jsonl")}
+
     def killed_at(change: int, folder: Path, *words: object) -> int | None:
         def work() -> None:
             end_at_change(change, CHANGES)
@@ -472,10 +478,48 @@ def test_a_resumed_run_that_is_killed_again_keeps_its_pseudonyms(
         killed_at(count // 2, folder, "--resume")
         assert run(root, bundle, folder, "--ids", "hash", "--resume") == 3
         assert contents(folder) == expected
-        assert set((folder / "out.ids.csv").read_bytes().split()) == set(key.split())
+        assert names(folder) == names(whole)
         assert len(list(folder.iterdir())) == 4
         count += 5
     assert count > 60
+
+
+def test_an_output_among_the_slices_is_none_of_them(
+    bundle: Path, folder: Path, tmp_path: Path
+) -> None:
+    """Interrupted and resumed, too: what a run writes says nothing of its input."""
+    data = tmp_path / "data"
+    for number in range(STUDIES):
+        write_study(data / "test_images", str(100 + number), seed=number, counts=(2, 1, 1))
+    assert run(data, bundle, folder) == 0
+    expected = contents(folder)
+    series = data / "test_images" / "100" / "11"
+    interrupt(data, bundle, series)
+    assert run(data, bundle, series, "--resume") == 0
+    assert contents(series) == expected
+    assert run(data, bundle, series) == 0
+    assert contents(series) == expected
+
+
+@pytest.mark.parametrize("change", ["kind", "key", "list"])
+def test_a_journal_of_another_make_is_refused(
+    root: Path,
+    bundle: Path,
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    change: str,
+) -> None:
+    """Its digests fit, its entries do not."""
+    path = folder / ".out.csv.journal"
+    entry: dict[str, object] = {"kind": "run", "identity": {}, "started": "today"}
+    if change == "key":
+        del entry["identity"]
+    with Journal(path) as journal:
+        journal.add(entry)
+        journal.add({"kind": ["chunk"] if change == "list" else "chunks"})
+    assert run(root, bundle, folder, "--resume") == 1
+    assert "is no journal of this version; remove it to start again" in capsys.readouterr().err
+    assert path.exists() and (folder / "out.csv").read_text() == "old"
 
 
 def test_strict_stops_at_a_fault_and_goes_on_when_it_is_mended(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -27,6 +28,8 @@ def fragile(file: Path, size_px: int, preprocessing: Preprocessing) -> Decoded:
             return try_slices(file, size_px, preprocessing)
         finally:
             decoding.read_slices = really
+    if "hold" in file.name:  # as foreign code does: no other thread of the process runs
+        re.match(r"(a+)+b", "a" * 60)
     if "hang" in file.name:
         time.sleep(3600)
     return try_slices(file, size_px, preprocessing)
@@ -45,3 +48,12 @@ def work(*arguments: object) -> None:
 def never_start(*_: object) -> None:
     """A worker that ends before it is ready."""
     os._exit(1)
+
+
+def start_late(*arguments: object) -> None:
+    """A worker that ends before it is ready, but for the third."""
+    tried = Path(os.environ["STARTS"])
+    tried.write_text(tried.read_text() + "1")
+    if len(tried.read_text()) < 3:
+        os._exit(1)
+    decoding_pool._work(*arguments)  # type: ignore[arg-type]
