@@ -71,34 +71,25 @@ def stream_challenge(
     by_uid: bool = False,
 ) -> StudyStream:
     """Studies by their folders, named by them or by the UID of the first header in them."""
-    data = walk.data
     require_folder_names(studies or (), "the list of studies")
     beside = _table_beside(images.folder) if table is None else None
     if table is None:
         table = read_series_table(beside) if beside else {}
     strays: list[Skip] = []
-    listing = walk.listing(images.folder, strays)
-    names = {images.only_study} if images.only_study else set(listing.folders)
-    wanted = {images.only_study} if images.only_study else studies
-    hidden = {name for name in names if name.startswith(".")}
-    names -= hidden
+    there = _studies_there(images, walk, strays)
+    listed = _studies_listed(table, images, studies)
     if studies is not None:
-        names &= set(studies)
-    listed: dict[str, dict[str, Group]] = {name: {} for name in studies or ()}
-    for (study_id, series_id), group in table.items():
-        if wanted is None or study_id in wanted:
-            listed.setdefault(study_id, {})[series_id] = group
-    if studies is not None and not names and not any(listed.values()):
-        raise DataError(f"{data} holds none of the {len(studies)} studies that were asked for")
-    folders = names | listed.keys()
+        there &= set(studies)
+        if not there and not any(listed.values()):
+            raise DataError(
+                f"{walk.data} holds none of the {len(studies)} studies that were asked for"
+            )
+    folders = there | listed.keys()
     if not folders:
-        raise DataError(f"{data} holds no study; nothing to score")
+        raise DataError(f"{walk.data} holds no study; nothing to score")
     folder_of = {name: name for name in folders}
     if by_uid:
         folder_of = _by_uid(images.folder, folders, walk)
-    if not images.only_study:
-        apart = [*listing.files, *(images.folder / name for name in hidden)]
-        strays += _outside(apart, walk)
     ids = tuple(in_row_order(folder_of))
     looked_into = (
         _challenge_study(
@@ -110,7 +101,29 @@ def stream_challenge(
         )
         for study_id in ids
     )
-    return StudyStream(data, ids, tuple(strays), looked_into, beside)
+    return StudyStream(walk.data, ids, tuple(strays), looked_into, beside)
+
+
+def _studies_there(images: Images, walk: Walk, strays: list[Skip]) -> set[str]:
+    """Names of the folders of studies; what lies beside them belongs to none."""
+    if images.only_study:
+        return {images.only_study}
+    listing = walk.listing(images.folder, strays)
+    hidden = [name for name in listing.folders if name.startswith(".")]
+    strays += _outside([*listing.files, *(images.folder / name for name in hidden)], walk)
+    return set(listing.folders) - set(hidden)
+
+
+def _studies_listed(
+    table: SeriesTable, images: Images, studies: Collection[str] | None
+) -> dict[str, dict[str, Group]]:
+    """Studies whose rows are asked for, and who reads those of their series that a table names."""
+    wanted = {images.only_study} if images.only_study else studies
+    listed: dict[str, dict[str, Group]] = {name: {} for name in studies or ()}
+    for (study_id, series_id), group in table.items():
+        if wanted is None or study_id in wanted:
+            listed.setdefault(study_id, {})[series_id] = group
+    return listed
 
 
 def _by_uid(images: Path, folders: Iterable[str], walk: Walk) -> dict[str, str]:

@@ -128,18 +128,6 @@ class RunRecord:
         """Nothing that a run should have used was left out or filled in."""
         return all(skip.harmless for skip in self.total.skips)
 
-    def reasons(self, *, doubtful: bool) -> Counter[str]:
-        """How often each reason stands in the manifest."""
-        return Counter(one["reason"] for one in self._named(doubtful=doubtful))
-
-    def _named(self, *, doubtful: bool) -> list[dict[str, str]]:
-        """What was left out or filled in, or what was used and is doubtful."""
-        return [
-            {"reason": skip.reason, "what": skip.what, "detail": skip.detail}
-            for skip in self.total.skips
-            if (skip.reason in DOUBTS) == doubtful
-        ]
-
     def manifest(self, opened: OpenBundle, bundle: Path) -> str:
         """The run manifest as JSON."""
         content = {
@@ -151,45 +139,64 @@ class RunRecord:
             "bundle": {
                 "manifest_sha256": sha256_of(bundle / MANIFEST),
                 "calibration_aim": opened.bundle.calibration_aim,
-                "models": [
-                    {
-                        "group": name,
-                        "files": {file.name: file.sha256 for file in one.model.files},
-                        "precision": one.model.precision,
-                        "device": one.session.device,
-                    }
-                    for name, models in opened.models.items()
-                    for one in models
-                ],
+                "models": list(_models(opened)),
             },
             "backend": opened.backend,
             "precision": opened.precision,
             "device": opened.device,
             "why": "; ".join(dict.fromkeys(filter(None, (self.note, opened.note)))),
             "options": {**self.options, "batch_size": opened.batch_size},
-            "counts": {
-                "studies_found": self.found,
-                "studies_scored": self.total.studies,
-                "rows": self.total.rows,
-                "series": len(self.total.series),
-                "files": self.total.files,
-                "files_of_series_not_read": self.total.files_not_read,
-                "files_decoded": self.total.files_decoded,
-                "files_skipped": self.total.files_skipped,
-                "files_outside_studies": len(self.strays),
-                "slices_scored": self.total.slices,
-                "slices_not_selected": self.total.left_out,
-                "skipped": dict(sorted(self.reasons(doubtful=False).items())),
-                "doubtful": dict(sorted(self.reasons(doubtful=True).items())),
-            },
+            "counts": self._counts(),
             "decoders": dict(sorted(self.total.decoders.items())),
             "resumed_after_studies": self.resumed_after,
             "filled_from_prior": self.total.filled,
-            "skipped": self._named(doubtful=False),
-            "doubtful": self._named(doubtful=True),
+            "skipped": self._skips(doubtful=False),
+            "doubtful": self._skips(doubtful=True),
             "series": self.total.series,
         }
         return json.dumps(content, indent=2, allow_nan=False) + "\n"
+
+    def _skips(self, *, doubtful: bool) -> list[dict[str, str]]:
+        """What was left out or filled in, or what was used and is doubtful."""
+        return [
+            {"reason": skip.reason, "what": skip.what, "detail": skip.detail}
+            for skip in self.total.skips
+            if (skip.reason in DOUBTS) == doubtful
+        ]
+
+    def _counts(self) -> dict[str, Any]:
+        total = self.total
+        return {
+            "studies_found": self.found,
+            "studies_scored": total.studies,
+            "rows": total.rows,
+            "series": len(total.series),
+            "files": total.files,
+            "files_of_series_not_read": total.files_not_read,
+            "files_decoded": total.files_decoded,
+            "files_skipped": total.files_skipped,
+            "files_outside_studies": len(self.strays),
+            "slices_scored": total.slices,
+            "slices_not_selected": total.left_out,
+            "skipped": _by_reason(self._skips(doubtful=False)),
+            "doubtful": _by_reason(self._skips(doubtful=True)),
+        }
+
+
+def _by_reason(skips: Iterable[Mapping[str, str]]) -> dict[str, int]:
+    return dict(sorted(Counter(one["reason"] for one in skips).items()))
+
+
+def _models(opened: OpenBundle) -> Iterable[dict[str, Any]]:
+    """What really computed."""
+    for name, models in opened.models.items():
+        for one in models:
+            yield {
+                "group": name,
+                "files": {file.name: file.sha256 for file in one.model.files},
+                "precision": one.model.precision,
+                "device": one.session.device,
+            }
 
 
 def _series_decisions(study: Study, names: Names) -> Iterable[dict[str, Any]]:
