@@ -17,6 +17,7 @@ from rsna_lumbar.runtime.labels import Group
 from rsna_lumbar.runtime.reasons import Reason, Skip, SkipFile
 from rsna_lumbar.runtime.series_kind import reader_of
 from rsna_lumbar.runtime.studies import (
+    IMAGE_FOLDERS,
     Series,
     Study,
     StudyStream,
@@ -30,9 +31,6 @@ from rsna_lumbar.runtime.studies import (
 from rsna_lumbar.runtime.tables import SeriesTable, read_series_table, require_folder_names
 from rsna_lumbar.runtime.walking import Walk
 
-# What a root means: the first of these that holds a study asked for, or else of the table, or else
-# the first there is.
-IMAGE_FOLDERS = ("test_images", "train_images")
 HEADERS_A_SERIES = 5  # that vote on its kind: one odd file, such as a localizer, decides nothing
 
 

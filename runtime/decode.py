@@ -21,8 +21,9 @@ from rsna_lumbar.runtime.headers import (
 )
 from rsna_lumbar.runtime.preprocess import PixelArray, Preprocessing, square_slice
 
-LEAST_ZERO_TAIL = 1 / 32  # of the rows: some scanners leave one or two empty
-MOST_ZEROS_ABOVE = 0.1  # of the pixels: where a background is masked, there are more
+LEAST_ZERO_TAIL = 1 / 32  # of the rows: some scanners leave a few empty
+# What is masked has a rounded end, what was cut off an end as wide as the rest.
+LEAST_WIDTH_AT_END = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,17 +107,17 @@ def read_slices(path: Path, size_px: int, preprocessing: Preprocessing) -> list[
 
 
 def doubt_of(pixels: PixelArray) -> str:
-    """What a frame that was only half copied looks like: zeros at its end, and nearly none above.
+    """What a frame that was only half copied looks like: zeros at its end, and a blunt edge above.
 
     Args:
         pixels: (rows, columns) as stored.
     """
     if pixels[-1].any():
         return ""
-    filled = np.flatnonzero(pixels.any(axis=1))
-    if not len(filled) or len(pixels) - filled[-1] - 1 < LEAST_ZERO_TAIL * len(pixels):
+    widths = np.count_nonzero(pixels, axis=1)
+    last = len(pixels) - 1 - int(np.argmax(widths[::-1] > 0))  # the cut lies within it
+    zeros = len(pixels) - 1 - last
+    at_end = widths[max(last - 1, 0)]
+    if zeros <= LEAST_ZERO_TAIL * len(pixels) or at_end < LEAST_WIDTH_AT_END * widths.max():
         return ""
-    above = pixels[: filled[-1]]
-    if np.count_nonzero(above) < (1 - MOST_ZEROS_ABOVE) * above.size:
-        return ""
-    return f"zeros from row {len(above) + 1} of {len(pixels)} on"
+    return f"zeros from row {last + 1} of {len(pixels)} on" if widths.any() else ""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 
 import numpy as np
 from pydicom.dataelem import RawDataElement
@@ -25,6 +26,9 @@ from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    JPEG2000TransferSyntaxes,
+    JPEGLSTransferSyntaxes,
+    JPEGTransferSyntaxes,
     RLELossless,
 )
 
@@ -118,6 +122,7 @@ def stored_pixels(dataset: FileDataset) -> StoredPixels:
     if pixels is None:
         decoder = BY_PLUGIN if syntax.is_encapsulated else PYDICOM
         pixels = _by_pydicom(dataset, syntax)
+        _require_declared_size(dataset, syntax, declared)
     else:
         decoder = DECODERS[syntax].name
     frames = pixels.reshape(-1, *pixels.shape[-2:])
@@ -154,6 +159,17 @@ def _by_pydicom(dataset: FileDataset, syntax: UID) -> PixelArray:
         raise SkipFile(Reason.BAD_PIXELS, DAMAGED_PIXELS) from error
 
 
+def _require_declared_size(dataset: FileDataset, syntax: UID, frames: int) -> None:
+    """Refuse JPEG pixels whose own header contradicts that of the file: they would be sheared."""
+    if syntax not in CODESTREAMS:
+        return
+    frame = next(generate_frames(dataset.PixelData, number_of_frames=frames))
+    told = import_module(CODESTREAMS[syntax]).get_parameters(frame)
+    size, declared = (told["rows"], told["columns"]), (dataset.Rows, dataset.Columns)
+    if size != declared or told["precision"] > dataset.BitsAllocated:
+        raise SkipFile(Reason.BAD_PIXELS, "another size than is declared")
+
+
 def _native(element: RawDataElement, layout: Layout) -> PixelArray:
     """A view of the bytes as they lie in the file (PS3.5 A.1, A.2, A.3, A.5)."""
     value = element.value or b""
@@ -188,6 +204,10 @@ def _rle(element: RawDataElement, layout: Layout) -> PixelArray:
     return np.frombuffer(decoded, layout.dtype).reshape(1, layout.rows, layout.columns)
 
 
+CODESTREAMS = {
+    **dict.fromkeys((*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes), "libjpeg.utils"),
+    **dict.fromkeys(JPEG2000TransferSyntaxes, "openjpeg.utils"),
+}  # what reads the header of a frame
 AS_STORED, BY_PYLIBJPEG = Decoder("as stored", _native), Decoder("pylibjpeg-rle", _rle)
 PYDICOM, BY_PLUGIN = "pydicom", "pydicom with pylibjpeg"  # for all that is not in the table
 DECODERS: Mapping[str, Decoder] = {

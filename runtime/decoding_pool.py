@@ -55,6 +55,11 @@ FILE_TIMEOUT_S = 300.0  # 512 frames of JPEG 2000 at 512 x 512 take some 40 s
 ROOM_BYTES = 768 * 2**20
 END_TIMEOUT_S = 5.0
 MOST_FAILED_STARTS = 4
+START_PAUSES_S = (0.2, 1.0, 5.0, 15.0)
+NO_START = (
+    "a decoding process could not start; is there memory for it? (A script that asks for workers "
+    "needs if __name__ == '__main__':, and workers=0 decodes without.)"
+)
 START_TIMEOUT_S = 300.0  # imports from a cold, shared disk
 NO_IMAGE = np.empty((0, 0), np.uint8)
 
@@ -163,10 +168,7 @@ class DecodingPool:
         ended = worker.end()
         self._failed_starts = 0 if worker.started else self._failed_starts + 1
         if self._failed_starts == MOST_FAILED_STARTS:
-            raise DataError(
-                "a decoding process could not start; is there memory for it? (A script that asks "
-                "for workers needs if __name__ == '__main__':, and workers=0 decodes without.)"
-            )
+            raise DataError(NO_START)
         blamed = worker.blamed(worker.seen if hung else worker.memory.begun.value)
         if blamed:
             word = f"no answer in {self._timeout_s:g} s" if hung else worker.last_words()
@@ -179,6 +181,15 @@ class DecodingPool:
         self._workers[self._workers.index(worker)] = self._new_worker(memory)
 
     def _new_worker(self, memory: _Memory) -> _Worker:
+        """Start one; where no process or memory can be had just now, a little later."""
+        for pause_s in START_PAUSES_S:
+            try:
+                return self._started_worker(memory)
+            except OSError:
+                time.sleep(pause_s)
+        raise DataError(NO_START)
+
+    def _started_worker(self, memory: _Memory) -> _Worker:
         ours, theirs = _SPAWN.Pipe()
         free = _SPAWN.Semaphore(PLACES)
         memory.begun.value = 0

@@ -48,7 +48,7 @@ WHOLE_FILE_BYTES = 2**26
 MOST_FILE_BYTES = 2**29  # the most pixels that are decoded take half of it
 NOT_REGULAR = "not a regular file"
 # Of a file whose header alone is asked for, no more is parsed: 2000 frames of enhanced MR, or of
-# what somebody crafted 10 s and 0.5 GB. Values that nobody asked for are passed over.
+# what somebody crafted 10 s and 0.5 GB. Long values that nobody asked for are passed over.
 MOST_HEADER_BYTES = 2**23
 LONG_HEADER = f"a header of more than {MOST_HEADER_BYTES >> 20} MiB"
 START_OF_PIXELS = b"\xe0\x7f\x10\x00"  # (7fe0,0010), little endian
@@ -149,7 +149,7 @@ class _Metered:
     def read(self, size: int = -1) -> bytes:
         if size > self._left:
             raise SkipFile(Reason.TOO_LARGE, LONG_HEADER)
-        content = self._stream.read(size)
+        content = self._stream.read(self._left if size < 0 else size)
         self._left -= len(content)
         return content
 

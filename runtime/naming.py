@@ -13,12 +13,13 @@ import hmac
 import io
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from rsna_lumbar.runtime.errors import DataError
 from rsna_lumbar.runtime.reasons import Skip
+from rsna_lumbar.runtime.studies import IMAGE_FOLDERS
 
 HASH = "hash"  # of --ids
 SECRET = "secret"  # in the first line of a key, in place of a pseudonym
@@ -97,11 +98,32 @@ def read_key(path: Path) -> str:
 
 
 def without_paths(text: str, hidden: Mapping[str, Path | None]) -> str:
-    """A message with words in place of paths."""
-    for word, path in hidden.items():
-        if path and path.name:
-            text = re.sub(rf"(?<![\w./-]){re.escape(str(path))}(?![\w.-])", word, text)
+    """A message with words in place of paths: as they were given, and where they really are.
+
+    Args:
+        text: the message.
+        hidden: word -> path.
+    """
+    words = {
+        shown: instead
+        for word, path in hidden.items()
+        if path is not None
+        for shown, instead in _spellings(word, path)
+    }
+    for shown in sorted(words, key=len, reverse=True):
+        text = re.sub(rf"(?<![\w./-]){re.escape(shown)}(?![\w.-])", words[shown], text)
     return text
+
+
+def _spellings(word: str, path: Path) -> Iterator[tuple[str, str]]:
+    """A path, and where a folder of images, or a study in one, leads to above it."""
+    if path.name:
+        yield str(path), word
+    for real in (path.absolute(), path.resolve()):
+        yield str(real), word
+        for depth, one in enumerate((real, real.parent), start=1):
+            if one.name in IMAGE_FOLDERS:
+                yield str(one.parent), word + "/.." * depth
 
 
 def csv_line(cells: Sequence[str]) -> str:

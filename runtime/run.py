@@ -26,7 +26,7 @@ from rsna_lumbar.runtime.machine import CPU, this_machine
 from rsna_lumbar.runtime.naming import HASH, Names, Pseudonyms, read_key, without_paths
 from rsna_lumbar.runtime.open_bundle import OpenBundle
 from rsna_lumbar.runtime.results import KEY, RUN_MANIFEST, Results
-from rsna_lumbar.runtime.targets import targets_of
+from rsna_lumbar.runtime.targets import require_no_input, targets_of
 from rsna_lumbar.runtime.trust import TrustedEngines
 
 if TYPE_CHECKING:  # what reads DICOM is loaded beside the models
@@ -91,6 +91,11 @@ def run(request: Request) -> int:
         return _run(request)
     except LumbarError as error:
         raise type(error)(without_paths(str(error), hidden)) from None
+    except OSError as error:
+        where = without_paths(os.fsdecode(error.filename or "system"), hidden)
+        inside = where.startswith("DATA/") and ".." not in where
+        place = "a file or folder below DATA" if inside else where
+        raise DataError(f"{place}: {error.strerror}") from None
 
 
 def _run(request: Request) -> int:
@@ -107,10 +112,6 @@ def _run(request: Request) -> int:
             return results.publish_again()
         try:
             return _score(request, bundle, results, identity, console, threads, on_gpu=on_gpu)
-        except OSError as error:
-            if request.ids == HASH and _is_input(error.filename, request.data, results.own_files):
-                raise DataError(f"a file or folder below DATA: {error.strerror}") from None
-            raise
         finally:
             if results.done:
                 console.say(f"{results.done} studies are done and kept for --resume")
@@ -135,6 +136,7 @@ def _score(
         from rsna_lumbar.runtime.writing import Writer
 
         found = _found(request, console, results.own_files)
+        require_no_input(results.targets, found)
         names = _names(request, results)
         rest, stamps = left_to_do(found, results, names)
         here, ahead, workers = _looked_at(rest, request.workers, on_gpu=on_gpu)
@@ -156,8 +158,8 @@ def _score(
         if request.strict and not record.complete:
             console.skips(record)
             raise LumbarError(
-                "--strict: not everything can be scored, so nothing was written; mend it, or go on "
-                "without --strict"
+                "--strict: something cannot be scored, or is doubtful, so nothing was written; "
+                "mend it, or go on without --strict"
             )
         results.write(RUN_MANIFEST, record.manifest(opened, request.bundle))
         exit_code = COMPLETE if record.complete else INCOMPLETE
@@ -174,14 +176,6 @@ def _found(request: Request, console: Console, own_files: Collection[Path]) -> S
     ids = None if request.ids == HASH else request.ids
     with console.progress("reading headers", "file", total=None) as step:
         return stream_studies(request.data, request.series, step, wanted, ids, own_files)
-
-
-def _is_input(name: object, data: Path, own_files: Collection[Path]) -> bool:
-    """Whether an error is about what lies below DATA, whose names are not to be shown."""
-    if not isinstance(name, str | bytes):
-        return False
-    path = Path(os.fsdecode(name)).resolve()
-    return path.is_relative_to(data.resolve()) and path not in own_files
 
 
 def _names(request: Request, results: Results) -> Names:

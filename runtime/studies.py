@@ -13,6 +13,10 @@ from pathlib import Path
 from rsna_lumbar.runtime.labels import Group
 from rsna_lumbar.runtime.reasons import Reason, Skip
 
+# What a root of the challenge means: the first of these that holds a study asked for, or else of
+# the table, or else the first there is.
+IMAGE_FOLDERS = ("test_images", "train_images")
+
 
 @dataclass(frozen=True, slots=True)
 class Series:

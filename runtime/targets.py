@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rsna_lumbar.runtime.errors import UsageError
+from rsna_lumbar.runtime.files import aside_of
 from rsna_lumbar.runtime.naming import HASH, key_path
-from rsna_lumbar.runtime.results import EVIDENCE, KEY, RUN_MANIFEST, SUBMISSION
+from rsna_lumbar.runtime.results import EVIDENCE, KEY, RUN_MANIFEST, SUBMISSION, journal_of
 
 if TYPE_CHECKING:
     from rsna_lumbar.runtime.run import Request
+    from rsna_lumbar.runtime.studies import StudyStream
 
 PREFIX = slice(128, 132)  # of a DICOM file (PS3.10 7.1)
 
@@ -27,14 +30,27 @@ def targets_of(request: Request) -> dict[str, Path]:
     if request.ids == HASH:
         targets[KEY] = key_path(request.output)
     taken = {path.resolve() for path in (request.series, request.studies) if path}
+    taken.add(journal_of(request.output).resolve())
     for name, path in targets.items():
-        if path.resolve() in taken:
+        own = {path.resolve(), aside_of(path).resolve()}
+        if own & taken:
             raise UsageError(f"{name} {path} is another file of this run; name another")
         if path.resolve().is_relative_to(request.bundle.resolve()):
             raise UsageError(f"{name} {path} lies in the bundle; name another")
         _require_writable(name, path)
-        taken.add(path.resolve())
+        taken |= own
     return targets
+
+
+def require_no_input(targets: Mapping[str, Path], found: StudyStream) -> None:
+    """Refuse what was found to be an input.
+
+    Raises:
+        UsageError: the table beside the images is to be written over.
+    """
+    for name, path in targets.items():
+        if found.table and path.resolve() == found.table.resolve():
+            raise UsageError(f"{name} {path} is the table of this run's series; name another")
 
 
 def manifest_path(output: Path) -> Path:

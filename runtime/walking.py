@@ -45,9 +45,12 @@ class Walk:
         return found
 
     def below(self, folder: Path, skips: list[Skip]) -> Iterator[Path]:
-        """Every file below a folder, links followed, no folder entered twice."""
+        """Every file below a folder, no folder entered twice.
+
+        Links are followed out of the data folder; what lies inside it is met on its own way.
+        """
         seen: set[tuple[int, int]] = set()
-        waiting = [folder]
+        waiting = [folder] if self._leads_on(folder) else []
         while waiting:
             name = waiting.pop()
             try:
@@ -59,11 +62,17 @@ class Walk:
                 seen.add((found.st_dev, found.st_ino))
                 listing = self.listing(name, skips)
                 waiting += sorted(
-                    (name / inner for inner in listing.folders),
+                    (name / inner for inner in listing.folders if self._leads_on(name / inner)),
                     key=lambda path: natural_key(path.name),
                     reverse=True,
                 )
                 yield from listing.files
+
+    def _leads_on(self, folder: Path) -> bool:
+        if folder == self.data or not folder.is_symlink():
+            return True
+        there, data = folder.resolve(), self.data.resolve()
+        return not there.is_relative_to(data) and not data.is_relative_to(there)
 
     def _is_own(self, file: Path) -> bool:
         alike = any(file.name == own.name for own in self.own_files)

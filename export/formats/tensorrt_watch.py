@@ -12,6 +12,7 @@ from rsna_lumbar.export.formats import Report
 from rsna_lumbar.runtime.backends.tensorrt_library import TROUBLE, Log
 from rsna_lumbar.runtime.errors import UsageError
 
+_MONITORS: list[Any] = []  # kept: threads of the library may outlive a build that was stopped
 LOGGED = (*TROUBLE, "INFO")  # VERBOSE has 7000 messages for YOLOv8n
 
 
@@ -48,7 +49,9 @@ class Watch(Log):
 
     def attach(self, config: Any) -> None:
         """Have the phases of a build reported: the whole, and its parts."""
-        config.progress_monitor = _make_monitor(self._trt, self)
+        monitor = _make_monitor(self._trt, self)
+        _MONITORS.append(monitor)
+        config.progress_monitor = monitor
 
     def enter(self, phase: str, parent: str | None) -> None:
         """A phase has begun; those inside a part are not reported."""

@@ -207,6 +207,14 @@ def failing_words(case: str, root: Path, bundle: Path, tmp_path: Path) -> tuple[
         words += ("--series", output)
     if case == "output is a slice":
         words = (root, "--bundle", bundle, "--output", root / "test_images/12/11/1.dcm")
+    if case == "evidence is a part":
+        words += ("--evidence", output.with_name(f".{output.name}.part"))
+    if case == "evidence is the journal":
+        words += ("--evidence", output.with_name(f".{output.name}.journal"))
+    if case == "output is the table beside":
+        table = root / "test_series_descriptions.csv"
+        table.write_text("study_id,series_id,series_description\n12,11,Sagittal T2/STIR\n")
+        words = (root, "--bundle", bundle, "--output", table)
     if case == "output is of the bundle":
         words = (root, "--bundle", bundle, "--output", bundle / "bundle.json")
     if case == "evidence is in the bundle":
@@ -230,6 +238,9 @@ def failing_words(case: str, root: Path, bundle: Path, tmp_path: Path) -> tuple[
         ("output is a slice", 2, "is a DICOM file; name another"),
         ("output is of the bundle", 2, "lies in the bundle; name another"),
         ("evidence is in the bundle", 2, "lies in the bundle; name another"),
+        ("evidence is a part", 2, "is another file of this run"),
+        ("evidence is the journal", 2, "is another file of this run"),
+        ("output is the table beside", 2, "is the table of this run's series"),
         ("no gpu", 2, "cuda:42 is not there"),
         ("no bundle", 2, "--bundle is missing"),
         ("demo and data", 2, "--demo brings its own"),
@@ -297,9 +308,10 @@ def test_messages_that_cannot_be_written_end_nothing(tmp_path: Path, broken: str
     """The disk with the log is full, or there are no standard streams at all."""
     program = "from rsna_lumbar.runtime.cli import main; main()"
     output = tmp_path / "out.csv"
-    script = f'"$0" -c "{program}" --demo --output {output} {broken}'
+    script = f'"$0" -c "{program}" --demo --workers 2 --output {output} {broken}'
     assert subprocess.run(["sh", "-c", script, sys.executable], timeout=60).returncode == 0
     assert len(rows_of(output)) == 50
+    assert json.loads(output.with_suffix(".run.json").read_text())["skipped"] == []
     script = f'"$0" -c "{program}" {tmp_path / "absent"} {broken}'
     assert subprocess.run(["sh", "-c", script, sys.executable], timeout=60).returncode == 2
 

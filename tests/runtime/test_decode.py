@@ -168,8 +168,8 @@ def test_zeros_at_the_end_are_doubted(tmp_path: Path) -> None:
     for last, end, doubt in (
         (20, 7, "zeros from row 21 of 64 on"),
         (0, 1, "zeros from row 1 of 64 on"),
-        (61, 64, "zeros from row 62 of 64 on"),
-        (62, 64, ""),
+        (60, 64, "zeros from row 61 of 64 on"),
+        (61, 64, ""),
         (63, 10, ""),
     ):
         pixels = full.copy()
@@ -178,6 +178,9 @@ def test_zeros_at_the_end_are_doubted(tmp_path: Path) -> None:
         assert doubt_of(pixels) == doubt
     masked = np.where(np.hypot(*np.mgrid[-32:32, -32:32]) < 20, full, 0)
     assert not masked[-4:].any()
+    cut = masked.copy()
+    cut[30:] = 0
+    assert doubt_of(cut) == "zeros from row 30 of 64 on"
     assert doubt_of(masked) == doubt_of(np.zeros_like(full)) == ""
     half = full.copy()
     half[30:] = 0

@@ -183,6 +183,33 @@ def test_more_pixels_than_declared_are_a_fault(
     assert raised.value.reason is Reason.BAD_PIXELS
 
 
+@pytest.mark.parametrize(
+    "declared",
+    [{"Rows": 192, "Columns": 768}, {"Rows": 383}, {"Columns": 385}, {"BitsAllocated": 8}],
+)
+def test_real_slices_of_another_size_than_declared(
+    real_mr: Path, tmp_path: Path, declared: dict[str, int]
+) -> None:
+    """In the JPEG family the pixels tell their size themselves; else the count of bytes does."""
+    tried = 0
+    for path in sorted((real_mr / "transfer_syntaxes").glob("*.dcm")):
+        dataset = pydicom.dcmread(path)
+        syntax = dataset.file_meta.TransferSyntaxUID
+        if "JPEG" not in syntax.name:
+            continue
+        assert decoded(path).shape == (1, 384, 384)
+        for keyword, value in declared.items():
+            setattr(dataset, keyword, value)
+        if "BitsAllocated" in declared:
+            dataset.BitsStored, dataset.HighBit = 8, 7
+        dataset.save_as(tmp_path / "a.dcm")
+        with pytest.raises(SkipFile) as raised:
+            decoded(tmp_path / "a.dcm")
+        assert raised.value.reason is Reason.BAD_PIXELS, syntax.name
+        tried += 1
+    assert tried >= 4
+
+
 def test_more_rle_frames_than_declared_are_a_fault(tmp_path: Path) -> None:
     stack = np.stack([slice_pixels(1), slice_pixels(2)])
     dataset = write_slice(tmp_path / "a.dcm", stack, NumberOfFrames=2)

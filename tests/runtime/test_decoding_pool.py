@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -237,6 +238,29 @@ def test_a_worker_that_starts_at_the_third_time(
     with pool(1) as decoder:
         waits = [decoder.submit(path, SIZE_PX) for path in files]
         assert all(isinstance(wait(), list) for wait in waits)
+
+
+@pytest.mark.parametrize("refusals", [2, 99])
+def test_no_process_to_be_had_just_now(
+    files: list[Path], monkeypatch: pytest.MonkeyPatch, refusals: int
+) -> None:
+    """It is tried again a few times, each a little later."""
+    left, start = [refusals], decoding_pool._SPAWN.Process.start
+
+    def refuse(process: object) -> None:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        start(process)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(decoding_pool._SPAWN.Process, "start", refuse)
+    monkeypatch.setattr(decoding_pool, "START_PAUSES_S", (0.0, 0.01, 0.01))
+    if refusals == 99:
+        with pytest.raises(DataError, match="could not start"):
+            pool(1)
+        return
+    with pool(1) as decoder:
+        assert isinstance(decoder.submit(files[0], SIZE_PX)(), list)
 
 
 def test_nothing_is_left_behind(files: list[Path]) -> None:

@@ -288,6 +288,16 @@ def test_no_folder_is_lost_in_silence(
     assert sum("deeper/link/" in name for name in seen) == 4
 
 
+def test_a_link_back_into_the_archive_names_nothing_twice(toy_root: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(toy_root, tmp_path / "root"))
+    for number, there in enumerate((root, root.parent, root / "test_images" / "7")):
+        link = root / "test_images" / "12" / "22" / f"up{number}"
+        link.symlink_to(there, target_is_directory=True)
+    found = find_studies(root)
+    assert found.skips == ()
+    assert shape(found) == shape(find_studies(toy_root))
+
+
 def test_a_list_of_studies_names_nothing_outside(toy_root: Path, tmp_path: Path) -> None:
     shutil.copytree(toy_root / "test_images" / "12", tmp_path / "secret")
     for name in ("../../secret", ".", "..", "12/11"):

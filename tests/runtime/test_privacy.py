@@ -350,7 +350,10 @@ def test_a_damaged_key_is_refused(
     assert set(whole.splitlines()) <= set(key.read_bytes().splitlines())
 
 
-@pytest.mark.parametrize("case", ["empty", "absent", "kinds", "names", "list", "evidence"])
+@pytest.mark.parametrize(
+    "case",
+    ["empty", "absent", "kinds", "names", "list", "no list", "beside", "linked", "evidence"],
+)
 def test_with_hashes_no_error_and_no_option_names_anything(
     root: Path, toy_bundle: Path, tmp_path: Path, case: str
 ) -> None:
@@ -368,6 +371,15 @@ def test_with_hashes_no_error_and_no_option_names_anything(
         cells = ("1,2,Jane T1", "Jane/Doe,2,Axial T2")[case == "names"]
         table.write_text(f"study_id,series_id,series_description\n{cells}\n")
         words += ["--series", str(table)]
+    elif case in ("beside", "linked"):
+        beside = data / "test_series_descriptions.csv"
+        beside.write_text("study_id,series_id,series_description\n1,2,Jane T1\n")
+        data = data / "test_images"
+        if case == "linked":
+            (tmp_path / "test_images").symlink_to(data)
+            data = tmp_path / "test_images"
+    elif case == "no list":
+        words += ["--studies", str(tmp_path / f"{CANARY} absent.csv")]
     elif case == "list":
         table.write_text("study_id\nJane Doe\n")
         words += ["--studies", str(table)]
