@@ -61,7 +61,8 @@ NOTES = (
     "ratio: after over before, by round; CPU time of the whole tree of processes",
     "stages: each alone in a process that has all that it needs, medians of repetitions; walk is "
     "the same studies with a table of series and without; write is rsna-run with everything else "
-    "done before: options, rows, evidence, manifests and, in builds that have one, the journal",
+    "done before: options, rows, evidence, manifests and, in builds that have one, the journal; "
+    "the processes that decode, imports and the opening of models are in whole runs alone",
 )
 Runs = Mapping[str, Sequence[Measured]]  # by build
 

@@ -145,7 +145,7 @@ def _opened(task: Task) -> Scorer:
 def _write(
     task: Task, walked: Callable[..., StudyStream], opened: Scorer, scores: Sequence[StudyScore]
 ) -> list[Path]:
-    """The submission that ``rsna-run`` writes when everything else is done before."""
+    """What ``rsna-run`` writes when everything else is done before."""
     left = iter(scores)
 
     def scored(_: object, here: StudyStream, __: object) -> Iterator[StudyScore]:
@@ -163,7 +163,7 @@ def _write(
         cli.cli.main(_words(task), standalone_mode=False)
     if next(left, None) is not None:
         raise RuntimeError("rsna-run of this build did not take the scores that it was handed")
-    return [Path(SUBMISSION)]
+    return [Path(SUBMISSION), Path(EVIDENCE)]
 
 
 def _nothing(*_: object, **__: object) -> Iterator[object]:
