@@ -98,8 +98,8 @@ def cli(
     DATA is a root of the challenge's data, one study of it, or any tree of DICOM files. Beside
     the submission stands <name>.run.json: what was used, what was skipped, and why.
 
-    Exit codes: 0 all scored; 3 finished, but a file could not be used or a series was missing;
-    2 wrong usage; 1 failure. Research use only, not a medical device.
+    Exit codes: 0 all scored; 3 finished, but a file could not be used or is doubtful, or a series
+    was missing; 2 wrong usage; 1 failure. Research use only, not a medical device.
     """
     if demo:
         from rsna_lumbar.runtime.demo import demo_bundle, demo_studies
