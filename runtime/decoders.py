@@ -163,8 +163,11 @@ def _require_declared_size(dataset: FileDataset, syntax: UID, frames: int) -> No
     """Refuse JPEG pixels whose own header contradicts that of the file: they would be sheared."""
     if syntax not in CODESTREAMS:
         return
-    frame = next(generate_frames(dataset.PixelData, number_of_frames=frames))
-    told = import_module(CODESTREAMS[syntax]).get_parameters(frame)
+    try:
+        frame = next(generate_frames(dataset.PixelData, number_of_frames=frames))
+        told = import_module(CODESTREAMS[syntax]).get_parameters(frame)
+    except Exception:  # it was decoded, so what cannot be read here is no fault of the file
+        return
     size, declared = (told["rows"], told["columns"]), (dataset.Rows, dataset.Columns)
     if size != declared or told["precision"] > dataset.BitsAllocated:
         raise SkipFile(Reason.BAD_PIXELS, "another size than is declared")

@@ -36,8 +36,8 @@ class Walk:
             for entry in os.scandir(folder):
                 if _is_folder(entry):
                     found.folders.append(entry.name)
-                elif not self._is_own(Path(entry.path)):
-                    found.files.append(Path(entry.path))
+                elif not self._is_own(file := Path(entry.path)):
+                    found.files.append(file)
         except (FileNotFoundError, NotADirectoryError):
             return found
         except OSError as error:

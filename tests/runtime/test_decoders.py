@@ -165,14 +165,19 @@ def unusual(tmp_path: Path, what: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("declared", [{"Rows": 47}, {"Rows": 1}, {"Columns": 39}, {"Columns": 4}])
-@pytest.mark.parametrize("syntax", SYNTAXES)
+@pytest.mark.parametrize(
+    ("syntax", "declared"),
+    [
+        (syntax, {keyword: value})
+        for syntax in SYNTAXES
+        for keyword, value in (("Rows", 47), ("Rows", 1), ("Columns", 39), ("Columns", 4))
+        if (syntax, keyword) != (RLELossless, "Rows")  # pylibjpeg leaves those rows out unnoticed
+    ],
+)
 def test_more_pixels_than_declared_are_a_fault(
     tmp_path: Path, syntax: UID, declared: dict[str, int]
 ) -> None:
-    """pydicom makes further frames of them; pylibjpeg's RLE decoder leaves rows out unnoticed."""
-    if syntax == RLELossless and "Rows" in declared:
-        return
+    """pydicom makes further frames of them."""
     path = write_as(tmp_path / "a.dcm", slice_pixels(1), syntax)
     dataset = pydicom.dcmread(path)
     for keyword, value in declared.items():

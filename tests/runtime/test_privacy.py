@@ -1,8 +1,8 @@
 """No header identity in anything that is written or said; canaries are planted to show it.
 
-Every text and number of the DICOM dictionary that is no part of describing pixels carries a canary,
-and so do private elements, nested sequences and the file's meta information. With ``--ids hash``
-the names of folders and files are canaries too.
+Every text and every number above 16 bits of the DICOM dictionary that is no part of describing
+pixels carries a canary, and so do private elements, nested sequences and the file's meta
+information. With ``--ids hash`` the names of folders and files are canaries too.
 """
 
 from __future__ import annotations
@@ -57,7 +57,11 @@ WHERE = {
 CANARY = "CANARY"
 PIXEL_GROUP = 0x0028
 TEXT = {"PN", "LO", "SH", "ST", "LT", "UT", "UC", "AE", "AS", "DA", "TM", "DT", "UR", "CS", "UI"}
-NUMBERS = {"IS": 1987654321, "DS": "1987654.321", "FD": 1987654.321, "UL": 1987654321}
+# Numbers of 16 bits are too short to be told from others.
+NUMBERS: dict[str, object] = {
+    **dict.fromkeys(("IS", "UL", "SL", "UV", "SV"), 1987654321),
+    **{"DS": "1987654.375", "FD": 1987654.375, "FL": 1987654.375},
+}
 DATE, TIME, AGE = "19010203", "010203.77", "077Y"  # what a date, a time and an age look like
 # What a reader needs to find and decode pixels, and the names that a run may show on request.
 NEEDED = {
