@@ -14,24 +14,23 @@ from pathlib import Path
 from rsna_lumbar.runtime.errors import DataError
 from rsna_lumbar.runtime.headers import Header, read_header
 from rsna_lumbar.runtime.labels import Group
+from rsna_lumbar.runtime.parts import Found
 from rsna_lumbar.runtime.reasons import Reason, Skip, SkipFile
-from rsna_lumbar.runtime.series_kind import reader_of
 from rsna_lumbar.runtime.studies import (
+    FROM_HEADER,
+    FROM_TABLE,
     IMAGE_FOLDERS,
     Series,
     Study,
     StudyStream,
-    group_of,
     in_row_order,
     natural_key,
     relative,
-    tells,
     without_uid,
 )
-from rsna_lumbar.runtime.tables import SeriesTable, read_series_table, require_folder_names
+from rsna_lumbar.runtime.study_kinds import facts_of, series_of
+from rsna_lumbar.runtime.tables import SeriesTable, read_series_table
 from rsna_lumbar.runtime.walking import Walk
-
-HEADERS_A_SERIES = 5  # that vote on its kind: one odd file, such as a localizer, decides nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,25 +38,47 @@ class Images:
     """Where studies lie."""
 
     folder: Path
-    only_study: str | None  # where the data folder is one study of it
+    only: frozenset[str] | None  # where the data folders are studies of it
 
 
 def images_folder(
-    walk: Walk, table: SeriesTable | None, studies: Collection[str] | None
+    walk: Walk,
+    starts: Sequence[Path],
+    table: SeriesTable | None,
+    studies: Collection[str] | None,
 ) -> Images | None:
-    """The folder of images that a root means; None where it is no challenge's."""
-    data = walk.data
+    """The folder of images that the data folders mean; None where they are no challenge's."""
+    folders = [start.resolve() for start in starts if start.is_dir()]
+    if len(folders) == len(starts) and {one.parent.name for one in folders} & set(IMAGE_FOLDERS):
+        images, *others = {one.parent for one in folders}
+        return None if others else Images(images, frozenset(one.name for one in folders))
+    if len(starts) > 1 or len(folders) != 1:
+        return None
+    data = starts[0]
     beside = [data / name for name in IMAGE_FOLDERS if os.path.isdir(data / name)]
     if beside:
         listed = {study_id for study_id, _ in table or ()} if studies is None else set(studies)
         holding = (folder for folder in beside if listed & set(walk.listing(folder, []).folders))
         return Images(next(holding, beside[0]), None)
-    folder = data.resolve()
-    if folder.name in IMAGE_FOLDERS:
+    if folders[0].name in IMAGE_FOLDERS:
         return Images(data, None)
-    if folder.parent.name in IMAGE_FOLDERS:
-        return Images(folder.parent, folder.name)
-    return None if table is None else Images(data, None)
+    lies_here = any(_is_plain(key) and (data / key[0] / key[1]).is_dir() for key in table or ())
+    return Images(data, None) if lies_here else None
+
+
+def _is_plain(names: Iterable[str]) -> bool:
+    """Whether these can be names of folders, and no paths."""
+    return all(name == Path(name).name and name not in ("", ".", "..") for name in names)
+
+
+def _require_plain(names: Iterable[str], where: str) -> None:
+    """Nothing that is named may lie anywhere but in its folder.
+
+    Raises:
+        DataError: a name is a path, or none.
+    """
+    if not _is_plain(names):
+        raise DataError(f"{where} names a study or series that can be no folder's name")
 
 
 def stream_challenge(
@@ -69,10 +90,11 @@ def stream_challenge(
     by_uid: bool = False,
 ) -> StudyStream:
     """Studies by their folders, named by them or by the UID of the first header in them."""
-    require_folder_names(studies or (), "the list of studies")
+    _require_plain(studies or (), "the list of studies")
     beside = _table_beside(images.folder) if table is None else None
     if table is None:
         table = read_series_table(beside) if beside else {}
+    _require_plain((name for key in table for name in key), "the table of series")
     strays: list[Skip] = []
     there = _studies_there(images, walk, strays)
     listed = _studies_listed(table, images, studies)
@@ -83,8 +105,6 @@ def stream_challenge(
                 f"{walk.data} holds none of the {len(studies)} studies that were asked for"
             )
     folders = there | listed.keys()
-    if not folders:
-        raise DataError(f"{walk.data} holds no study; nothing to score")
     folder_of = {name: name for name in folders}
     if by_uid:
         folder_of = _by_uid(images.folder, folders, walk)
@@ -104,8 +124,8 @@ def stream_challenge(
 
 def _studies_there(images: Images, walk: Walk, strays: list[Skip]) -> set[str]:
     """Names of the folders of studies; what lies beside them belongs to none."""
-    if images.only_study:
-        return {images.only_study}
+    if images.only is not None:
+        return set(images.only)
     listing = walk.listing(images.folder, strays)
     hidden = [name for name in listing.folders if name.startswith(".")]
     strays += _outside([*listing.files, *(images.folder / name for name in hidden)], walk)
@@ -114,10 +134,10 @@ def _studies_there(images: Images, walk: Walk, strays: list[Skip]) -> set[str]:
 
 def _studies_listed(
     table: SeriesTable, images: Images, studies: Collection[str] | None
-) -> dict[str, dict[str, Group]]:
+) -> dict[str, dict[str, Group | None]]:
     """Studies whose rows are asked for, and who reads those of their series that a table names."""
-    wanted = {images.only_study} if images.only_study else studies
-    listed: dict[str, dict[str, Group]] = {name: {} for name in studies or ()}
+    wanted = images.only if images.only is not None else studies
+    listed: dict[str, dict[str, Group | None]] = {name: {} for name in studies or ()}
     for (study_id, series_id), group in table.items():
         if wanted is None or study_id in wanted:
             listed.setdefault(study_id, {})[series_id] = group
@@ -146,39 +166,118 @@ def _by_uid(images: Path, folders: Iterable[str], walk: Walk) -> dict[str, str]:
 
 
 def _challenge_study(
-    study_id: str, folder: Path, listed: Mapping[str, Group] | None, walk: Walk, *, by_uid: bool
+    study_id: str,
+    folder: Path,
+    listed: Mapping[str, Group | None] | None,
+    walk: Walk,
+    *,
+    by_uid: bool,
 ) -> Study:
+    """A study; headers are read of what no table lists, and one of each series that it does."""
     skips: list[Skip] = []
     groups = listed or {}
     listing = walk.listing(folder, skips)
     skips += _outside(listing.files, walk)
     there = set(listing.folders)
-    series = []
-    for name in sorted(there | groups.keys(), key=natural_key):
-        if name not in there:
-            skips.append(Skip(Reason.SERIES_NOT_FOUND, f"{folder.name}/{name}"))
-        found = _challenge_series(study_id, folder / name, groups.get(name), walk, skips)
-        header = _first_header(found.files) if by_uid else None
-        uid = header.series_uid if header and header.series_uid else without_uid(name)
-        series.append(replace(found, series_id=uid) if by_uid else found)
-    return Study(study_id, tuple(series), listed is not None, tuple(skips))
+    skips += (
+        Skip(Reason.SERIES_NOT_FOUND, f"{folder.name}/{name}")
+        for name in sorted(groups.keys() - there - _parts_of(there, groups), key=natural_key)
+    )
+    series: list[Series] = []
+    by_headers: dict[str, _Folder] = {}
+    for name in sorted(there, key=natural_key):
+        files = _files(folder / name, walk, skips)
+        if name in groups and not _parts_of({name}, groups):
+            series.append(_by_table(study_id, name, groups[name], files))
+            if groups[name] is None:
+                what = relative(folder / name, walk.data)
+                why = f"series of {len(files)} files: listed as another kind"
+                skips.append(Skip(Reason.KIND_NOT_NEEDED, what, why))
+        else:
+            by_headers[name] = _read_folder(files, walk.data)
+    series += _told_by_headers(study_id, folder, by_headers, groups, walk.data, skips)
+    if by_uid:
+        series = [_with_uid(one) for one in series]
+    ordered = tuple(sorted(series, key=lambda one: natural_key(one.series_id)))
+    return Study(study_id, ordered, listed is not None, tuple(skips))
+
+
+def _parts_of(names: Collection[str], groups: Mapping[str, Group | None]) -> set[str]:
+    """What a table says of parts of series, such as ``11~2``."""
+    return {one for one in groups if "~" in one and one.partition("~")[0] in names}
+
+
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    """Files of the folder of a series: what their headers say, and those that say nothing."""
+
+    found: list[Found]
+    unreadable: list[tuple[Path, Skip]]
+
+
+def _read_folder(files: Iterable[Path], data: Path) -> _Folder:
+    folder = _Folder([], [])
+    for path in files:
+        try:
+            folder.found.append(Found(path, read_header(path)))
+        except SkipFile as skip:
+            named = Skip(skip.reason, relative(path, data), skip.detail)
+            folder.unreadable.append((path, named))
+    return folder
+
+
+def _told_by_headers(
+    study_id: str,
+    folder: Path,
+    folders: Mapping[str, _Folder],
+    listed: Mapping[str, Group | None],
+    data: Path,
+    skips: list[Skip],
+) -> list[Series]:
+    """Series that no table lists; what cannot be read is named by the decoder, else here."""
+    members = {name: one.found for name, one in folders.items() if one.found}
+    names = {name: name for name in members}
+    shown = {name: relative(folder / name, data) for name in members}
+    series, left_out = series_of(study_id, members, names, shown, listed, is_spine=True)
+    skips += left_out
+    read = {one.series_id: one for one in series if one.group is not None}
+    for name, one in folders.items():
+        paths = [path for path, _ in one.unreadable]
+        if name in read and paths:
+            whole = replace(read[name], files=_in_order((*read[name].files, *paths)))
+            series[series.index(read[name])] = whole
+        else:
+            skips += (skip for _, skip in one.unreadable)
+        if not one.found:
+            series.append(Series(study_id, name, None, FROM_HEADER, tuple(paths)))
+    return series
+
+
+def _by_table(study_id: str, name: str, group: Group | None, files: tuple[Path, ...]) -> Series:
+    header = _first_header(files)
+    facts = None
+    if header is not None:
+        facts = facts_of(header, len(files))
+    return Series(study_id, name, group, FROM_TABLE, files, facts=facts, why="the table")
+
+
+def _with_uid(series: Series) -> Series:
+    header = _first_header(series.files)
+    folder, _, number = series.series_id.partition("~")
+    uid = header.series_uid if header and header.series_uid else without_uid(folder)
+    return replace(series, series_id=f"{uid}~{number}" if number else uid)
+
+
+def _files(folder: Path, walk: Walk, skips: list[Skip]) -> tuple[Path, ...]:
+    listing = walk.listing(folder, skips)
+    skips += _outside((folder / name for name in listing.folders), walk)
+    return _in_order(listing.files)
 
 
 def _table_beside(images: Path) -> Path | None:
     folder = images.resolve()
     path = folder.parent / folder.name.replace("_images", "_series_descriptions.csv")
     return path if os.path.isfile(path) else None
-
-
-def _challenge_series(
-    study_id: str, folder: Path, listed: Group | None, walk: Walk, skips: list[Skip]
-) -> Series:
-    listing = walk.listing(folder, skips)
-    skips += _outside((folder / name for name in listing.folders), walk)
-    files = _in_order(listing.files)
-    group = listed or _told_by_header(files, walk.data, skips)
-    told_by = "table" if listed else "header"
-    return Series(study_id, folder.name, group, told_by, files)
 
 
 def _in_order(files: Iterable[Path]) -> tuple[Path, ...]:
@@ -209,31 +308,3 @@ def _first_header(files: Iterable[Path]) -> Header | None:
         with suppress(SkipFile):
             return read_header(path)
     return None
-
-
-def _told_by_header(files: tuple[Path, ...], data: Path, skips: list[Skip]) -> Group | None:
-    """Group by some headers from all over the series, or the first beyond them that tells.
-
-    Files whose headers cannot be read are named by the decoder; where none can be read, here.
-    """
-    unreadable: list[Skip] = []
-    readers: list[Group | Reason] = []
-    for number, path in enumerate(_spread(files)):
-        if number >= HEADERS_A_SERIES and any(map(tells, readers)):
-            break
-        try:
-            readers.append(reader_of(read_header(path)))
-        except SkipFile as skip:
-            unreadable.append(Skip(skip.reason, relative(path, data), skip.detail))
-    series = relative(files[0].parent, data) if files else ""
-    group = group_of(readers, series, len(files), skips)
-    if len(unreadable) == len(files):
-        skips.extend(unreadable)
-    return group
-
-
-def _spread(files: Sequence[Path]) -> list[Path]:
-    """First some at equal distances, in order, then the others."""
-    count = min(HEADERS_A_SERIES, len(files))
-    first = [files[index * len(files) // count] for index in range(count)]
-    return [*first, *(path for path in files if path not in first)]

@@ -43,7 +43,9 @@ class Console:
         return Progress(title, unit, total=total, done=done, quiet=self.quiet)
 
     def outcome(self, record: RunRecord, output: Path) -> None:
-        """What was skipped, and what was scored."""
+        """What rests on the prior alone, what was skipped, and what was scored."""
+        for line in record.warnings:
+            self.say(line)
         self.skips(record)
         self.say(_summary(record, output))
 
@@ -83,8 +85,11 @@ def _summary(record: RunRecord, output: Path) -> str:
     )
     faults = sum(1 for skip in record.total.skips if not skip.harmless)
     skipped = f", {faults} skipped or missing" if faults else ""
+    prior = record.total.prior_studies
+    alone = f", {prior} of the prior alone" if prior else ""
     return (
-        f"{record.total.studies} of {record.found} studies scored ({record.total.slices} slices, "
+        f"{record.total.studies} of {record.found} studies scored{alone} "
+        f"({record.total.slices} slices, "
         f"{record.total.rows} rows{filled}{skipped}) -> {output}"
     )
 

@@ -11,17 +11,16 @@ folder; headers name them. Nothing here depends on the order in which a file sys
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import os
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from rsna_lumbar.runtime.challenge_layout import images_folder, stream_challenge
 from rsna_lumbar.runtime.errors import DataError
-from rsna_lumbar.runtime.studies import Inventory, StudyStream
+from rsna_lumbar.runtime.studies import UID, Inventory, StudyStream
 from rsna_lumbar.runtime.tables import read_series_table
 from rsna_lumbar.runtime.tree_layout import Progress, stream_tree
 from rsna_lumbar.runtime.walking import Walk
-
-FOLDER, UID = "folder", "uid"  # what names studies and series
 
 
 def ignore_progress(_: int) -> None:
@@ -29,47 +28,68 @@ def ignore_progress(_: int) -> None:
 
 
 def find_studies(
-    data: Path,
+    data: Path | Sequence[Path],
     series_table: Path | None = None,
     progress: Progress = ignore_progress,
     studies: Collection[str] | None = None,
     ids: str | None = None,
 ) -> Inventory:
-    """Find all studies and series below a folder, as :func:`stream_studies` does one by one."""
+    """Find all studies and series in a folder, as :func:`stream_studies` does one by one.
+
+    Raises:
+        DataError: no such folder, nothing in it to score, or the table cannot be used.
+    """
     stream = stream_studies(data, series_table, progress, studies, ids)
+    if not stream.ids:
+        raise DataError(nothing_to_score(stream))
     return Inventory(stream.data, tuple(stream.studies), stream.strays)
 
 
+def nothing_to_score(found: StudyStream) -> str:
+    """One line for a folder without a study."""
+    return f"{found.data} holds no MR image ({len(found.strays)} other files); nothing to score"
+
+
 def stream_studies(
-    data: Path,
+    data: Path | Sequence[Path],
     series_table: Path | None = None,
     progress: Progress = ignore_progress,
     studies: Collection[str] | None = None,
     ids: str | None = None,
     own_files: Collection[Path] = (),
 ) -> StudyStream:
-    """Find the studies below a folder; each is looked into when it is asked for.
+    """Find studies; each is looked into when it is asked for. There may be none.
 
     Args:
-        data: a challenge root, its folder of images, one study, or any tree of DICOM files.
-        series_table: CSV with study_id, series_id, series_description; without it the table
-            beside the folder of images is used, and headers where there is none.
+        data: a challenge root, its folder of images, one study, any tree of DICOM files, a file,
+            or several of these.
+        series_table: CSV with study_id, series_id, series_description, by folders or UIDs; without
+            it the table beside the folder of images is used, and headers where there is none.
         progress: called with 1 for every file of a tree, all of which are looked at first.
         studies: ids of the only studies wanted; one of them that is not there counts as listed
             by a table. None takes all that there are.
         ids: ``folder`` or ``uid``: what names studies and series. None takes folders in the
-            challenge's layout and UIDs in any other tree. What the layout does not offer by
-            itself is read from all headers first.
+            challenge's layout, else the ids of the table, else UIDs. What the layout does not offer
+            by itself is read from all headers first.
         own_files: resolved paths of what the caller writes, which is not seen where it is below.
 
     Raises:
-        DataError: no such folder, nothing in it to score, or the table cannot be used.
+        DataError: no such folder, none of the studies asked for, or the table cannot be used.
     """
-    if not data.is_dir():
-        raise DataError(f"{data} is no folder; name a folder with DICOM files")
+    starts = [data] if isinstance(data, Path) else list(data)
+    for start in starts:
+        if not start.exists():
+            raise DataError(f"{start} is not there; name a folder or a file of DICOM")
     table = read_series_table(series_table) if series_table else None
-    walk = Walk(data, frozenset(own_files))
-    images = images_folder(walk, table, studies)
+    walk = Walk(_common_folder(starts), frozenset(own_files))
+    images = images_folder(walk, starts, table, studies)
     if images is None:
-        return stream_tree(walk, progress, studies, by_folder=ids == FOLDER)
+        return stream_tree(walk, starts, progress, table or {}, studies, ids=ids)
     return stream_challenge(walk, images, table, studies, by_uid=ids == UID)
+
+
+def _common_folder(starts: Sequence[Path]) -> Path:
+    """What files are named relative to."""
+    if len(starts) == 1:
+        return starts[0] if starts[0].is_dir() else starts[0].parent
+    return Path(os.path.commonpath([os.path.abspath(start) for start in starts]))

@@ -6,12 +6,13 @@ not be valid UIDs, and anything may be missing.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydicom.dataset import Dataset
+from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import (
     EnhancedMRColorImageStorage,
     EnhancedMRImageStorage,
@@ -19,12 +20,19 @@ from pydicom.uid import (
     MRImageStorage,
 )
 
+from rsna_lumbar.runtime.acquisition import (
+    FRAME_GROUPS,
+    TAGS,
+    Acquisition,
+    acquisitions,
+    frame_value,
+    has_frame_groups,
+)
 from rsna_lumbar.runtime.dicom_files import open_dicom
 from rsna_lumbar.runtime.plain_values import (
     plain_integer,
     plain_numbers,
     plain_text,
-    tag_and_vr,
 )
 from rsna_lumbar.runtime.reasons import Reason, SkipFile
 
@@ -36,22 +44,25 @@ MR_CLASSES = frozenset(
         LegacyConvertedEnhancedMRImageStorage,
     }
 )
-FRAME_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 HEADER_TAGS = (
-    "ImageType",
+    *TAGS,
     "SOPClassUID",
     "Modality",
-    "SeriesDescription",
-    "RepetitionTime",
-    "EffectiveEchoTime",
-    "EchoTime",
-    "InversionTime",
-    "InversionTimes",
+    "PatientID",
     "StudyInstanceUID",
     "SeriesInstanceUID",
+    "SeriesNumber",
+    "AcquisitionTime",
+    "FrameOfReferenceUID",
+    "Rows",
+    "Columns",
+    "PixelSpacing",
+    "NumberOfFrames",
+    "ImagePositionPatient",
     "ImageOrientationPatient",
     *FRAME_GROUPS,
 )
+MOST_FRAMES = 4096  # of one file that are told apart
 # Terms of PS3.3 C.7.6.3.1.2: anything else in their place is not quoted.
 PHOTOMETRIC = frozenset(
     {
@@ -73,19 +84,35 @@ Vector = tuple[float, ...]
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What tells a series' kind and to which study it belongs. Times in milliseconds.
+    """What tells to which study and series a file belongs, and what its frames show.
 
     A UID is empty where there is none, or something in its place that can be none, such as a name.
     """
 
     study_uid: str
     series_uid: str
-    description: str
-    image_type: tuple[str, ...]
-    orientation: Vector | None  # row and column direction cosines, patient axes (LPS)
-    echo_time_ms: float | None
-    repetition_time_ms: float | None
-    inversion_time_ms: float | None  # 0 or None where nothing was inverted
+    patient: str  # a hash of PatientID, alike whatever its case and blanks; empty where it is blank
+    frame_of_reference_uid: str
+    is_mr: bool | None  # None where neither the data set nor the file meta information says
+    series_number: float | None
+    time: str  # AcquisitionTime as it is written
+    rows: int
+    columns: int
+    acquisitions: tuple[Acquisition, ...]  # one, or one a frame
+    orientations: tuple[Vector | None, ...]  # one, or one a frame
+    centres_mm: tuple[Vector | None, ...]  # one, or one a frame
+    spacing_mm: tuple[float, float] | None  # between rows and columns of the first frame
+    frames: int
+
+    @property
+    def description(self) -> str:
+        """SeriesDescription as it stands there."""
+        return self.acquisitions[0].description
+
+    @property
+    def orientation(self) -> Vector | None:
+        """That of the first frame."""
+        return self.orientations[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,33 +124,71 @@ class Geometry:
 
 
 def read_header(path: Path) -> Header:
-    """Read the facts of one MR image.
+    """Read the facts of one file that is, or may be, an MR image.
 
     Raises:
         SkipFile: no DICOM file, no MR image, or not readable.
     """
     with open_dicom(path, tags=HEADER_TAGS) as dataset:
-        require_mr_image(dataset)
+        is_mr = mr_claim(dataset)
+        if is_mr is False:
+            raise SkipFile(Reason.NOT_MR_IMAGE)
+        frames = int(_number(dataset, "NumberOfFrames") or 1)
+        told = range(min(max(frames, 1), MOST_FRAMES))
         return Header(
             study_uid=_uid(dataset, "StudyInstanceUID"),
             series_uid=_uid(dataset, "SeriesInstanceUID"),
-            description=_text(dataset, "SeriesDescription"),
-            image_type=tuple(_text(dataset, "ImageType").upper().split("\\")),
-            orientation=_vector(dataset, "ImageOrientationPatient", 6),
-            echo_time_ms=_number(dataset, "EchoTime") or _number(dataset, "EffectiveEchoTime"),
-            repetition_time_ms=_number(dataset, "RepetitionTime"),
-            inversion_time_ms=_number(dataset, "InversionTime")
-            or _number(dataset, "InversionTimes"),
+            patient=_hashed(_text(dataset, "PatientID")),
+            frame_of_reference_uid=_uid(dataset, "FrameOfReferenceUID"),
+            is_mr=is_mr,
+            series_number=_number(dataset, "SeriesNumber"),
+            time=_text(dataset, "AcquisitionTime"),
+            rows=int(_number(dataset, "Rows") or 0),
+            columns=int(_number(dataset, "Columns") or 0),
+            acquisitions=acquisitions(dataset),
+            orientations=_alike(
+                tuple(_vector(dataset, "ImageOrientationPatient", 6, frame) for frame in told)
+            ),
+            centres_mm=_alike(tuple(_centre_mm(dataset, frame) for frame in told)),
+            spacing_mm=pixel_spacing_mm(dataset, 0),
+            frames=frames,
         )
 
 
-def require_mr_image(dataset: Dataset) -> None:
-    """Raise SkipFile unless Modality or SOPClassUID says MR image."""
-    sop_class = _text(dataset, "SOPClassUID")
-    if sop_class not in MR_CLASSES and not (
-        not sop_class and _text(dataset, "Modality").upper() == "MR"
-    ):
+def mr_claim(dataset: FileDataset) -> bool | None:
+    """Whether it is an MR image: by its class, that of its file meta, or its modality.
+
+    None where none of them says anything, as in files that lost everything but their pixels.
+    """
+    meta = getattr(dataset, "file_meta", None)
+    sop_class = _text(dataset, "SOPClassUID") or (
+        _text(meta, "MediaStorageSOPClassUID") if meta else ""
+    )
+    if sop_class:
+        return sop_class in MR_CLASSES
+    modality = _text(dataset, "Modality").upper()
+    return modality == "MR" if modality else None
+
+
+def require_mr_image(dataset: FileDataset) -> None:
+    """Raise SkipFile where a file says that it is something else than an MR image."""
+    if mr_claim(dataset) is False:
         raise SkipFile(Reason.NOT_MR_IMAGE)
+
+
+def _centre_mm(dataset: Dataset, frame: int) -> Vector | None:
+    geometry = frame_geometry(dataset, frame)
+    return geometry.centre_mm if geometry else None
+
+
+def _alike(vectors: tuple[Vector | None, ...]) -> tuple[Vector | None, ...]:
+    return vectors[:1] if len(set(vectors)) == 1 else vectors
+
+
+def _hashed(patient_id: str) -> str:
+    """So that no name is kept: of letters and digits alone, whatever their case."""
+    plain = "".join(filter(str.isalnum, patient_id.casefold()))
+    return hashlib.blake2b(plain.encode(), digest_size=12).hexdigest() if plain else ""
 
 
 def frame_geometry(dataset: Dataset, frame: int) -> Geometry | None:
@@ -179,24 +244,6 @@ def shows_high_values_dark(dataset: Dataset) -> bool:
     return (photometric == "MONOCHROME1") != (slope is not None and slope < 0)
 
 
-def _value(dataset: Dataset, keyword: str, frame: int = 0) -> object:
-    """A value from the dataset itself, else from its functional groups (enhanced MR)."""
-    if tag_and_vr(keyword)[0] in dataset:
-        value = dataset.get(keyword)
-        if value is not None:
-            return value
-    for sequence, index in zip(FRAME_GROUPS, (0, frame), strict=True):
-        if tag_and_vr(sequence)[0] not in dataset:
-            continue
-        items = dataset.get(sequence)
-        if items is None or len(items) <= index:
-            continue
-        for element in items[index]:
-            if element.VR == "SQ" and element.value and keyword in element.value[0]:
-                return element.value[0].get(keyword)
-    return None
-
-
 def _text(dataset: Dataset, keyword: str) -> str:
     plain = plain_text(dataset, keyword)
     if plain is not None:
@@ -216,7 +263,7 @@ def _uid(dataset: Dataset, keyword: str) -> str:
 def _number(dataset: Dataset, keyword: str) -> float | None:
     plain = plain_numbers(dataset, keyword)
     try:
-        value = plain[0] if plain and len(plain) == 1 else _value(dataset, keyword)
+        value = plain[0] if plain and len(plain) == 1 else frame_value(dataset, keyword)
         number = float(value)  # type: ignore[arg-type]
     except (ArithmeticError, TypeError, ValueError):
         return None
@@ -224,7 +271,8 @@ def _number(dataset: Dataset, keyword: str) -> float | None:
 
 
 def _vector(dataset: Dataset, keyword: str, length: int, frame: int = 0) -> Vector | None:
-    value = plain_numbers(dataset, keyword) or _value(dataset, keyword, frame)
+    plain = None if has_frame_groups(dataset) else plain_numbers(dataset, keyword)
+    value = plain or frame_value(dataset, keyword, frame)
     try:
         vector = tuple(float(part) for part in value)  # type: ignore[attr-defined]
     except (ArithmeticError, TypeError, ValueError):

@@ -26,8 +26,10 @@ class Reason(StrEnum):
     # series
     KIND_NOT_NEEDED = "kind_not_needed"
     KIND_UNKNOWN = "kind_unknown"
+    SAME_ANATOMY = "same_anatomy"  # another series of the kind shows it too, and was chosen
     SERIES_NOT_FOUND = "series_not_found"
     # studies and their sets
+    SPLIT = "split"  # one UID over several patients, or over several series: told apart
     SERIES_MISSING = "series_missing"
     NO_READABLE_SLICE = "no_readable_slice"
     NO_SERIES_TO_SCORE = "no_series_to_score"
@@ -41,12 +43,26 @@ HARMLESS = frozenset(
         Reason.OTHER_PLANE,
         Reason.DUPLICATE,
         Reason.KIND_NOT_NEEDED,
+        Reason.SAME_ANATOMY,
+        Reason.SPLIT,
     }
 )
 
 
 # What was used all the same.
 DOUBTS = frozenset({Reason.ZERO_TAIL})
+
+
+# What follows from others: these say why.
+CONSEQUENCES = frozenset(
+    {
+        Reason.SERIES_MISSING,
+        Reason.NO_READABLE_SLICE,
+        Reason.NO_SERIES_TO_SCORE,
+        Reason.DUPLICATE,
+        Reason.SPLIT,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 from rsna_lumbar.runtime.bundle import MANIFEST, sha256_of
 from rsna_lumbar.runtime.identity import software
-from rsna_lumbar.runtime.labels import ROW_LOCATIONS
+from rsna_lumbar.runtime.labels import GROUPS, Group
 from rsna_lumbar.runtime.naming import Names
-from rsna_lumbar.runtime.reasons import DOUBTS, Reason, Skip
+from rsna_lumbar.runtime.reasons import CONSEQUENCES, DOUBTS, Reason, Skip
 from rsna_lumbar.runtime.results import Results
 from rsna_lumbar.runtime.scores import StudyScore
-from rsna_lumbar.runtime.studies import Study, StudyStream
+from rsna_lumbar.runtime.studies import Series, Study, StudyStream
 
 if TYPE_CHECKING:
     from rsna_lumbar.runtime.open_bundle import OpenBundle
@@ -29,7 +29,9 @@ RESEARCH_USE = "Research use only. Not a medical device."
 class Tally:
     """What was counted over some studies."""
 
-    studies: int = 0  # scored
+    studies: int = 0  # of which a slice was scored
+    prior_studies: int = 0  # with rows, all of them the prior's
+    scored_groups: Counter[str] = field(default_factory=Counter)  # in so many studies
     rows: int = 0
     slices: int = 0
     files: int = 0  # of all series
@@ -45,14 +47,23 @@ class Tally:
     @classmethod
     def of(cls, score: StudyScore, names: Names) -> Self:
         """Of one study."""
+        files = {path for series in score.study.series for path in series.files}
+        read = {
+            path
+            for series in score.study.series
+            if series.group is not None
+            for path in series.files
+        }
         return cls(
-            studies=int(bool(score.groups)),
-            rows=len(ROW_LOCATIONS) if score.groups else 0,
-            slices=sum(group.slice_count for group in score.groups),
-            files=sum(len(series.files) for series in score.study.series),
-            files_not_read=sum(
-                len(series.files) for series in score.study.series if series.group is None
+            studies=int(any(group.slice_count for group in score.groups)),
+            prior_studies=int(
+                bool(score.groups) and not any(group.slice_count for group in score.groups)
             ),
+            scored_groups=Counter(one.group.name for one in score.groups if one.slice_count),
+            rows=sum(len(group.group.locations) for group in score.groups),
+            slices=sum(group.slice_count for group in score.groups),
+            files=len(files),
+            files_not_read=len(files - read),
             files_decoded=score.decoding.files,
             files_skipped=score.decoding.skipped,
             left_out=score.decoding.left_out,
@@ -73,6 +84,8 @@ class Tally:
     def add(self, other: Tally) -> None:
         """Count the other's too."""
         self.studies += other.studies
+        self.prior_studies += other.prior_studies
+        self.scored_groups += other.scored_groups
         self.rows += other.rows
         self.slices += other.slices
         self.files += other.files
@@ -94,8 +107,8 @@ class Tally:
     def from_json(cls, content: Mapping[str, Any]) -> Self:
         """From a journal."""
         skips = [Skip(Reason(s["reason"]), s["what"], s["detail"]) for s in content["skips"]]
-        decoders = Counter(content["decoders"])
-        return cls(**{**content, "skips": skips, "decoders": decoders})
+        counters = {name: Counter(content[name]) for name in ("decoders", "scored_groups")}
+        return cls(**{**content, "skips": skips, **counters})
 
 
 class RunRecord:
@@ -128,10 +141,39 @@ class RunRecord:
         """Nothing that a run should have used was left out or filled in."""
         return all(skip.harmless for skip in self.total.skips)
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What rests on the prior alone: everything, or a group in every study."""
+        total = self.total
+        if not total.rows:
+            return (f"nothing to score: no series of a lumbar spine was found{self._mostly()}",)
+        if not total.slices:
+            return (
+                f"NOTHING WAS SCORED: all {total.rows} rows are the bundle's prior{self._mostly()}",
+            )
+        studies = total.studies + total.prior_studies
+        never = Counter(one["group"] for one in total.filled)
+        return tuple(
+            f"NO {group.series_kind.upper()} WAS SCORED in any of {studies} studies: its rows are "
+            f"the bundle's prior{self._mostly(group)}"
+            for group in GROUPS
+            if never[group.name] == studies
+        )
+
+    def _mostly(self, group: Group | None = None) -> str:
+        """The commonest reason, of those that are no consequence of others."""
+        reasons = Counter(one.reason for one in self.total.skips if one.reason not in CONSEQUENCES)
+        if group is not None:
+            reasons = Counter(
+                Reason(one["reason"]) for one in self.total.filled if one["group"] == group.name
+            )
+        return "".join(f" (mostly {reason}: {count})" for reason, count in reasons.most_common(1))
+
     def manifest(self, opened: OpenBundle, bundle: Path) -> str:
         """The run manifest as JSON."""
         content = {
             "notice": RESEARCH_USE,
+            "warnings": list(self.warnings),
             "started": self.started,
             "resumed": self.resumed,
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -169,6 +211,8 @@ class RunRecord:
         return {
             "studies_found": self.found,
             "studies_scored": total.studies,
+            "studies_of_the_prior_alone": total.prior_studies,
+            "studies_scored_by_group": dict(sorted(total.scored_groups.items())),
             "rows": total.rows,
             "series": len(total.series),
             "files": total.files,
@@ -206,5 +250,22 @@ def _series_decisions(study: Study, names: Names) -> Iterable[dict[str, Any]]:
             "series_id": names(series.series_id),
             "read_by": series.group.name if series.group else None,
             "kind_from": series.group_from,
+            "why": series.why,
             "files": len(series.files),
+            **_facts(series),
         }
+
+
+def _facts(series: Series) -> dict[str, Any]:
+    """What headers say of a series, without any text of theirs."""
+    facts = asdict(series.facts) if series.facts else {}
+    facts.pop("description", None)
+    return {
+        key: [round(one, 4) for one in value]
+        if isinstance(value, tuple)
+        else round(value, 3)
+        if isinstance(value, float)
+        else value
+        for key, value in facts.items()
+        if value is not None
+    }

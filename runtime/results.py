@@ -201,6 +201,12 @@ class Results:
         self._journal.add({"kind": FINISHED, "sha256": hashes, "exit_code": exit_code})
         self._publish_all()
 
+    def publish_alone(self, name: str) -> None:
+        """Replace one output; what the others hold goes, and their old files stay."""
+        self._files[name].sync()
+        self._files[name].publish()
+        self.abandon()
+
     def publish_again(self) -> int:
         """Publish what a run that was killed while publishing had left; return its exit code."""
         assert self.finished is not None

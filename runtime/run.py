@@ -162,6 +162,12 @@ def _score(
                 "mend it, or go on without --strict"
             )
         results.write(RUN_MANIFEST, record.manifest(opened, request.bundle))
+        if not record.total.rows:
+            console.outcome(record, request.output)
+            results.publish_alone(RUN_MANIFEST)
+            (why,) = record.warnings
+            where = results.targets[RUN_MANIFEST]
+            raise DataError(f"{why}; {where} names what was there; no submission was written")
         exit_code = COMPLETE if record.complete else INCOMPLETE
         results.publish(exit_code)
     console.outcome(record, request.output)

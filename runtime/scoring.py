@@ -104,5 +104,4 @@ class Scorer(OpenBundle):
 def _requests(bundle: Bundle, studies: Iterable[Study]) -> Iterator[SetRequest]:
     for study in studies:
         for detector in bundle.detectors:
-            files = tuple(series.files for series in study.of(detector.group))
-            yield SetRequest(study.study_id, detector.group, detector.size_px, files)
+            yield SetRequest.of(study, detector.group, detector.size_px)

@@ -1,53 +1,179 @@
-"""Which of the three kinds a series is, told from its header where no table says so.
+"""Which of the three kinds a frame is of, told from its header where no table says so.
 
-Orientation first (which patient axis the slice's normal follows), then the times, then the
-description where the times leave it open. In lumbar protocols, in milliseconds:
+The rules are ``RULES``, in the order in which they are asked; the first that applies decides.
+What they refuse is either nobody's (``KIND_NOT_NEEDED``) or cannot be told (``KIND_UNKNOWN``): a
+person may know better, and ``--series`` lets them say so. Then the plane, and the weighting by
+its times, in milliseconds:
 
-                  echo      repetition  inversion
-    T1 spin echo  8-20      400-900
-    T1 FLAIR      8-25      1800-2500   700-1100
-    T2            80-130    2500-6000
-    STIR          20-80     2500-6000   130-250
-    density       10-30     2000-4000                  read by nobody
+                  echo      repetition  inversion  read as
+    T1 spin echo  8-30      < 1500                 T1
+    T1 FLAIR      8-30      > 1500      400-1500   T1
+    T2            60-       > 900                  T2
+    STIR          20-       > 1500      80-400     T2
+    density       8-60      > 1500                 nobody's
+    FLAIR                               > 1500     nobody's: liquor is dark
+
+Where there are no times, the weighting that an enhanced file names, or the description, decides.
+
+Sources. Times: the lumbar protocols of the ACR-ASNR-SCBT-MR practice parameter for MR of the adult
+spine, and 1.5 T and 3 T protocols published by the vendors (T1 8-20 / 400-900, T2 80-130 /
+2500-6000, STIR 20-80 / 2500-6000 / 130-250), with a margin. Terms: PS3.3 C.7.6.16.2, C.8.3.1
+(ScanningSequence), C.8.13.3 (FrameType), PS3.16 CID 4 (body parts). Names of sequences: those that
+Siemens, GE, Philips, Canon, Fujifilm and United Imaging write.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
-from rsna_lumbar.runtime.headers import Header, Vector
+from rsna_lumbar.runtime.acquisition import Acquisition
+from rsna_lumbar.runtime.headers import Vector
 from rsna_lumbar.runtime.labels import FORAMINAL, SPINAL, SUBARTICULAR, Group
 from rsna_lumbar.runtime.reasons import Reason
 
 LONGEST_T1_ECHO_MS = 30.0
+SHORTEST_T2_ECHO_MS = 60.0
 LONGEST_T1_REPETITION_MS = 1500.0  # without inversion
-LONGEST_STIR_INVERSION_MS = 400.0
+SHORTEST_T2_REPETITION_MS = 900.0
+STIR_INVERSION_MS = (80.0, 400.0)
+LONGEST_T1_INVERSION_MS = 1500.0
+SMALLEST_SPIN_ECHO_FLIP = 60.0  # degrees
 # Axial stacks are tilted to the disc, L5/S1 by up to about 50 degrees: cos 60 = 0.5.
 AXIAL_COSINE = 0.5
-NOT_ANATOMY = re.compile(r"\b(LOCALI[SZ]ER|SCOUT|SURVEY|PROJECTION|ADC|SUBTRACT\w*)\b")
+
+NO_ORIENTATION, SAYS_NOTHING = "no orientation", "neither times nor a description that tell"
+NOBODYS, UNKNOWN = Reason.KIND_NOT_NEEDED, Reason.KIND_UNKNOWN
 
 
-def reader_of(header: Header) -> Group | Reason:
-    """The group whose series this is, or why it is nobody's.
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Who reads a frame, or why nobody does, in words that quote nothing of the header."""
 
-    ``KIND_NOT_NEEDED``: a localizer, a coronal or an axial T1 series, a derived map.
-    ``KIND_UNKNOWN``: no orientation, or neither times nor a description that tell.
-    """
-    if _not_anatomy(header):
-        return Reason.KIND_NOT_NEEDED
-    if header.orientation is None:
-        return Reason.KIND_UNKNOWN
-    plane = plane_of(header.orientation)
-    if plane == "coronal":
-        return Reason.KIND_NOT_NEEDED
-    t2 = _is_t2_or_stir(header)
-    if t2 is None:
-        return Reason.KIND_UNKNOWN
-    if plane == "sagittal":
-        return SPINAL if t2 else FORAMINAL
-    return SUBARTICULAR if t2 else Reason.KIND_NOT_NEEDED
+    reader: Group | Reason
+    why: str
+    could_be: tuple[Group, ...] = ()  # where it is unknown
+    body_told: bool = False  # whether anything says that it is a lumbar spine
+    second_choice: int = 0  # how many things make another series of the kind better
+
+    @property
+    def tells(self) -> bool:
+        """Whether a header has said anything of its kind."""
+        return self.why not in (NO_ORIENTATION, SAYS_NOTHING)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """Frames that are not read, whatever their plane and times."""
+
+    why: str
+    applies: Callable[[Acquisition], object]
+    reason: Reason = NOBODYS
+
+
+def _words(pattern: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<![A-Z0-9])(?:{pattern})(?![A-Z0-9])")
+
+
+LOCALIZER = re.compile(
+    r"LOCALI[SZ]|LOKALI|LOCALISAT|SCOUT|SURVEY|SURVIEW|PILOT|TOPOGRAM|REPERAGE|UBERSICHT|UEBERSICHT"
+    r"|CENTRATOR|位置決め|定位|ЛОКАЛ"
+    r"|(?<![A-Z])LOC(?:S|ALL)?(?![A-Z])|(?<![A-Z])LOK(?![A-Z])"
+    r"|(?<![A-Z0-9])(?:3|TRI|THREE) ?(?:PLANE|PLAN|PL)S?(?![A-Z])"
+)
+SERVICE = _words(
+    r"CAL|CALIB\w*|ASSET\w*|SENSE ?REF\w*|REF ?SCAN|COIL ?SENS\w*|PRE ?SCAN\w*|SHIM\w*"
+)
+DIFFUSION = _words(
+    r"E?ADC\w*|TRACEW?|DWI?|DWIBS|DTI|DIFF\w*|RESOLVE|B ?[1-9]\d{2,3}|TENSOR|FA ?MAP|EXP ?ADC"
+)
+MAP = _words(
+    r"(?:T1|T2|R1|R2|PD|B0|B1|FAT|PHASE|PARAMETRIC|FF)\*? ?(?:STAR ?)?MAP\w*|MAPIT|FIELD ?MAP\w*"
+    r"|SUBTR\w*|SUB|MIP|MPR ?MIP|PROJ\w*|MYELO\w*|PERF\w*|BOLD|FMRI|QSM|SWI|SWAN|TOF\w*|MRA"
+    r"|ANGIO\w*|MRCP|MRS|SPECTRO\w*|CINE|FLOW|VENC"
+)
+DERIVED_TYPES = frozenset(
+    {
+        "ADC",
+        "TRACEW",
+        "TRACE",
+        "DIFFUSION",
+        "DIFFUSION_ANISO",
+        "FA",
+        "LOCALIZER",
+        "MOSAIC",
+        "EPI",
+        "FIELD_MAP",
+        "B0",
+        "B1",
+        "PHASE",
+        "IMAGINARY",
+        "REAL",
+        "SUBTRACTION",
+        "SUBTRACT",
+        "MIP",
+        "MINIP",
+        "R2_STAR",
+        "R2",
+        "T2_STAR_MAP",
+        "T1MAP",
+        "T2MAP",
+        "T1_MAP",
+        "T2_MAP",
+        "R1_MAP",
+        "R2_MAP",
+        "PERFUSION",
+        "VELOCITY",
+        "FMRI",
+    }
+)
+SOLE_TYPES = frozenset({"P", "I", "R"})  # in the third place: phase, imaginary, real
+FAT_ONLY = _words(r"FAT ?ONLY|FAT ?IMAGE|FAT ?FRACTION")
+OPPOSED = _words(r"OPP\w*|OUT ?OF ?PHASE|OUT ?PHASE|OOP")
+IN_PHASE = _words(r"IN ?PHASE|INP|IP")
+GRADIENT_ECHO = _words(
+    r"GRE|GRADIENT\w*|FLASH\w*|VIBE|LAVA\w*|MP ?RAGE|F?SPGR|BRAVO|T?FFE|BFFE|BTFE|MFFE|TFE|MEDIC\w*"
+    r"|MERGE|CISS|FIESTA\w*|TRUFI\w*|TRUE ?FISP|FISP|DESS|COSMIC|HEMO\w*|T2 ?\*|T2 ?STAR|PSIF"
+    r"|FGRE\w*|FL[23]D\w*|TFL\w*|\*?ME2D\w*|FE"
+)
+GRADIENT_NAMES = re.compile(r"^\*?(?:Q?FL\d?D?|TFL|TFI|FI\d|CI\d|DE\d|ME\d|EFGRE|FGRE|FSPGR|FE_)")
+ECHO_PLANAR_NAMES = re.compile(r"^\*?(?:EP\d|EP_|EPI)")
+SINGLE_SHOT = _words(r"HASTE\w*|SS ?[FT]SE\w*|SSH\w*|SINGLE ?SHOT|FASE\w*|UFSE")
+SINGLE_SHOT_NAMES = re.compile(r"^\*?(?:H\d?D|HASTE)")
+FAT_SUPPRESSED = _words(
+    r"FS|FAT ?SAT\w*|FAT ?SUP\w*|FATSEP|SPIR|SPAIR|CHESS|WE|WATS?|WATER|STIR|TIRM|DIXON ?W|SFS|FSAT"
+)
+WITH_CONTRAST = re.compile(
+    r"\+ ?(?:C|GD|GAD\w*|KM|K|CM|MDC|CONTRAST\w*)(?![A-Z])|(?<![A-Z])C ?\+"
+    r"|(?<![A-Z])(?:POST|GD|GAD\w*|KM|CE|CM|MDC|INJ\w*|DOTAREM|CONTRAST\w*|KONTRAST\w*)(?![A-Z])"
+)
+WITHOUT_CONTRAST = re.compile(
+    r"(?:W ?O|WITHOUT|NO|NON|SIN|SANS|OHNE|SENZA|SEM|PRE|NATIV\w*|UNENHANCED)[ /]*"
+    r"(?:\+ ?C|C ?\+|GD|GAD\w*|KM|CE|CM|MDC|INJ\w*|CONTRAST\w*|KONTRAST\w*)?"
+)
+REFORMATTED = _words(r"MPR|REFORMAT\w*|RECON\w*|CPR|CURVED|COMPOSED|COMP|STITCH\w*")
+
+LUMBAR = re.compile(
+    r"LUMB|LOMB|LENDEN|LSSPINE|TLSPINE|LUMBO|ПОЯСН|腰"
+    r"|(?<![A-Z])(?:L ?SPINE|L ?WS|LS|LSP|L ?SP|LWK|LSS|BEL|L1 ?S1|L1 ?L5|TL)(?![A-Z0-9])"
+)
+OTHER_SPINE = re.compile(
+    r"CERV|ZERVI|HALSW|THORACIC|THORAK|DORSAL|SACRUM|SACRO ?ILI|ILIO ?SAC|COCCY|颈|頸|胸"
+    r"|(?<![A-Z])(?:[CT] ?SPINE|[HB] ?WS|[CT] ?SP|[HB]WK|C1 ?C7|SI ?JOINTS?|SIJ|ISG)(?![A-Z0-9])"
+)
+OTHER_BODY = re.compile(
+    r"(?<![A-Z])(?:BRAIN|HEAD|SKULL|KOPF|SCHA?E?DEL|CRAN[EI]\w*|CEREBR\w*|HIRN\w*|ENCEPH\w*|KNEES?|KNIE"
+    r"|GENOU|RODILLA|JOELHO|SHOULDERS?|SCHULTER|EPAULE|HOMBRO|OMBRO|ELBOW|WRIST|HANDS?|ANKLE|FOOT|HIPS?"
+    r"|HUFTE|HANCHE|CADERA|PELVI\w*|BECKEN|PROSTAT\w*|UTER(?:US|INE)|RECT(?:UM|AL)|BLADDER|LIVER|LEBER"
+    r"|HEPAT\w*|ABDOM\w*|KIDNEYS?|RENAL|PANCREA\w*|BREASTS?|MAMMA\w*|HEART|CARDIAC?|CORONAR\w*|AORT\w*"
+    r"|CHEST|THORAX|LUNGS?|ORBITS?|PITUITARY|SELLA|NECK|THIGH|FEMUR|TIBIA|CALF|LEGS?|ARMS?|EXTREM\w*"
+    r"|PHANTOM\w*|TESTIS|SCROT\w*|FETAL|FETUS|PLACENTA|QA|ACR|TMJ|IAC)(?![A-Z])"
+)
 
 
 def plane_of(orientation: Vector) -> str:
@@ -58,28 +184,246 @@ def plane_of(orientation: Vector) -> str:
     return "axial" if normal[2] >= AXIAL_COSINE else "coronal"
 
 
-def _not_anatomy(header: Header) -> bool:
-    words = " ".join((*header.image_type, header.description.upper())).replace("_", " ")
-    return NOT_ANATOMY.search(words) is not None
+@lru_cache(maxsize=4096)
+def verdict(acquisition: Acquisition, plane: str | None) -> Verdict:
+    """Who reads a frame by how it was acquired and lies, before others of its study are looked at.
+
+    Args:
+        acquisition: what its header says.
+        plane: of :func:`plane_of`; None without an orientation.
+    """
+    body = _body_part(acquisition)
+    if body == "other":
+        return Verdict(NOBODYS, "another part of the body")
+    for rule in RULES:
+        if rule.applies(acquisition):
+            could_be = _could_be(plane) if rule.reason is UNKNOWN else ()
+            return Verdict(UNKNOWN if could_be else NOBODYS, rule.why, could_be, body == "lumbar")
+    if plane is None:
+        return Verdict(UNKNOWN, NO_ORIENTATION, _could_be(None), body == "lumbar")
+    if plane == "coronal":
+        return Verdict(NOBODYS, "coronal")
+    return _by_weighting(acquisition, plane, told=body == "lumbar")
 
 
-def _is_t2_or_stir(header: Header) -> bool | None:
-    """True for T2 and STIR, False for T1, None where neither can be told."""
-    by_times = _told_by_times(header)
+def _by_weighting(acquisition: Acquisition, plane: str, *, told: bool) -> Verdict:
+    weighting, why = _weighting(acquisition)
+    why = f"{plane}, {why}"
+    if weighting == "other":
+        return Verdict(NOBODYS, why)
+    if not weighting:
+        why = SAYS_NOTHING if why.endswith(SAYS_NOTHING) else why
+        return Verdict(UNKNOWN, why, _could_be(plane), told)
+    if weighting == "T1" and plane == "axial":
+        return Verdict(NOBODYS, why)
+    suppressed, contrast = _fat_suppressed(acquisition), _contrast(acquisition)
+    if weighting == "T1" and (suppressed or contrast):
+        kind = "after contrast agent" if contrast else "fat-suppressed"
+        return Verdict(UNKNOWN, f"{why}, {kind}", (FORAMINAL,), told)
+    group = SUBARTICULAR if plane == "axial" else SPINAL if weighting == "T2" else FORAMINAL
+    second = suppressed + contrast + _reformatted(acquisition)
+    return Verdict(group, why, (), told, second)
+
+
+def _could_be(plane: str | None) -> tuple[Group, ...]:
+    of_plane = {"sagittal": (SPINAL, FORAMINAL), "axial": (SUBARTICULAR,), "coronal": ()}
+    return of_plane[plane] if plane else (SPINAL, FORAMINAL, SUBARTICULAR)
+
+
+# Weighting
+
+
+def _weighting(acquisition: Acquisition) -> tuple[str, str]:
+    """``T1``, ``T2`` (STIR too), ``other`` or nothing; and what told it."""
+    by_times = _by_times(acquisition)
     if by_times is not None:
         return by_times
-    description = header.description.upper()
-    if "T2" in description or "STIR" in description:
-        return True
-    return False if "T1" in description else None
+    if acquisition.weighting in _NAMED:
+        return _NAMED[acquisition.weighting], "named in the header"
+    return _by_description(acquisition)
 
 
-def _told_by_times(header: Header) -> bool | None:
-    if not header.echo_time_ms:
+_NAMED = {
+    "T1": "T1",
+    "T2": "T2",
+    "STIR": "T2",
+    "PROTON_DENSITY": "other",
+    "FLUID_ATTENUATED": "other",
+    "DIFFUSION": "other",
+    "PERFUSION": "other",
+    "FLOW_ENCODED": "other",
+    "TOF": "other",
+    "T2_STAR": "other",
+}
+
+
+def _by_times(acquisition: Acquisition) -> tuple[str, str] | None:
+    echo, repetition = acquisition.echo_ms or 0, acquisition.repetition_ms or 0
+    inversion = acquisition.inversion_ms or 0
+    if echo <= 0:
         return None
-    if header.echo_time_ms >= LONGEST_T1_ECHO_MS:
+    why = f"echo {echo:g} ms"
+    why += f", repetition {repetition:g} ms" if repetition else ""
+    why += f", inversion {inversion:g} ms" if inversion else ""
+    if inversion > LONGEST_T1_INVERSION_MS:
+        return "other", why
+    if STIR_INVERSION_MS[0] <= inversion <= STIR_INVERSION_MS[1]:
+        return "T2", why
+    if echo >= SHORTEST_T2_ECHO_MS:
+        fast = 0 < repetition < SHORTEST_T2_REPETITION_MS
+        return ("", f"{why}: too fast") if fast else ("T2", why)
+    named, _ = _by_description(acquisition)
+    if echo >= LONGEST_T1_ECHO_MS:
+        return ("T2", why) if named == "T2" else ("", f"{why}: between density and T2")
+    if inversion or repetition <= LONGEST_T1_REPETITION_MS:
+        return "T1", why
+    return ("T1", why) if named == "T1" else ("other", f"{why}: density")
+
+
+T1_WORDS = re.compile(r"T ?1(?![0-9])")
+T2_WORDS = re.compile(r"T ?2(?![0-9])|STIR|TIRM")
+DENSITY_WORDS = _words(r"PDW?|DP|PROTON\w*|DENS\w*|DUAL ?ECHO")
+FLUID_WORDS = re.compile(r"FLAIR|DARK ?FLUID|TIRM DARK")
+
+
+def _by_description(acquisition: Acquisition) -> tuple[str, str]:
+    text = _plain(acquisition.description or acquisition.protocol)
+    t1, t2 = T1_WORDS.search(text), T2_WORDS.search(text)
+    if t1 and t2:
+        return "", "a description of both T1 and T2"
+    if t1:
+        return "T1", "described as T1"
+    if FLUID_WORDS.search(text):
+        return "other", "fluid-attenuated"
+    if t2:
+        return "T2", "described as T2 or STIR"
+    if DENSITY_WORDS.search(text):
+        return "other", "density"
+    return "", SAYS_NOTHING
+
+
+# What is not read
+
+
+def _plain(text: str) -> str:
+    """In upper case, without accents, separators as blanks; + and * stay."""
+    flat = unicodedata.normalize("NFKD", text.upper())
+    flat = "".join(sign for sign in flat if not unicodedata.combining(sign))
+    return " ".join(re.sub(r"[^\w+*]|_", " ", flat).split())
+
+
+def _text(acquisition: Acquisition) -> str:
+    """What names a series: its description, else its protocol."""
+    return _plain(acquisition.description or acquisition.protocol)
+
+
+def _body_part(acquisition: Acquisition) -> str:
+    """``lumbar``, ``other`` or nothing: what stands nearest to the series counts first.
+
+    What names both says nothing.
+    """
+    for text in (
+        acquisition.description,
+        acquisition.protocol,
+        f"{acquisition.study_description} {acquisition.requested} {acquisition.performed}",
+        acquisition.body_part,
+    ):
+        plain = _plain(text)
+        lumbar = bool(LUMBAR.search(plain))
+        other = bool(OTHER_SPINE.search(plain) or OTHER_BODY.search(plain))
+        if lumbar != other:
+            return "lumbar" if lumbar else "other"
+    return ""
+
+
+def _localizer(acquisition: Acquisition) -> bool:
+    return "LOCALIZER" in acquisition.image_type or bool(LOCALIZER.search(_text(acquisition)))
+
+
+def _diffusion(acquisition: Acquisition) -> bool:
+    types = {"ADC", "TRACEW", "TRACE", "DIFFUSION", "FA"} & set(acquisition.image_type)
+    return bool(types or (acquisition.b_value or 0) > 0 or DIFFUSION.search(_text(acquisition)))
+
+
+def _map(acquisition: Acquisition) -> bool:
+    types = acquisition.image_type
+    projected = any("PROJECTION" in one or "SUBTRACT" in one for one in types)
+    in_third = len(types) > 2 and types[2] in SOLE_TYPES
+    found = DERIVED_TYPES & set(types)
+    return bool(projected or in_third or found or MAP.search(_text(acquisition)))
+
+
+def _echo_planar(acquisition: Acquisition) -> bool:
+    named = ECHO_PLANAR_NAMES.search(acquisition.sequence_name)
+    return "EP" in acquisition.sequences or bool(named)
+
+
+def _fat_alone(acquisition: Acquisition) -> bool:
+    text, types = _text(acquisition), acquisition.image_type
+    named = re.search(r"^FAT (?!SAT|SUP)|DIXON.* F$", text) or FAT_ONLY.search(text)
+    return bool("FAT" in types or "F" in types[2:] or named)
+
+
+def _opposed(acquisition: Acquisition) -> bool:
+    types = {"OPP_PHASE", "OUT_PHASE", "OPPOSED_PHASE", "OP"} & set(acquisition.image_type)
+    return bool(types or OPPOSED.search(_text(acquisition)))
+
+
+def _in_phase(acquisition: Acquisition) -> bool:
+    types = {"IN_PHASE", "IP"} & set(acquisition.image_type)
+    text = _text(acquisition)
+    return bool(types or IN_PHASE.search(text) or re.search(r"DIXON.* IN$", text))
+
+
+def _gradient_echo(acquisition: Acquisition) -> bool:
+    sequences = set(acquisition.sequences)
+    if sequences & {"SE", "SPIN", "IR"} and "GR" not in sequences:
+        return False
+    if sequences & {"GR", "GRADIENT", "BOTH"} or any("FFE" in t for t in acquisition.image_type):
         return True
-    if header.inversion_time_ms:
-        return header.inversion_time_ms < LONGEST_STIR_INVERSION_MS
-    long = (header.repetition_time_ms or 0) > LONGEST_T1_REPETITION_MS
-    return None if long else False
+    small = 0 < (acquisition.flip_angle or 0) < SMALLEST_SPIN_ECHO_FLIP
+    short = 0 < (acquisition.echo_ms or 0) < LONGEST_T1_ECHO_MS
+    named = GRADIENT_NAMES.search(acquisition.sequence_name)
+    return bool((small and short) or named or GRADIENT_ECHO.search(_text(acquisition)))
+
+
+def _single_shot(acquisition: Acquisition) -> bool:
+    named = SINGLE_SHOT_NAMES.search(acquisition.sequence_name)
+    return bool(named or SINGLE_SHOT.search(_text(acquisition)))
+
+
+RULES = (
+    _Rule("a localizer", _localizer),
+    _Rule("a scan for calibration", lambda one: SERVICE.search(_text(one))),
+    _Rule("diffusion", _diffusion),
+    _Rule("a map, a projection or a phase", _map),
+    _Rule("echo planar", _echo_planar),
+    _Rule("fat alone", _fat_alone),
+    _Rule("opposed phase", _opposed),
+    _Rule("in phase", _in_phase, UNKNOWN),
+    _Rule("gradient echo", _gradient_echo, UNKNOWN),
+    _Rule("a single shot", _single_shot, UNKNOWN),
+)
+
+
+# What makes another series of the kind better
+
+
+def _fat_suppressed(acquisition: Acquisition) -> bool:
+    options = {"FS", "FAT", "WATER", "SPIR", "SPAIR", "SFS"} & set(acquisition.options)
+    types = {"WATER", "W"} & set(acquisition.image_type)
+    low, high = STIR_INVERSION_MS
+    inverted = low <= (acquisition.inversion_ms or 0) <= high
+    return bool(options or types or inverted or FAT_SUPPRESSED.search(_text(acquisition)))
+
+
+def _contrast(acquisition: Acquisition) -> bool:
+    text = WITHOUT_CONTRAST.sub(" ", _text(acquisition))
+    agent = _plain(acquisition.contrast_agent) not in ("", "NO", "NONE", "N", "0", "OHNE", "NIL")
+    return agent or bool(WITH_CONTRAST.search(text))
+
+
+def _reformatted(acquisition: Acquisition) -> bool:
+    derived = acquisition.image_type[:1] == ("DERIVED",)
+    types = {"MPR", "REFORMATTED", "CPR", "COMPOSED", "COMP"} & set(acquisition.image_type)
+    return bool(derived or types or REFORMATTED.search(_text(acquisition)))

@@ -13,6 +13,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +26,9 @@ from rsna_lumbar.runtime.preprocess import Preprocessing
 from rsna_lumbar.runtime.reasons import Reason, Skip, SkipFile
 from rsna_lumbar.runtime.relevance import relevant
 from rsna_lumbar.runtime.series_kind import plane_of
-from rsna_lumbar.runtime.studies import Inventory, natural_key, relative
+from rsna_lumbar.runtime.studies import Inventory, Study, natural_key, relative
 
+FEWER = "fewer frames than its header tells apart"
 Pending = Callable[[], Decoded]
 Seen = dict[tuple[str, bytes], list[Sequence[Slice]]]  # files by instance and some pixels
 Select = Callable[[Sequence[Slice], Group], Sequence[Slice]]
@@ -48,6 +50,14 @@ class SetRequest:
     group: Group
     size_px: int
     series: tuple[tuple[Path, ...], ...]
+    frames: Mapping[Path, frozenset[int]] = field(default_factory=dict)  # where not all are read
+
+    @classmethod
+    def of(cls, study: Study, group: Group, size_px: int) -> Self:
+        """What a group reads of a study."""
+        read = study.of(group)
+        frames = {path: frames for one in read for path, frames in one.frames.items()}
+        return cls(study.study_id, group, size_px, tuple(one.files for one in read), frames)
 
     @property
     def file_count(self) -> int:
@@ -127,10 +137,7 @@ def read_sets(
         Study id -> (n, size_px, size_px) uint8, n > 0, in the order of the inventory; studies
         without a slice are left out.
     """
-    requests = (
-        SetRequest(study.study_id, group, size_px, tuple(s.files for s in study.of(group)))
-        for study in inventory.studies
-    )
+    requests = (SetRequest.of(study, group, size_px) for study in inventory.studies)
     decoded = decode_sets(requests, DecodeHere(preprocessing), data=inventory.data)
     return {one.request.study_id: one.images for one in decoded if one.slices}
 
@@ -145,7 +152,7 @@ def _gather(
     for files, results in zip(request.series, pending, strict=True):
         of_series: list[Slice] = []
         for file, wait in zip(files, results, strict=True):
-            decoded = _usable(wait(), request.group, before)
+            decoded = _usable(_asked_for(wait(), request.frames.get(file)), request.group, before)
             if isinstance(decoded, SkipFile):
                 decoding.skipped += 1
                 skips.append(Skip(decoded.reason, relative(file, data), decoded.detail))
@@ -160,6 +167,13 @@ def _gather(
         decoding.left_out += len(of_series) - len(selected)
         slices.extend(selected)
     return SliceSet(request, tuple(slices), tuple(skips), decoding)
+
+
+def _asked_for(decoded: Decoded, frames: frozenset[int] | None) -> Decoded:
+    """The frames of a file that the set reads."""
+    if frames is None or isinstance(decoded, SkipFile):
+        return decoded
+    return [one for one in decoded if one.frame in frames] or SkipFile(Reason.BAD_PIXELS, FEWER)
 
 
 def _usable(decoded: Decoded, group: Group, before: Seen) -> Decoded:

@@ -5,17 +5,37 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rsna_lumbar.runtime.labels import Group
-from rsna_lumbar.runtime.reasons import Reason, Skip
+from rsna_lumbar.runtime.reasons import Skip
 
 # What a root of the challenge means: the first of these that holds a study asked for, or else of
 # the table, or else the first there is.
 IMAGE_FOLDERS = ("test_images", "train_images")
+
+
+FOLDER, UID = "folder", "uid"  # what names studies and series
+# Who said which detector reads a series.
+FROM_TABLE, FROM_HEADER, FROM_OTHERS = "table", "header", "other series"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What headers say of a series. Times in milliseconds."""
+
+    plane: str | None
+    slices: int
+    rows: int
+    columns: int
+    spacing_mm: tuple[float, float] | None  # between rows, between columns
+    gap_mm: float | None  # between neighbouring slices
+    echo_ms: float | None
+    repetition_ms: float | None
+    inversion_ms: float | None
+    description: str  # shown by --list alone: it stands in no output of a run
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +45,11 @@ class Series:
     study_id: str
     series_id: str
     group: Group | None
-    group_from: str  # "table" or "header"
+    group_from: str  # FROM_TABLE, FROM_HEADER or FROM_OTHERS
     files: tuple[Path, ...]
+    frames: Mapping[Path, frozenset[int]] = field(default_factory=dict)  # where not all are read
+    facts: Facts | None = None  # None where no header could be read
+    why: str = ""  # that group, or nobody
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,33 +106,6 @@ class Inventory:
     def file_count(self) -> int:
         """Files of series that some group reads."""
         return sum(study.file_count for study in self.studies)
-
-
-def group_of(
-    readers: Iterable[Group | Reason], series: str, file_count: int, skips: list[Skip]
-) -> Group | None:
-    """The group that reads a series: that of most of its headers which tell, or of the first.
-
-    Where most tell that nobody needs it, or none tells, the series is named.
-
-    Args:
-        readers: who reads a file's kind, or why nobody does, for some files in order.
-        series: what reports call it.
-        file_count: of the series.
-        skips: takes the series where nobody reads it.
-    """
-    votes = Counter(readers)
-    telling = [(reader, count) for reader, count in votes.most_common() if tells(reader)]
-    reader = next(iter(telling or votes.items()), (None, 0))[0]
-    if isinstance(reader, Group) or reader is None:
-        return reader
-    skips.append(Skip(reader, series, f"series of {file_count} files"))
-    return None
-
-
-def tells(reader: Group | Reason) -> bool:
-    """Whether a header has said what its series is."""
-    return reader is not Reason.KIND_UNKNOWN
 
 
 def without_uid(folder: str) -> str:

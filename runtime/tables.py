@@ -3,41 +3,30 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from rsna_lumbar.runtime.errors import DataError
 from rsna_lumbar.runtime.labels import GROUP_BY_KIND, Group
 
-SeriesTable = dict[tuple[str, str], Group]  # (study id, series id) -> who reads it
+# (study id, series id) -> who reads it; None where it is listed as another kind.
+SeriesTable = dict[tuple[str, str], Group | None]
 TABLE_COLUMNS = ("study_id", "series_id", "series_description")
 
 
 def read_series_table(path: Path) -> SeriesTable:
-    """Who reads each series.
+    """Who reads each series. Any kind but the three is nobody's.
 
     Raises:
-        DataError: it is no such table, a kind is unknown, or a name is no name of a folder.
+        DataError: it is no such table, or a name is empty.
     """
-    groups = {}
+    groups: SeriesTable = {}
     for line, row in _numbered_rows(path, TABLE_COLUMNS):
         study_id, series_id, kind = row.values()
-        if kind not in GROUP_BY_KIND:
-            kinds = ", ".join(GROUP_BY_KIND)
-            raise DataError(f"{path} line {line}: its series_description is none of {kinds}")
-        require_folder_names((study_id, series_id), f"{path} line {line}")
-        groups[study_id, series_id] = GROUP_BY_KIND[kind]
+        if not study_id or not series_id:
+            raise DataError(f"{path} line {line} lacks a study_id or series_id")
+        groups[study_id, series_id] = GROUP_BY_KIND.get(kind)
     return groups
-
-
-def require_folder_names(names: Iterable[str], where: str) -> None:
-    """Nothing that is named may lie anywhere but in its folder.
-
-    Raises:
-        DataError: a name is a path, or none.
-    """
-    if any(name != Path(name).name or name in ("", ".", "..") for name in names):
-        raise DataError(f"{where} names a study or series that can be no folder's name")
 
 
 def read_study_list(path: Path) -> tuple[str, ...]:

@@ -3,78 +3,197 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Callable, Collection, Container, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
 
 from rsna_lumbar.runtime.errors import DataError
 from rsna_lumbar.runtime.headers import read_header
 from rsna_lumbar.runtime.labels import Group
+from rsna_lumbar.runtime.parts import Found
+from rsna_lumbar.runtime.patients import Members, studies_of
 from rsna_lumbar.runtime.reasons import Reason, Skip, SkipFile
-from rsna_lumbar.runtime.series_kind import reader_of
 from rsna_lumbar.runtime.studies import (
-    Series,
+    FOLDER,
     Study,
     StudyStream,
-    group_of,
     in_row_order,
     natural_key,
     relative,
-    without_uid,
 )
+from rsna_lumbar.runtime.study_kinds import series_of
+from rsna_lumbar.runtime.tables import SeriesTable
 from rsna_lumbar.runtime.walking import Walk
 
 Progress = Callable[[int], object]
 
+UNSAID = "neither class nor modality"
+MOST_PARTS = 9  # of one series that a table can name
+
+
+@dataclass(frozen=True, slots=True)
+class _Study:
+    """A study as it was found, and what a table says of it."""
+
+    uid: str
+    members: Members
+    listed_as: str | None  # study id of the table
+    listed: dict[str, Group | None]  # key of a series, or of a part of it -> who is to read it
+
+    @property
+    def paths(self) -> list[Path]:
+        return [one.path for files in self.members.values() for one in files]
+
 
 def stream_tree(
-    walk: Walk, progress: Progress, studies: Collection[str] | None, *, by_folder: bool = False
+    walk: Walk,
+    starts: Sequence[Path],
+    progress: Progress,
+    table: SeriesTable,
+    studies: Collection[str] | None,
+    *,
+    ids: str | None = None,
 ) -> StudyStream:
-    """Studies by their UIDs, named by them or by the folder that holds their files."""
-    data, strays = walk.data, list[Skip]()
-    found: dict[str, dict[str, _Members]] = {}
-    files = sorted(walk.below(data, strays), key=lambda path: natural_key(relative(path, data)))
-    for path in files:
+    """Studies by their UIDs, by the ids of a table, or by the folder of their files.
+
+    Args:
+        walk: of the folder that files are named relative to.
+        starts: folders and files to look into.
+        progress: called with 1 for each file.
+        table: who reads which series, by folders or UIDs; may be empty.
+        studies: names of the only ones wanted.
+        ids: FOLDER or UID; None takes the ids of the table where it has the study, else UIDs.
+    """
+    strays: list[Skip] = []
+    files = _read_headers(walk, starts, progress, strays, unsaid=bool(table))
+    rows = _Rows(table, walk.data)
+    named: dict[str, _Study] = {}
+    for uid, members in studies_of(files, walk.data):
+        one = rows.matched(uid, members, strays)
+        name = one.listed_as if ids is None and one.listed_as else uid
+        name = _folder_of(one.paths, walk.data) if ids == FOLDER else name
+        if one.members:
+            named[_unused(name, named)] = one
+    if studies is not None:
+        named = {name: one for name, one in named.items() if name in studies}
+        if not named:
+            raise DataError(
+                f"{walk.data} holds none of the {len(studies)} studies that were asked for"
+            )
+    due = set(studies) if studies is not None else {study_id for study_id, _ in table}
+    missing = {key: Skip(Reason.SERIES_NOT_FOUND, "/".join(key)) for key in rows.unused(studies)}
+    names = tuple(in_row_order({*named, *due}))
+    looked_into = (
+        _study(
+            name, named.pop(name, None), walk.data, name in due, missing, by_folder=ids == FOLDER
+        )
+        for name in names
+    )
+    return StudyStream(walk.data, names, tuple(strays), looked_into)
+
+
+def _read_headers(
+    walk: Walk, starts: Sequence[Path], progress: Progress, strays: list[Skip], *, unsaid: bool
+) -> list[Found]:
+    """Every file that is an MR image; with ``unsaid`` also what does not say what it is."""
+    found: list[Found] = []
+    below = dict.fromkeys(path for start in starts for path in walk.below(start, strays))
+    for path in sorted(below, key=lambda path: natural_key(relative(path, walk.data))):
         progress(1)
         try:
             header = read_header(path)
+            if header.is_mr is None and not unsaid:
+                raise SkipFile(Reason.NOT_MR_IMAGE, UNSAID)
         except SkipFile as skip:
-            strays.append(Skip(skip.reason, relative(path, data), skip.detail))
-            continue
-        folder = without_uid(relative(path.parent, data))
-        members = found.setdefault(header.study_uid or folder, {})
-        of_series = members.setdefault(header.series_uid or folder, _Members())
-        of_series.paths.append(path)
-        of_series.readers[reader_of(header)] += 1
-    if not found:
-        raise DataError(f"{data} holds no MR image ({len(strays)} other files); nothing to score")
-    if by_folder:
-        found = _named_by_folder(found, data)
-    if studies is not None:
-        found = {name: found.get(name, {}) for name in studies}
-        if not any(found.values()):
-            raise DataError(f"{data} holds none of the {len(studies)} studies that were asked for")
-    ids = tuple(in_row_order(found))
-    grouped = (
-        _tree_study(study_id, found.pop(study_id), listed=studies is not None) for study_id in ids
-    )
-    return StudyStream(data, ids, tuple(strays), grouped)
+            strays.append(Skip(skip.reason, relative(path, walk.data), skip.detail))
+        else:
+            found.append(Found(path, header))
+    return found
 
 
-def _named_by_folder(
-    found: Mapping[str, Mapping[str, _Members]], data: Path
-) -> dict[str, dict[str, _Members]]:
-    """Studies and series under the folder that all their files are in; a second one there as ~2."""
-    named: dict[str, dict[str, _Members]] = {}
-    for _, members in sorted(found.items()):
-        series: dict[str, _Members] = {}
-        for _, of_series in sorted(members.items()):
-            series[_unused(_folder_of(of_series.paths, data), series)] = of_series
-        paths = [path for of_series in members.values() for path in of_series.paths]
-        named[_unused(_folder_of(paths, data), named)] = series
-    return named
+class _Rows:
+    """Rows of a table of series, found by UIDs, or by names or paths of folders."""
+
+    def __init__(self, table: SeriesTable, data: Path) -> None:
+        self._table = table
+        self._data = data
+        self._used: set[tuple[str, str]] = set()
+        self._by_series: dict[str, set[str]] = {}
+        for study_id, series_id in table:
+            self._by_series.setdefault(series_id, set()).add(study_id)
+
+    def matched(self, uid: str, members: Members, strays: list[Skip]) -> _Study:
+        """A study with its rows; what does not say what it is stays where a row names it."""
+        listed: dict[str, Group | None] = {}
+        kept: Members = {}
+        ids: list[str] = []
+        for key, files in members.items():
+            found = self._of_series(uid, key, files)
+            ids += found.values()
+            listed |= {name: self._table[study_id, row] for (name, row), study_id in found.items()}
+            said = [one for one in files if found or one.header.is_mr]
+            if said:
+                kept[key] = said
+            strays += (
+                Skip(Reason.NOT_MR_IMAGE, relative(one.path, self._data), UNSAID)
+                for one in files
+                if one not in said
+            )
+        return _Study(uid, kept, next(iter(ids), None), listed)
+
+    def _of_series(self, uid: str, key: str, files: Sequence[Found]) -> dict[tuple[str, str], str]:
+        """(key of the series or of a part of it, series id of the row) -> study id of the row."""
+        if not self._table:
+            return {}
+        folders = {one.path.parent for one in files}
+        above = {one for folder in folders for one in (folder, *folder.parents)}
+        study_names = {uid, *(name for folder in above for name in self._names(folder))}
+        series_names = {key, *(name for folder in folders for name in self._names(folder))}
+        found = {}
+        for ending in ("", *(f"~{number}" for number in range(2, MOST_PARTS + 1))):
+            for name in sorted(series_names):
+                for study_id in sorted(self._by_series.get(name + ending, set()) & study_names):
+                    found[key + ending, name + ending] = study_id
+                    self._used.add((study_id, name + ending))
+        return found
+
+    def unused(self, studies: Collection[str] | None) -> list[tuple[str, str]]:
+        """Rows that mean no series that was found, of the studies asked for."""
+        return [
+            key
+            for key in sorted(self._table)
+            if key not in self._used and (studies is None or key[0] in studies)
+        ]
+
+    def _names(self, folder: Path) -> tuple[str, ...]:
+        """What a table may call a folder; nothing above the data folder."""
+        if folder == self._data:
+            return (folder.resolve().name,)
+        return (
+            (folder.name, relative(folder, self._data)) if folder.is_relative_to(self._data) else ()
+        )
+
+
+def _study(
+    name: str,
+    found: _Study | None,
+    data: Path,
+    listed: bool,
+    missing: Mapping[tuple[str, str], Skip],
+    *,
+    by_folder: bool,
+) -> Study:
+    absent = tuple(skip for (study_id, _), skip in missing.items() if study_id == name)
+    if found is None:
+        return Study(name, (), listed, absent)
+    names: dict[str, str] = {}
+    for key, files in found.members.items():
+        folder = _folder_of([one.path for one in files], data) if by_folder else key
+        names[key] = _unused(folder, names.values())
+    shown = {key: f"{name}/{one}" for key, one in names.items()}
+    series, skips = series_of(name, found.members, names, shown, found.listed, is_spine=False)
+    return Study(name, tuple(series), listed, (*absent, *skips))
 
 
 def _folder_of(paths: Sequence[Path], data: Path) -> str:
@@ -82,34 +201,6 @@ def _folder_of(paths: Sequence[Path], data: Path) -> str:
     return folder.resolve().name if folder == data else relative(folder, data)
 
 
-def _unused(name: str, taken: Container[str]) -> str:
+def _unused(name: str, taken: Collection[str]) -> str:
     candidates = chain([name], (f"{name}~{number}" for number in count(2)))
     return next(one for one in candidates if one not in taken)
-
-
-@dataclass(slots=True)
-class _Members:
-    """Files of a series, and who reads it by how many of them, or why nobody does."""
-
-    readers: Counter[Group | Reason] = field(default_factory=Counter)
-    paths: list[Path] = field(default_factory=list)
-
-
-def _tree_study(study_id: str, members: Mapping[str, _Members], *, listed: bool) -> Study:
-    skips: list[Skip] = []
-    series = tuple(
-        Series(
-            study_id,
-            series_id,
-            group_of(
-                of_series.readers.elements(),
-                f"{study_id}/{series_id}",
-                len(of_series.paths),
-                skips,
-            ),
-            "header",
-            tuple(of_series.paths),
-        )
-        for series_id, of_series in sorted(members.items(), key=lambda one: natural_key(one[0]))
-    )
-    return Study(study_id, series, listed, tuple(skips))

@@ -229,7 +229,7 @@ def failing_words(case: str, root: Path, bundle: Path, tmp_path: Path) -> tuple[
     [
         ("corrupt bundle", 1, "bundle.json is damaged (not JSON); rebuild it with rsna-export"),
         ("other model", 1, "is not the file that bundle.json names"),
-        ("no data", 1, "is no folder"),
+        ("no data", 1, "is not there"),
         ("no output folder", 2, "make it first"),
         ("output is a device", 2, "is no regular file"),
         ("no evidence folder", 2, "of --evidence is not there"),
@@ -278,9 +278,22 @@ def test_debug_shows_the_traceback(tmp_path: Path, capsys: Capture) -> None:
 def test_real_files_end_to_end(
     real_mr: Path, toy_bundle: Path, tmp_path: Path, capsys: Capture
 ) -> None:
-    """Three studies: two axial, one sagittal with two series; what is missing is said."""
-    output = tmp_path / "out.csv"
-    assert run(real_mr, "--bundle", toy_bundle, "--output", output) == 3
+    """None of them shows a spine; a person who says so has three studies scored."""
+    output, table = tmp_path / "out.csv", tmp_path / "series.csv"
+    assert run(real_mr, "--bundle", toy_bundle, "--output", output) == 1
+    manifest = json.loads((tmp_path / "out.run.json").read_text())
+    assert manifest["counts"]["rows"] == manifest["counts"]["studies_scored"] == 0
+    assert not output.exists()
+    table.write_text(
+        "study_id,series_id,series_description\n"
+        + "".join(
+            f"{one['study_id']},{one['series_id']},"
+            f"{'Axial T2' if one['plane'] == 'axial' else 'Sagittal T2/STIR'}\n"
+            for one in manifest["series"]
+        )
+    )
+    words = ("--bundle", toy_bundle, "--output", output, "--series", table)
+    assert run(real_mr, *words) == 3
     manifest = json.loads((tmp_path / "out.run.json").read_text())
     assert manifest["counts"]["slices_scored"] == 9 + 2 * 63 + 14
     assert manifest["counts"]["studies_scored"] == 3

@@ -104,9 +104,9 @@ def test_a_root_with_both_folders_means_test_images_unless_the_table_lies_in_tra
     ("text", "message"),
     [
         ("study_id,series_id\n1,2\n", "lacks the column series_description"),
-        (TABLE + "1,2,Coronal T2\n", "line 2: its series_description is none of"),
-        (TABLE + "\n\n1,2,Coronal T2\n", "line 4: its series_description is none of"),
-        (TABLE + "../1,2,Axial T2\n", "names a study or series that can be no folder's name"),
+        (TABLE + "1,,Axial T2\n", "line 2 lacks a study_id or series_id"),
+        (TABLE + "\n\n,2,Axial T2\n", "line 4 lacks a study_id or series_id"),
+        (TABLE + "12,11,T1\n../1,2,Axial T2\n", "that can be no folder's name"),
         ("", "cannot be read"),
     ],
 )
@@ -141,16 +141,30 @@ def test_links_to_folders_are_followed_once(toy_root: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("orientation", "times", "reason"),
+    ("orientation", "times", "reason", "why"),
     [
-        (AXIAL, T1, Reason.KIND_NOT_NEEDED),
-        (AXIAL, {"EchoTime": 10}, Reason.KIND_UNKNOWN),  # with the long repetition of T2
-        (AXIAL, {"EchoTime": None}, Reason.KIND_UNKNOWN),
-        (None, {}, Reason.KIND_UNKNOWN),
+        (AXIAL, T1, Reason.KIND_NOT_NEEDED, "axial, echo 10 ms, repetition 600 ms"),
+        (
+            AXIAL,
+            {"EchoTime": 10},
+            Reason.KIND_NOT_NEEDED,
+            "axial, echo 10 ms, repetition 3500 ms: density",
+        ),
+        (
+            AXIAL,
+            {"EchoTime": None},
+            Reason.KIND_UNKNOWN,
+            "neither times nor a description that tell",
+        ),
+        (None, {}, Reason.KIND_UNKNOWN, "no orientation"),
     ],
 )
 def test_a_series_for_nobody_is_kept_and_named(
-    tmp_path: Path, orientation: list[int] | None, times: dict[str, object], reason: Reason
+    tmp_path: Path,
+    orientation: list[int] | None,
+    times: dict[str, object],
+    reason: Reason,
+    why: str,
 ) -> None:
     write_slice(
         tmp_path / "a.dcm",
@@ -162,7 +176,7 @@ def test_a_series_for_nobody_is_kept_and_named(
     (study,) = inventory.studies
     assert [one.group for one in study.series] == [None]
     assert not any(study.of(group) for group in GROUPS)
-    assert inventory.skips == (Skip(reason, "1.2.3/1.2.3.4", "series of 1 files"),)
+    assert inventory.skips == (Skip(reason, "1.2.3/1.2.3.4", f"series of 1 files: {why}"),)
     assert inventory.skips[0].harmless == (reason is Reason.KIND_NOT_NEEDED)
 
 
@@ -182,7 +196,7 @@ def test_nothing_to_score_is_an_error(tmp_path: Path, make: object) -> None:
 
 
 def test_no_folder_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="is no folder"):
+    with pytest.raises(DataError, match="is not there"):
         find_studies(tmp_path / "absent")
 
 
@@ -427,7 +441,6 @@ def test_studies_of_a_table_only_are_due(toy_root: Path, tmp_path: Path) -> None
     [
         {"ImageOrientationPatient": AXIAL},  # would be another detector's
         {"ImageOrientationPatient": CORONAL},  # would be nobody's
-        {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]},
         T1,
         {"EchoTime": None},  # tells nothing
     ],
@@ -441,6 +454,17 @@ def test_most_headers_tell_a_series(tmp_path: Path, layout: str, odd: dict[str, 
     (study,) = find_studies(images).studies
     assert [one.group for one in study.series] == [SPINAL]
     assert study.skips == ()
+
+
+def test_localizers_inside_a_series_are_not_its_own(tmp_path: Path) -> None:
+    images = tmp_path / "test_images"
+    for number in range(12):
+        odd = {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]} if number in (0, 11) else {}
+        write_slice(images / "1" / "11" / f"{number}.dcm", slice_pixels(number), **odd)
+    (study,) = find_studies(images).studies
+    assert [(one.group, len(one.files)) for one in study.series] == [(SPINAL, 10), (None, 2)]
+    assert [skip.reason for skip in study.skips] == [Reason.KIND_NOT_NEEDED, Reason.SPLIT]
+    assert study.skips[0].what == "1/11~2"
 
 
 def test_a_series_whose_first_headers_tell_nothing(tmp_path: Path) -> None:

@@ -196,7 +196,7 @@ def write_slice(path: Path, pixels: np.ndarray, **elements: object) -> FileDatas
         "InstanceNumber": 1,
         "ImageOrientationPatient": SAGITTAL,
         "ImagePositionPatient": [0, 0, 0],
-        "PixelSpacing": [1, 1],
+        "PixelSpacing": [5, 5],
         "SamplesPerPixel": 1,
         "PhotometricInterpretation": "MONOCHROME2",
         "Rows": pixels.shape[-2],

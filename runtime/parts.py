@@ -1,0 +1,217 @@
+"""Files of one series -> parts: frames of one kind, plane, echo and size.
+
+Mostly a series is one part. It is several where an archive gave all series of a study one UID,
+where two echoes share a series, and where an enhanced file holds several planes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from rsna_lumbar.runtime.acquisition import Acquisition
+from rsna_lumbar.runtime.headers import Header, Vector
+from rsna_lumbar.runtime.labels import Group
+from rsna_lumbar.runtime.series_kind import NOBODYS, Verdict, plane_of, verdict
+
+# Echoes further apart than this are two of one series; GE's effective ones vary by a few percent.
+ECHO_RATIO = 1.15
+# What is so little of a series has an odd header rather than another picture.
+FEW_FRAMES, FEW_SHARE, FEW_BESIDE = 2, 0.1, 3
+LOCALIZER_SLICES = 7  # at most, in each of several planes
+LOCALIZER_SHARE = 0.6  # at most, in the plane with the most
+THICK_MM = 8.0
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A file and what its header says."""
+
+    path: Path
+    header: Header
+
+
+@dataclass(frozen=True, slots=True)
+class FrameOf:
+    """One frame of a file."""
+
+    file: Found
+    index: int
+
+    @property
+    def acquisition(self) -> Acquisition:
+        return _at(self.file.header.acquisitions, self.index)
+
+    @property
+    def orientation(self) -> Vector | None:
+        return _at(self.file.header.orientations, self.index)
+
+    @property
+    def centre_mm(self) -> Vector | None:
+        return _at(self.file.header.centres_mm, self.index)
+
+    @property
+    def plane(self) -> str | None:
+        return plane_of(self.orientation) if self.orientation else None
+
+
+@dataclass(frozen=True, eq=False)  # without slots: what is worked out is kept
+class Part:
+    """Frames of one series that belong together."""
+
+    series: str  # its key
+    plane: str | None
+    verdict: Verdict
+    frames: tuple[FrameOf, ...]
+
+    @cached_property
+    def acquisition(self) -> Acquisition:
+        """That of most frames."""
+        return Counter(one.acquisition for one in self.frames).most_common(1)[0][0]
+
+    @property
+    def header(self) -> Header:
+        """That of the first file."""
+        return self.frames[0].file.header
+
+    @property
+    def file_count(self) -> int:
+        return len({one.file.path for one in self.frames})
+
+    @cached_property
+    def positions_mm(self) -> tuple[float, ...]:
+        """Along the patient axis that the slices follow, rising; of frames that have a position."""
+        axis = {"sagittal": 0, "coronal": 1, "axial": 2}.get(self.plane or "")
+        centres = (one.centre_mm for one in self.frames)
+        return tuple(sorted(c[axis] for c in centres if c)) if axis is not None else ()
+
+    @cached_property
+    def gap_mm(self) -> float | None:
+        """Between neighbouring slices, the median."""
+        steps = np.diff(self.positions_mm)
+        steps = steps[steps > 1e-3]
+        return float(np.median(steps)) if len(steps) else None
+
+    @cached_property
+    def height_mm(self) -> tuple[float, float] | None:
+        """From the feet to the head, what the pictures show; None where that is not told."""
+        spans = [span for one in self.frames if (span := _height_mm(one)) is not None]
+        return (min(low for low, _ in spans), max(high for _, high in spans)) if spans else None
+
+
+def parts_of(series: str, files: Iterable[Found]) -> list[Part]:
+    """Split a series; the largest part comes first."""
+    frames = [FrameOf(one, index) for one in files for index in range(told_frames(one.header))]
+    echoes = _echo_clusters(frames)
+    groups: dict[tuple[object, ...], list[FrameOf]] = defaultdict(list)
+    for one in frames:
+        header, plane = one.file.header, one.plane
+        echo = echoes.get(one.acquisition.echo_ms)
+        kind = verdict(one.acquisition, plane)
+        groups[plane, kind, echo, header.rows, header.columns].append(one)
+    parts = [
+        Part(series, plane, kind, tuple(of_part))  # type: ignore[arg-type]
+        for (plane, kind, *_), of_part in groups.items()
+    ]
+    merged = _without_strays(sorted(parts, key=lambda part: -len(part.frames)))
+    return _told_by_look(merged)
+
+
+def told_frames(header: Header) -> int:
+    """How many frames are told apart: all of them only where they differ."""
+    return max(map(len, (header.acquisitions, header.orientations, header.centres_mm)))
+
+
+def _at(values: tuple[T, ...], index: int) -> T:
+    return values[index] if index < len(values) else values[0]
+
+
+def _echo_clusters(frames: Sequence[FrameOf]) -> dict[float | None, int]:
+    """Echo time -> number of its cluster."""
+    times = sorted({one.acquisition.echo_ms for one in frames if one.acquisition.echo_ms})
+    clusters: dict[float | None, int] = {}
+    number, before = 0, 0.0
+    for time in times:
+        number += before > 0 and time > before * ECHO_RATIO
+        clusters[time] = number
+        before = time
+    return clusters
+
+
+def _without_strays(parts: list[Part]) -> list[Part]:
+    """Few frames of another sort join the largest part, and silent ones the one of their plane.
+
+    What says that it is a localizer or a map stays what it is; what lies in another plane is told
+    again when it is decoded, and left out by name.
+    """
+    speaking = [part for part in parts if part.verdict.tells] or parts[:1]
+    whole = sum(len(part.frames) for part in parts)
+    largest, *others = speaking
+    joined: dict[int, list[FrameOf]] = {0: list(largest.frames)}
+    kept = [largest]
+    for part in others:
+        if _is_stray(part, largest, whole):
+            joined[0] += part.frames
+        else:
+            joined[len(kept)] = list(part.frames)
+            kept.append(part)
+    for part in parts:
+        if not any(part is one for one in speaking):
+            at = next((i for i, one in enumerate(kept) if part.plane in (one.plane, None)), None)
+            if at is None:
+                at = len(kept)
+                kept.append(part)
+                joined[at] = []
+            joined[at] += part.frames
+    return [replace(part, frames=tuple(joined[i])) for i, part in enumerate(kept)]
+
+
+def _is_stray(part: Part, largest: Part, whole: int) -> bool:
+    count = len(part.frames)
+    few = count <= max(FEW_FRAMES, int(FEW_SHARE * whole))
+    refused = part.verdict.reader is NOBODYS and part.plane == largest.plane
+    signed = refused and isinstance(largest.verdict.reader, Group)
+    return few and count * FEW_BESIDE <= len(largest.frames) and not signed
+
+
+def _told_by_look(parts: list[Part]) -> list[Part]:
+    """Localizers by what they are: few slices in several planes, or few and thick ones."""
+    counts = Counter[str]()
+    for part in parts:
+        counts[part.plane or ""] += len(part.frames)
+    most = max(counts.values(), default=0)
+    several = len(counts) > 1 and most <= LOCALIZER_SLICES
+    if several and most <= LOCALIZER_SHARE * counts.total():
+        return [_refused(part, "a localizer: few slices in several planes") for part in parts]
+    return [
+        _refused(part, "a localizer: few thick slices") if _few_and_thick(part) else part
+        for part in parts
+    ]
+
+
+def _few_and_thick(part: Part) -> bool:
+    thickness = part.acquisition.thickness_mm or 0
+    return len(part.frames) <= LOCALIZER_SLICES and thickness >= THICK_MM
+
+
+def _refused(part: Part, why: str) -> Part:
+    if not isinstance(part.verdict.reader, Group):
+        return part
+    return replace(part, verdict=Verdict(NOBODYS, why))
+
+
+def _height_mm(one: FrameOf) -> tuple[float, float] | None:
+    header, orientation, centre = one.file.header, one.orientation, one.centre_mm
+    if orientation is None or centre is None or header.spacing_mm is None:
+        return None
+    down_mm, across_mm = header.rows * header.spacing_mm[0], header.columns * header.spacing_mm[1]
+    half = (abs(orientation[5]) * down_mm + abs(orientation[2]) * across_mm) / 2
+    return centre[2] - half, centre[2] + half
