@@ -13,14 +13,22 @@ DEMO_OUTPUT = Path("submission.csv")
 
 
 @click.command()
-@click.argument("data", required=False, type=click.Path(path_type=Path))
+@click.argument("data", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--bundle", type=click.Path(path_type=Path), help="Bundle made by rsna-export.")
 @click.option("--output", type=click.Path(path_type=Path), help="Submission to write (CSV).")
 @click.option("--demo", is_flag=True, help="Score the phantom studies that ship in the package.")
 @click.option(
+    "--list",
+    "list_only",
+    is_flag=True,
+    help="Say which series there are, who reads each, and why; score nothing.  --output then names "
+    "a CSV in the form of --series, to be corrected by hand.",
+)
+@click.option(
     "--series",
     type=click.Path(path_type=Path),
-    help="CSV with study_id, series_id, series_description.",
+    help="CSV with study_id, series_id, series_description, by folders or UIDs: what it lists is "
+    "read as it says, whatever headers say. Another description than the three is read by nobody.",
 )
 @click.option(
     "--studies",
@@ -73,10 +81,11 @@ DEMO_OUTPUT = Path("submission.csv")
 )
 @common_options
 def cli(
-    data: Path | None,
+    data: tuple[Path, ...],
     bundle: Path | None,
     output: Path | None,
     demo: bool,
+    list_only: bool,
     series: Path | None,
     studies: Path | None,
     backend: str,
@@ -95,20 +104,27 @@ def cli(
 ) -> int:
     """Score the lumbar MR studies below DATA: 25 rows a study.
 
-    DATA is a root of the challenge's data, one study of it, or any tree of DICOM files. Beside
-    the submission stands <name>.run.json: what was used, what was skipped, and why.
+    DATA is a root of the challenge's data, one study of it, any tree of DICOM files, or a file;
+    several may be named. Beside the submission stands <name>.run.json: what was used, what was
+    skipped, and why.
 
-    Exit codes: 0 all scored; 3 finished, but a file could not be used or is doubtful, or a series
-    was missing; 2 wrong usage; 1 failure. Research use only, not a medical device.
+    Exit codes: 0 all scored; 3 finished, but a file could not be used or is doubtful, a series was
+    missing, or nothing but the prior is in the rows; 2 wrong usage; 1 failure, or no row at all.
+    Research use only, not a medical device.
     """
     if demo:
         from rsna_lumbar.runtime.demo import demo_bundle, demo_studies
 
         if data or bundle:
             raise UsageError("--demo brings its own data and bundle; leave DATA and --bundle out")
-        data, bundle, output = demo_studies(), demo_bundle(), output or DEMO_OUTPUT
-    if data is None or bundle is None or output is None:
-        missing = "DATA" if data is None else "--bundle" if bundle is None else "--output"
+        data, bundle = (demo_studies(),), demo_bundle()
+        output = output or (None if list_only else DEMO_OUTPUT)
+    if list_only and data:
+        from rsna_lumbar.runtime.listing import ListRequest, list_series
+
+        return list_series(ListRequest(data, series, studies, ids, output, quiet))
+    if not data or bundle is None or output is None:
+        missing = "DATA" if not data else "--bundle" if bundle is None else "--output"
         raise UsageError(f"{missing} is missing; give DATA, --bundle and --output, or try --demo")
     from rsna_lumbar.runtime.run import Request, run
 

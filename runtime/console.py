@@ -59,7 +59,7 @@ def _skip_lines(record: RunRecord) -> list[str]:
     faults = [skip for skip in record.total.skips if not skip.harmless]
     harmless = [skip for skip in record.total.skips if skip.harmless]
     lines = [
-        _printable(
+        printable(
             f"{_VERB.get(skip.reason, 'skipped')}: {skip.what}: {skip.reason}"
             f"{f' ({skip.detail})' if skip.detail else ''}"
         )
@@ -69,7 +69,7 @@ def _skip_lines(record: RunRecord) -> list[str]:
     return [*lines, f"... and {more} more, all in the run manifest"] if more > 0 else lines
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Without what a name or a header could send to the terminal."""
     return "".join(sign if sign.isprintable() else "?" for sign in text)
 

@@ -42,7 +42,7 @@ def asked_for(request: Request, targets: Mapping[str, Path], threads: int) -> di
     """What the request says of the bytes of a run; how many processes decode says nothing."""
     return {
         "--bundle": sha256_of(request.bundle / MANIFEST),
-        "DATA": digest([str(request.data.resolve())]),
+        "DATA": digest(str(path.resolve()) for path in request.data),
         "--series": sha256_of(request.series) if request.series else None,
         "--studies": sha256_of(request.studies) if request.studies else None,
         "--backend": request.backend,

@@ -14,10 +14,11 @@ import io
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from rsna_lumbar.runtime.errors import DataError
+from rsna_lumbar.runtime.errors import DataError, LumbarError
 from rsna_lumbar.runtime.reasons import Skip
 from rsna_lumbar.runtime.studies import IMAGE_FOLDERS
 
@@ -113,6 +114,23 @@ def without_paths(text: str, hidden: Mapping[str, Path | None]) -> str:
     for shown in sorted(words, key=len, reverse=True):
         text = re.sub(rf"(?<![\w./-]){re.escape(shown)}(?![\w.-])", words[shown], text)
     return text
+
+
+@contextmanager
+def paths_hidden(data: Sequence[Path], series: Path | None, studies: Path | None) -> Iterator[None]:
+    """Errors name no path of the inputs, whose folders may be called like patients."""
+    numbered = {f"DATA {number}": path for number, path in enumerate(data, start=1)}
+    hidden = {**(numbered if len(data) > 1 else {"DATA": data[0]})}
+    words = {**hidden, "--series": series, "--studies": studies}
+    try:
+        yield
+    except LumbarError as error:
+        raise type(error)(without_paths(str(error), words)) from None
+    except OSError as error:
+        where = without_paths(os.fsdecode(error.filename or "system"), words)
+        inside = where.startswith(tuple(f"{word}/" for word in hidden)) and ".." not in where
+        place = "a file or folder below DATA" if inside else where
+        raise DataError(f"{place}: {error.strerror}") from None
 
 
 def _spellings(word: str, path: Path) -> Iterator[tuple[str, str]]:

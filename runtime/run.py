@@ -6,7 +6,6 @@ the first studies are decoded. Rows are written while later batches are computed
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,7 +22,7 @@ from rsna_lumbar.runtime.cores import usable_cores
 from rsna_lumbar.runtime.errors import BundleError, DataError, LumbarError
 from rsna_lumbar.runtime.identity import asked_for, found_out
 from rsna_lumbar.runtime.machine import CPU, this_machine
-from rsna_lumbar.runtime.naming import HASH, Names, Pseudonyms, read_key, without_paths
+from rsna_lumbar.runtime.naming import HASH, Names, Pseudonyms, paths_hidden, read_key
 from rsna_lumbar.runtime.open_bundle import OpenBundle
 from rsna_lumbar.runtime.results import KEY, RUN_MANIFEST, Results
 from rsna_lumbar.runtime.targets import require_no_input, targets_of
@@ -41,7 +40,7 @@ SETS_BEFORE_MODELS = 12  # decoded while the models load: four studies, 300 slic
 class Request:
     """What the command line asks for."""
 
-    data: Path
+    data: tuple[Path, ...]
     bundle: Path
     output: Path
     evidence: Path | None
@@ -64,7 +63,7 @@ class Request:
     def options(self, names: Names) -> dict[str, Any]:
         """What the run manifest records of it; names of inputs as they are called outside."""
         return {
-            "data": names(str(self.data)),
+            "data": [names(str(path)) for path in self.data],
             "bundle": names(str(self.bundle)),
             "series": names(str(self.series)) if self.series else None,
             "studies": names(str(self.studies)) if self.studies else None,
@@ -86,16 +85,8 @@ def run(request: Request) -> int:
     """Score what the request names; return the exit code."""
     if request.ids != HASH:
         return _run(request)
-    hidden = {"DATA": request.data, "--series": request.series, "--studies": request.studies}
-    try:
+    with paths_hidden(request.data, request.series, request.studies):
         return _run(request)
-    except LumbarError as error:
-        raise type(error)(without_paths(str(error), hidden)) from None
-    except OSError as error:
-        where = without_paths(os.fsdecode(error.filename or "system"), hidden)
-        inside = where.startswith("DATA/") and ".." not in where
-        place = "a file or folder below DATA" if inside else where
-        raise DataError(f"{place}: {error.strerror}") from None
 
 
 def _run(request: Request) -> int:

@@ -6,9 +6,9 @@ import json
 from dataclasses import asdict
 
 from rsna_lumbar.runtime.labels import GRADE_TITLES, GRADES, LEVELS, level_title
+from rsna_lumbar.runtime.text_table import aligned
 from rsna_lumbar.train.diagnostics import BINS, Diagnostics, GradeReport, GroupReport
 from rsna_lumbar.train.evaluate import Evaluation
-from rsna_lumbar.train.text_table import aligned
 
 _TERMS = {
     "spinal": "Spinal",

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import pandas as pd
 
 from rsna_lumbar.runtime.labels import GRADES, Group
+from rsna_lumbar.runtime.text_table import aligned
 from rsna_lumbar.train.annotations import LeftOut
 from rsna_lumbar.train.split import PARTS
-from rsna_lumbar.train.text_table import aligned
 
 UNGRADED = "(no grade)"
 

@@ -1,0 +1,169 @@
+"""``rsna-run --list``, and the table that a person makes of it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from toys import AXIAL, SAGITTAL, T1, T2, slice_pixels, write_slice
+
+from rsna_lumbar.runtime.cli import main
+from rsna_lumbar.runtime.discovery import find_studies
+from rsna_lumbar.runtime.labels import FORAMINAL, SPINAL, SUBARTICULAR
+from rsna_lumbar.runtime.reasons import Reason
+
+Capture = pytest.CaptureFixture[str]
+TABLE = "study_id,series_id,series_description\n"
+
+
+def run(*words: object) -> int:
+    with pytest.raises(SystemExit) as caught:
+        main([str(word) for word in words])
+    assert isinstance(caught.value.code, int)
+    return caught.value.code
+
+
+@pytest.fixture
+def tree(toy_root: Path, tmp_path: Path) -> Path:
+    """The toy studies as a tree, each with a series that tells nothing."""
+    tree = Path(shutil.copytree(toy_root / "test_images", tmp_path / "tree"))
+    for study in ("12", "7"):
+        for number in range(4):
+            write_slice(
+                tree / study / "44" / f"{number}.dcm",
+                slice_pixels(number),
+                StudyInstanceUID=f"1.2.{study}",
+                SeriesInstanceUID=f"1.2.{study}.44",
+                SeriesDescription="Doe^Jane's back",
+                ImagePositionPatient=[4 * number, 0, 300],
+                EchoTime=None,
+                RepetitionTime=None,
+            )
+    return tree
+
+
+def listed(path: Path) -> dict[tuple[str, str], dict[str, str]]:
+    with path.open(newline="") as stream:
+        return {(row["study_id"], row["series_id"]): row for row in csv.DictReader(stream)}
+
+
+def test_it_prints_who_reads_each_series_and_why(tree: Path, capsys: Capture) -> None:
+    assert run(tree, "--list") == 0
+    captured = capsys.readouterr()
+    lines = [line for line in captured.out.splitlines() if "1.2.12." in line]
+    assert [line.split("  ")[0] for line in lines] == [
+        "Sagittal T2/STIR", "Sagittal T1", "Axial T2", "-",
+    ]  # fmt: skip
+    assert "sagittal, echo 100 ms, repetition 3500 ms" in lines[0]
+    assert "neither times nor a description that tell" in lines[3] and "Doe^Jane" in lines[3]
+    assert "2 kind_not_needed" in captured.err  # no kind is missing without them
+
+
+def test_hashed_it_shows_no_name_and_no_description(tree: Path, capsys: Capture) -> None:
+    output = tree.parent / "series.csv"
+    assert run(tree, "--list", "--ids", "hash", "--output", output) == 0
+    captured = capsys.readouterr()
+    for text in (captured.out, captured.err.replace(str(output), ""), output.read_text()):
+        assert "1.2.12" not in text and "Doe" not in text and str(tree) not in text
+
+
+def test_a_corrected_table_is_followed(tree: Path, toy_bundle: Path, tmp_path: Path) -> None:
+    table = tmp_path / "series.csv"
+    assert run(tree, "--list", "--output", table) == 0
+    as_listed, as_told = tmp_path / "listed.csv", tmp_path / "told.csv"
+    words = (tree, "--bundle", toy_bundle, "--output")
+    assert run(*words, as_told) == 0
+    assert run(*words, as_listed, "--series", table) == 0
+    assert as_listed.read_bytes() == as_told.read_bytes()
+    rows = listed(table)
+    rows["1.2.12", "1.2.12.44"]["series_description"] = "Sagittal T1"
+    rows["1.2.12", "1.2.12.22"]["series_description"] = "broken by motion"
+    with table.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(next(iter(rows.values()))))
+        writer.writeheader()
+        writer.writerows(rows.values())
+    assert run(*words, tmp_path / "corrected.csv", "--series", table) == 0
+    manifest = json.loads((tmp_path / "corrected.run.json").read_text())
+    read = {one["series_id"]: (one["read_by"], one["kind_from"]) for one in manifest["series"]}
+    assert read["1.2.12.44"] == ("foraminal", "table")
+    assert read["1.2.12.22"] == (None, "table")
+    assert read["1.2.12.11"] == ("spinal", "table")
+
+
+@pytest.mark.parametrize("names", ["folders", "uids", "paths"])
+def test_a_table_means_series_of_a_tree_by_folder_or_uid(
+    tree: Path, tmp_path: Path, names: str
+) -> None:
+    study, series = {
+        "folders": ("12", "44"),
+        "uids": ("1.2.12", "1.2.12.44"),
+        "paths": ("12", "12/44"),
+    }[names]
+    table = tmp_path / "series.csv"
+    table.write_text(f"{TABLE}{study},{series},Sagittal T1\n")
+    deeper = tmp_path / "deeper"
+    shutil.move(tree, deeper / "archive")
+    data = deeper if names == "uids" else deeper / "archive"
+    by_id = {one.study_id: one for one in find_studies(data, table).studies}
+    (found,) = (one for one in by_id[study].series if one.group_from == "table")
+    assert found.group is FORAMINAL and len(found.files) == 4
+    assert by_id[study].listed
+    assert len(by_id[study].of(SPINAL)) == len(by_id[study].of(SUBARTICULAR)) == 1
+
+
+def test_rows_that_mean_nothing_are_due_and_named(tree: Path, tmp_path: Path) -> None:
+    table = tmp_path / "series.csv"
+    table.write_text(f"{TABLE}1.2.12,1.2.12.99,Axial T2\n1.2.404,1,Axial T2\n")
+    by_id = {one.study_id: one for one in find_studies(tree, table).studies}
+    for study, what in (("1.2.12", "1.2.12/1.2.12.99"), ("1.2.404", "1.2.404/1")):
+        assert [s.what for s in by_id[study].skips if s.reason is Reason.SERIES_NOT_FOUND] == [what]
+    assert by_id["1.2.404"].listed and not by_id["1.2.404"].series
+
+
+def test_a_file_and_several_folders(tree: Path, tmp_path: Path, toy_bundle: Path) -> None:
+    one = tree / "12" / "11" / "1.dcm"
+    assert [study.study_id for study in find_studies(one).studies] == ["1.2.12"]
+    both = find_studies([tree / "12", tree / "7"])
+    assert [study.study_id for study in both.studies] == ["1.2.12", "1.2.7"]
+    assert [len(series.files) for series in both.studies[0].series] == [3, 4, 5, 4]
+    output = tmp_path / "out.csv"
+    assert run(tree / "12", tree / "7", one, "--bundle", toy_bundle, "--output", output) == 0
+    assert len(output.read_text().splitlines()) == 51
+
+
+def test_studies_of_the_challenge_by_name(toy_root: Path) -> None:
+    images = toy_root / "test_images"
+    found = find_studies([images / "12", images / "7"])
+    assert [study.study_id for study in found.studies] == ["12", "7"]
+
+
+def test_nothing_there(tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "a.txt").write_text("no DICOM")
+    assert run(tmp_path, "--list") == 1
+    assert "holds no MR image (1 other files)" in capsys.readouterr().err
+
+
+def test_parts_of_a_series_are_corrected_by_name(tmp_path: Path) -> None:
+    """One UID over two series: the second is called ~2."""
+    for number, (orientation, times) in enumerate([(SAGITTAL, T2), (SAGITTAL, T1), (AXIAL, T2)]):
+        for index in range(8):
+            along = [4 * index, 0, 0] if orientation is SAGITTAL else [0, 0, -4 * index]
+            write_slice(
+                tmp_path / "tree" / f"{number}-{index}",
+                slice_pixels(10 * number + index),
+                ImageOrientationPatient=orientation,
+                ImagePositionPatient=along,
+                **times,
+            )
+    (study,) = find_studies(tmp_path / "tree").studies
+    assert {one.series_id: one.group for one in study.series} == {
+        "1.2.3.4": SPINAL, "1.2.3.4~2": FORAMINAL, "1.2.3.4~3": SUBARTICULAR,
+    }  # fmt: skip
+    assert [skip.reason for skip in study.skips] == [Reason.SPLIT]
+    table = tmp_path / "series.csv"
+    table.write_text(f"{TABLE}1.2.3,1.2.3.4~2,nothing\n")
+    (study,) = find_studies(tmp_path / "tree", table).studies
+    assert not study.of(FORAMINAL) and study.of(SPINAL) and study.of(SUBARTICULAR)
