@@ -115,14 +115,18 @@ def parts_of(series: str, files: Iterable[Found]) -> list[Part]:
     for one in frames:
         header, plane = one.file.header, one.plane
         echo = echoes.get(one.acquisition.echo_ms)
-        kind = verdict(one.acquisition, plane)
-        groups[plane, kind, echo, header.rows, header.columns].append(one)
+        kind = _verdict(one)
+        groups[plane, kind.sort, echo, header.rows, header.columns].append(one)
     parts = [
-        Part(series, plane, kind, tuple(of_part))  # type: ignore[arg-type]
-        for (plane, kind, *_), of_part in groups.items()
+        Part(series, of_part[0].plane, _verdict(of_part[0]), tuple(of_part))
+        for of_part in groups.values()
     ]
     merged = _without_strays(sorted(parts, key=lambda part: -len(part.frames)))
     return _told_by_look(merged)
+
+
+def _verdict(one: FrameOf) -> Verdict:
+    return verdict(one.acquisition, one.plane)
 
 
 def told_frames(header: Header) -> int:

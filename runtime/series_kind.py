@@ -62,6 +62,12 @@ class Verdict:
     second_choice: int = 0  # how many things make another series of the kind better
 
     @property
+    def sort(self) -> tuple[object, ...]:
+        """What frames of one part have in common: all but the numbers."""
+        why = "" if isinstance(self.reader, Group) else re.sub(r"[\d.]+", "", self.why)
+        return self.reader, why, self.body_told, self.second_choice
+
+    @property
     def tells(self) -> bool:
         """Whether a header has said anything of its kind."""
         return self.why not in (NO_ORIENTATION, SAYS_NOTHING)

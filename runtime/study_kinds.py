@@ -233,8 +233,11 @@ def _told_parts(
         slices = sum(len(one.frames) for one in chosen_as[other].parts)
         why = f"{part.verdict.why}; another of {slices} slices shows the same anatomy"
         add([part], Reason.SAME_ANATOMY, why)
+    refused: dict[tuple[object, ...], list[Part]] = {}
     for part in rest:
-        add([part], part.verdict.reader, part.verdict.why)
+        refused.setdefault((part.series, *part.verdict.sort), []).append(part)
+    for parts in refused.values():
+        add(parts, parts[0].verdict.reader, parts[0].verdict.why)
     return told
 
 
@@ -258,8 +261,9 @@ def _as_series(
             why = "listed as another kind" if by_table else one.why
             what = f"{shown[one.key]}{one.ending}"
             skips.append(Skip(reason, what, f"series of {len(made.files)} files: {why}"))
+    read = {one.key for one in told if isinstance(one.reader, Group)}
     for key, count in Counter(one.key for one in told).items():
-        if count > 1:
+        if count > 1 and key in read:
             skips.append(Skip(Reason.SPLIT, shown[key], f"one series of files, {count} by headers"))
     return sorted(series, key=lambda one: natural_key(one.series_id)), skips
 

@@ -1,0 +1,279 @@
+"""Who reads each series of a study: parts, sizes, copies of the same anatomy, what is left over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from rsna_lumbar.runtime.acquisition import Acquisition
+from rsna_lumbar.runtime.headers import Header, Vector
+from rsna_lumbar.runtime.labels import FORAMINAL, SPINAL, SUBARTICULAR, Group
+from rsna_lumbar.runtime.parts import Found, parts_of
+from rsna_lumbar.runtime.reasons import Reason, Skip
+from rsna_lumbar.runtime.studies import Series
+from rsna_lumbar.runtime.study_kinds import series_of
+
+SAG = (0.0, 1.0, 0.0, 0.0, 0.0, -1.0)
+AX = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+COR = (1.0, 0.0, 0.0, 0.0, 0.0, -1.0)
+T1 = Acquisition(description="T1", echo_ms=10, repetition_ms=600, body_part="LSPINE")
+T2 = Acquisition(description="T2", echo_ms=100, repetition_ms=3500, body_part="LSPINE")
+
+
+NUMBERS = count()  # no two files are called alike
+
+
+def stack(
+    name: str,
+    how: Acquisition,
+    orientation: Vector | None = SAG,
+    slices: int = 15,
+    *,
+    start_mm: float = 0.0,
+    gap_mm: float = 4.0,
+    height_mm: float = 0.0,
+    side_px: int = 300,
+    number: float | None = None,
+) -> list[Found]:
+    """Files of a stack: sagittal ones from the right, axial ones from the feet; pixels of 1 mm."""
+    found = []
+    for index in range(slices):
+        along = start_mm + gap_mm * index
+        centre = (along, 0.0, height_mm) if orientation is SAG else (0.0, 0.0, height_mm + along)
+        header = Header(
+            study_uid="1",
+            series_uid=name,
+            patient="",
+            frame_of_reference_uid="1.9",
+            is_mr=True,
+            series_number=number,
+            time="",
+            rows=side_px,
+            columns=side_px,
+            acquisitions=(how,),
+            orientations=(orientation,),
+            centres_mm=(centre if orientation else None,),
+            spacing_mm=(1.0, 1.0),
+            frames=1,
+        )
+        found.append(Found(Path(f"{name}/{next(NUMBERS)}"), header))
+    return found
+
+
+def told(
+    *stacks: Sequence[Found], is_spine: bool = False, listed: dict[str, Group | None] | None = None
+) -> tuple[dict[str, str | None], dict[str, Reason]]:
+    """Series -> detector; series -> why it is left out."""
+    series, skips = looked(*stacks, is_spine=is_spine, listed=listed)
+    return (
+        {one.series_id: one.group.name if one.group else None for one in series},
+        {skip.what: skip.reason for skip in skips},
+    )
+
+
+def looked(
+    *stacks: Sequence[Found], is_spine: bool = False, listed: dict[str, Group | None] | None = None
+) -> tuple[list[Series], list[Skip]]:
+    members: dict[str, list[Found]] = {}
+    for one in stacks:
+        members.setdefault(one[0].header.series_uid, []).extend(one)
+    names = {key: key for key in members}
+    return series_of("1", members, names, names, listed or {}, is_spine=is_spine)
+
+
+def untold(how: Acquisition) -> Acquisition:
+    """Without a word of the body part."""
+    return replace(how, body_part="")
+
+
+def test_nothing_is_nothing() -> None:
+    assert looked() == ([], [])
+
+
+def test_an_ordinary_study() -> None:
+    groups, skips = told(stack("a", T1), stack("b", T2), stack("c", T2, AX, 30))
+    assert groups == {"a": "foraminal", "b": "spinal", "c": "subarticular"}
+    assert skips == {}
+
+
+# Parts of one series
+
+
+def test_one_uid_over_a_whole_study() -> None:
+    groups, skips = told(stack("a", T2), stack("a", T1), stack("a", T2, AX, 30))
+    assert groups == {"a": "spinal", "a~2": "foraminal", "a~3": "subarticular"}
+    assert skips == {"a": Reason.SPLIT}
+
+
+def test_two_echoes_of_one_series() -> None:
+    """The T2 echoes are read; density is nobody's."""
+    density = replace(T2, echo_ms=12, description="PD_T2")
+    series, _ = looked(stack("a", replace(T2, description="PD_T2")), stack("a", density))
+    assert [(one.series_id, one.group, one.facts and one.facts.echo_ms) for one in series] == [
+        ("a", SPINAL, 100),
+        ("a~2", None, 12),
+    ]
+
+
+def test_echoes_of_a_series_that_differ_a_little_are_one() -> None:
+    frames = stack("a", T2, AX, 10) + stack("a", replace(T2, echo_ms=104.5), AX, 10, start_mm=40)
+    assert len(parts_of("a", frames)) == 1
+
+
+def test_frames_of_one_file_are_told_apart() -> None:
+    """An enhanced file with three planes, of which two are a detector's."""
+    one = stack("a", T2, slices=1)[0]
+    frames = [*(SAG,) * 9, *(AX,) * 9, *(COR,) * 9]
+    centres = tuple((4.0 * (i % 9), 0.0, 4.0 * (i % 9)) for i in range(27))
+    header = replace(one.header, orientations=tuple(frames), centres_mm=centres, frames=27)
+    series, _ = looked([Found(one.path, header)])
+    read = {one.group: one.frames[one.files[0]] for one in series if one.group}
+    assert read == {SPINAL: frozenset(range(9)), SUBARTICULAR: frozenset(range(9, 18))}
+
+
+def test_few_odd_headers_belong_to_their_series() -> None:
+    groups, skips = told(stack("a", T2, slices=12), stack("a", T1, slices=2, start_mm=48))
+    assert (groups, skips) == ({"a": "spinal"}, {})
+
+
+@pytest.mark.parametrize("silent", [3, 14])
+def test_headers_that_say_nothing_belong_to_those_that_do(silent: int) -> None:
+    nothing = Acquisition(body_part="LSPINE")
+    frames = [*stack("a", T2, slices=15 - silent), *stack("a", nothing, None, silent)]
+    series, _ = looked(frames)
+    assert [(one.group, len(one.files)) for one in series] == [(SPINAL, 15)]
+
+
+@pytest.mark.parametrize(("count", "thickness"), [(3, None), (1, None), (7, None), (5, 10.0)])
+def test_localizers_by_what_they_are(count: int, thickness: float | None) -> None:
+    how = replace(T2, thickness_mm=thickness, description="")
+    planes = (SAG,) if thickness else (SAG, AX, COR)
+    frames = [one for plane in planes for one in stack("a", how, plane, count)]
+    groups, skips = told(frames)
+    assert set(groups.values()) == {None}
+    assert skips["a"] is Reason.KIND_NOT_NEEDED
+
+
+# The same anatomy
+
+
+def test_of_t2_and_stir_one_is_read() -> None:
+    stir = replace(T2, echo_ms=60, inversion_ms=150, description="STIR")
+    groups, skips = told(stack("a", stir, slices=17), stack("b", T2))
+    assert groups == {"a": None, "b": "spinal"}
+    assert skips == {"a": Reason.SAME_ANATOMY}
+    assert told(stack("a", stir))[0] == {"a": "spinal"}
+
+
+def test_of_a_repeat_the_later_one_is_read_and_of_a_fragment_the_whole() -> None:
+    groups, _ = told(stack("a", T2, number=5), stack("b", T2, number=4))
+    assert groups == {"a": "spinal", "b": None}
+    groups, _ = told(stack("a", T2, slices=6, number=5), stack("b", T2, number=4))
+    assert groups == {"a": None, "b": "spinal"}
+
+
+def test_the_name_of_a_series_decides_last_and_always_alike() -> None:
+    first, second = stack("a", T2), stack("b", T2)
+    assert told(first, second) == told(second, first)
+
+
+def test_series_that_cover_different_parts_are_all_read() -> None:
+    """Axial slices of three discs in one series, of two in another; sagittal ones of two halves."""
+    upper = [one for z in (40, 80, 120) for one in stack("a", T2, AX, 4, start_mm=z)]
+    lower = [one for z in (0, 60) for one in stack("b", T2, AX, 4, start_mm=z, gap_mm=3.5)]
+    groups, _ = told(upper, lower)
+    assert groups == {"a": "subarticular", "b": "subarticular"}
+    groups, skips = told(stack("a", T1, slices=8), stack("b", T1, slices=8, start_mm=40))
+    assert groups == {"a": "foraminal", "b": "foraminal"}
+    assert skips == {}
+
+
+def test_a_stack_at_each_disc_shows_what_a_whole_one_does() -> None:
+    at_discs = [one for z in (0, 30, 60, 90) for one in stack("b", T2, AX, 4, start_mm=z)]
+    groups, _ = told(stack("a", T2, AX, 30), at_discs)
+    assert groups == {"a": "subarticular", "b": None}
+
+
+def test_slices_of_one_series_that_interleave_are_all_read() -> None:
+    """Two sizes in one series, every second slice."""
+    even = stack("a", T2, AX, 10, gap_mm=8)
+    odd = stack("a", T2, AX, 10, start_mm=4, gap_mm=8, side_px=256)
+    series, skips = looked(even, odd)
+    assert [(one.group, len(one.files)) for one in series] == [(SUBARTICULAR, 20)]
+    assert skips == []
+
+
+# Sizes, where nothing names a body part
+
+
+@pytest.mark.parametrize(
+    ("side_px", "count", "gap_mm"),
+    [(160, 15, 4.0), (600, 15, 4.0), (256, 30, 5.0)],
+    ids=["knee", "whole body", "brain"],
+)
+def test_what_has_not_the_size_of_a_lumbar_spine_is_left_to_a_person(
+    side_px: int, count: int, gap_mm: float
+) -> None:
+    one = stack("a", untold(T2), slices=count, gap_mm=gap_mm, side_px=side_px)
+    assert told(one) == ({"a": None}, {"a": Reason.KIND_UNKNOWN})
+    named = stack("a", T2, slices=count, gap_mm=gap_mm, side_px=side_px)
+    assert told(named)[0] == told(one, is_spine=True)[0] == {"a": "spinal"}
+
+
+def test_an_axial_series_is_read_beside_a_sagittal_one_at_its_height() -> None:
+    axial = stack("b", untold(T2), AX, 20)
+    assert told(axial) == ({"b": None}, {"b": Reason.KIND_UNKNOWN})
+    beside = stack("a", untold(T1))
+    assert told(beside, axial)[0] == {"a": "foraminal", "b": "subarticular"}
+    above = stack("b", untold(T2), AX, 20, height_mm=400)
+    assert told(beside, above)[0] == {"a": "foraminal", "b": None}
+
+
+def test_of_stations_the_lowest_is_the_lumbar_spine() -> None:
+    stations = [
+        stack(name, untold(T2), height_mm=height)
+        for name, height in (("neck", 500), ("chest", 250), ("back", 0))
+    ]
+    groups, skips = told(*stations)
+    assert groups == {"back": "spinal", "chest": None, "neck": None}
+    assert set(skips.values()) == {Reason.KIND_NOT_NEEDED}  # no kind is missing for them
+
+
+def test_what_cannot_be_told_is_a_fault_only_where_its_kind_is_missing() -> None:
+    contrast = replace(T1, description="T1 +C")
+    assert told(stack("a", contrast))[1] == {"a": Reason.KIND_UNKNOWN}
+    assert told(stack("a", contrast), stack("b", T1))[1] == {"a": Reason.KIND_NOT_NEEDED}
+
+
+# Headers without times, as those of the challenge
+
+
+def test_what_the_others_leave_over() -> None:
+    silent = Acquisition()
+    named = Acquisition(description="T1")
+    series, _ = looked(
+        stack("a", named), stack("b", silent), stack("c", silent, AX, 30), is_spine=True
+    )
+    assert [(one.series_id, one.group, one.group_from) for one in series] == [
+        ("a", FORAMINAL, "header"),
+        ("b", SPINAL, "other series"),
+        ("c", SUBARTICULAR, "other series"),
+    ]
+    groups, _ = told(stack("a", silent), stack("b", silent), is_spine=True)
+    assert groups == {"a": None, "b": None}
+    with_times = told(stack("a", untold(T1)), stack("b", silent), is_spine=True)
+    assert with_times[0] == {"a": "foraminal", "b": None}
+
+
+def test_a_table_decides_whatever_headers_say() -> None:
+    listed: dict[str, Group | None] = {"a": FORAMINAL, "b": None}
+    series, skips = looked(stack("a", T2), stack("b", T1), listed=listed)
+    assert [(one.series_id, one.group, one.group_from) for one in series] == [
+        ("a", FORAMINAL, "table"),
+        ("b", None, "table"),
+    ]
+    assert [skip.reason for skip in skips] == [Reason.KIND_NOT_NEEDED]
