@@ -26,7 +26,7 @@ LEAST_ALIKE = 3  # files, each of a series of its own, that are one series
 Members = dict[str, list[Found]]  # key of a series -> its files
 
 
-def studies_of(files: Sequence[Found], data: Path) -> list[tuple[str, Members]]:
+def studies_of(files: Sequence[Found], data: Path) -> list[tuple[str, int, Members]]:
     """Studies in the order of their first files.
 
     Args:
@@ -34,23 +34,24 @@ def studies_of(files: Sequence[Found], data: Path) -> list[tuple[str, Members]]:
         data: the folder that they were found in.
 
     Returns:
-        For each study its UID, or what stands for one, and its series. The second patient under a
-        UID is ``UID~2``.
+        For each study its UID, or what stands for one, how many patients share that, and its
+        series. The second patient under a UID is ``UID~2``.
     """
     folders = _patient_folders(files, data)
     by_uid: dict[str, list[Found]] = defaultdict(list)
     for one in files:
         by_uid[one.header.study_uid].append(one)
-    found: list[tuple[str, Members]] = []
-    counts: dict[str, int] = defaultdict(int)
+    named: dict[str, list[Members]] = defaultdict(list)
     for uid, of_uid in by_uid.items():
         split = _split_patients if uid else _split_folders
         for of_study in split(of_uid, folders):
             name = uid or without_uid(relative(_common_folder(of_study), data))
-            counts[name] += 1
-            name += f"~{counts[name]}" if counts[name] > 1 else ""
-            found.append((name, _series(of_study, data)))
-    return found
+            named[name].append(_series(of_study, data))
+    return [
+        (name if number == 1 else f"{name}~{number}", len(sharing), members)
+        for name, sharing in named.items()
+        for number, members in enumerate(sharing, start=1)
+    ]
 
 
 def _common_folder(files: Iterable[Found]) -> Path:

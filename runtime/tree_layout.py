@@ -37,6 +37,7 @@ class _Study:
     """A study as it was found, and what a table says of it."""
 
     uid: str
+    patients: int  # that share the UID
     members: Members
     listed_as: str | None  # study id of the table
     listed: dict[str, Group | None]  # key of a series, or of a part of it -> who is to read it
@@ -69,8 +70,8 @@ def stream_tree(
     files = _read_headers(walk, starts, progress, strays, unsaid=bool(table))
     rows = _Rows(table, walk.data)
     named: dict[str, _Study] = {}
-    for uid, members in studies_of(files, walk.data):
-        one = rows.matched(uid, members, strays)
+    for uid, patients, members in studies_of(files, walk.data):
+        one = rows.matched(uid, patients, members, strays)
         name = one.listed_as if ids is None and one.listed_as else uid
         name = _folder_of(one.paths, walk.data) if ids == FOLDER else name
         if one.members:
@@ -123,7 +124,7 @@ class _Rows:
         for study_id, series_id in table:
             self._by_series.setdefault(series_id, set()).add(study_id)
 
-    def matched(self, uid: str, members: Members, strays: list[Skip]) -> _Study:
+    def matched(self, uid: str, patients: int, members: Members, strays: list[Skip]) -> _Study:
         """A study with its rows; what does not say what it is stays where a row names it."""
         listed: dict[str, Group | None] = {}
         kept: Members = {}
@@ -140,7 +141,7 @@ class _Rows:
                 for one in files
                 if one not in said
             )
-        return _Study(uid, kept, next(iter(ids), None), listed)
+        return _Study(uid, patients, kept, next(iter(ids), None), listed)
 
     def _of_series(self, uid: str, key: str, files: Sequence[Found]) -> dict[tuple[str, str], str]:
         """(key of the series or of a part of it, series id of the row) -> study id of the row."""
@@ -193,6 +194,8 @@ def _study(
         names[key] = _unused(folder, names.values())
     shown = {key: f"{name}/{one}" for key, one in names.items()}
     series, skips = series_of(name, found.members, names, shown, found.listed, is_spine=False)
+    if found.patients > 1:
+        skips.append(Skip(Reason.SPLIT, name, f"one study of files, {found.patients} patients"))
     return Study(name, tuple(series), listed, (*absent, *skips))
 
 
