@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from itertools import chain
 
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
@@ -142,20 +143,19 @@ def _of_root(dataset: Dataset) -> Acquisition:
 def _acquisition(dataset: Dataset, of_frame: dict[str, object]) -> Acquisition:
     told: dict[str, object] = {}
     for name, keywords in KEYWORDS.items():
-        value = next(filter(_tells, (_from(dataset, of_frame, one) for one in keywords)), None)
+        values = chain(map(of_frame.get, keywords), (_root(dataset, one) for one in keywords))
+        value = next(filter(_tells, values), None)
         if name in _NUMBERS:
             told[name] = _number(value)
         elif name in _TUPLES:
             told[name] = tuple(part for part in _parts(value) if part)
         else:
             told[name] = " ".join(_parts(value)).strip()
-    told["description"] = str(_from(dataset, of_frame, "SeriesDescription") or "").strip()
+    told["description"] = str(_root(dataset, "SeriesDescription") or "").strip()
     return Acquisition(**told)  # type: ignore[arg-type]
 
 
-def _from(dataset: Dataset, of_frame: dict[str, object], keyword: str) -> object:
-    if keyword in of_frame:
-        return of_frame[keyword]
+def _root(dataset: Dataset, keyword: str) -> object:
     return dataset.get(keyword) if tag_and_vr(keyword)[0] in dataset else None
 
 

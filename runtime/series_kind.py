@@ -162,6 +162,10 @@ WITHOUT_CONTRAST = re.compile(
     r"(?:W ?O|WITHOUT|NO|NON|SIN|SANS|OHNE|SENZA|SEM|PRE|NATIV\w*|UNENHANCED)[ /]*"
     r"(?:\+ ?C|C ?\+|GD|GAD\w*|KM|CE|CM|MDC|INJ\w*|CONTRAST\w*|KONTRAST\w*)?"
 )
+# What stands in ContrastBolusAgent where there was none; Hitachi writes "off".
+NO_AGENT = re.compile(
+    r"(?:N|NO|NOT|NON|NONE|NIL|OFF|FALSE|0|OHNE|SANS|SIN|WITHOUT|W ?O|NATIV)(?![A-Z])"
+)
 REFORMATTED = _words(r"MPR|REFORMAT\w*|RECON\w*|CPR|CURVED|COMPOSED|COMP|STITCH\w*")
 
 LUMBAR = re.compile(
@@ -425,8 +429,8 @@ def _fat_suppressed(acquisition: Acquisition) -> bool:
 
 def _contrast(acquisition: Acquisition) -> bool:
     text = WITHOUT_CONTRAST.sub(" ", _text(acquisition))
-    agent = _plain(acquisition.contrast_agent) not in ("", "NO", "NONE", "N", "0", "OHNE", "NIL")
-    return agent or bool(WITH_CONTRAST.search(text))
+    agent = _plain(acquisition.contrast_agent)
+    return bool((agent and not NO_AGENT.match(agent)) or WITH_CONTRAST.search(text))
 
 
 def _reformatted(acquisition: Acquisition) -> bool:

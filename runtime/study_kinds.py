@@ -66,9 +66,9 @@ def series_of(
     parts = [
         part for key in sorted(members, key=natural_key) for part in parts_of(key, members[key])
     ]
+    parts = _by_what_is_left(parts)
     if not is_spine:
         parts = _by_sizes(parts)
-    parts = _by_what_is_left(parts)
     kept: list[Part] = []
     copies: list[tuple[Part, Part]] = []
     for group in GROUPS:

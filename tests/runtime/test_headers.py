@@ -11,20 +11,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.dataelem import RawDataElement
-from pydicom.dataset import Dataset
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.tag import Tag
 from pydicom.uid import (
     UID,
+    CTImageStorage,
     DeflatedExplicitVRLittleEndian,
     EnhancedMRImageStorage,
     ExplicitVRLittleEndian,
+    MRImageStorage,
 )
-from toys import SAGITTAL, slice_pixels, write_slice
+from toys import AXIAL, SAGITTAL, slice_pixels, write_slice
 
 from rsna_lumbar.runtime import dicom_files, headers
 from rsna_lumbar.runtime.decode import read_frames
 from rsna_lumbar.runtime.dicom_files import open_dicom, quiet_pydicom
-from rsna_lumbar.runtime.headers import read_header
+from rsna_lumbar.runtime.discovery import find_studies, stream_studies
+from rsna_lumbar.runtime.headers import mr_claim, read_header
+from rsna_lumbar.runtime.labels import FORAMINAL
 from rsna_lumbar.runtime.plain_values import plain_integer, plain_numbers, plain_text, tag_and_vr
 from rsna_lumbar.runtime.reasons import Reason, SkipFile
 
@@ -225,3 +229,96 @@ def test_what_pydicom_says_of_a_header_stays_inside(
         assert headers.pixel_spacing_mm(opened, 0) is None
     assert not caplog.records
     assert not recwarn.list
+
+
+def test_positions_of_frames_count_before_that_of_the_root(tmp_path: Path) -> None:
+    """Some scanners leave the first frame's, or zeros, at the root of an enhanced file."""
+    write_enhanced(tmp_path / "a.dcm", 3)
+    dataset = pydicom.dcmread(tmp_path / "a.dcm")
+    dataset.ImagePositionPatient, dataset.ImageOrientationPatient = [9, 9, 9], AXIAL
+    dataset.PixelSpacing = [7, 7]
+    dataset.save_as(tmp_path / "a.dcm")
+    header = read_header(tmp_path / "a.dcm")
+    assert header.centres_mm == tuple((float(x), 78.0, -47.0) for x in range(3))
+    assert header.orientations == (tuple(map(float, SAGITTAL)),)
+    assert header.spacing_mm == (2.0, 4.0)
+
+
+def test_each_frame_of_an_enhanced_file_tells_how_it_was_acquired(tmp_path: Path) -> None:
+    write_enhanced(tmp_path / "a.dcm", 2)
+    dataset = pydicom.dcmread(tmp_path / "a.dcm")
+    dataset.SharedFunctionalGroupsSequence[0].MRTimingAndRelatedParametersSequence = group(
+        RepetitionTime=3000.0
+    )
+    for item, echo, plane in zip(
+        dataset.PerFrameFunctionalGroupsSequence, (12.0, 96.0), (SAGITTAL, AXIAL), strict=True
+    ):
+        item.MREchoSequence = group(EffectiveEchoTime=echo)
+        item.PlaneOrientationSequence = group(ImageOrientationPatient=plane)
+        item.MRImageFrameTypeSequence = group(FrameType=["ORIGINAL", "PRIMARY", "WATER"])
+    dataset.save_as(tmp_path / "a.dcm")
+    header = read_header(tmp_path / "a.dcm")
+    assert [one.echo_ms for one in header.acquisitions] == [12, 96]
+    assert {one.repetition_ms for one in header.acquisitions} == {3000}
+    assert {one.image_type for one in header.acquisitions} == {("ORIGINAL", "PRIMARY", "WATER")}
+    assert header.orientations == (tuple(map(float, SAGITTAL)), tuple(map(float, AXIAL)))
+
+
+@pytest.mark.parametrize(
+    ("sop_class", "meta_class", "modality", "claim"),
+    [
+        (MRImageStorage, MRImageStorage, "MR", True),
+        (None, EnhancedMRImageStorage, None, True),  # as in the challenge's files
+        (None, None, "MR", True),
+        (None, None, None, None),
+        (None, None, "CT", False),
+        (None, CTImageStorage, "MR", False),
+        (CTImageStorage, MRImageStorage, "MR", False),
+    ],
+)
+def test_what_says_that_a_file_is_an_mr_image(
+    sop_class: str | None, meta_class: str | None, modality: str | None, claim: bool | None
+) -> None:
+    dataset = FileDataset("", {}, file_meta=FileMetaDataset())
+    for target, keyword, value in (
+        (dataset, "SOPClassUID", sop_class),
+        (dataset.file_meta, "MediaStorageSOPClassUID", meta_class),
+        (dataset, "Modality", modality),
+    ):
+        if value is not None:
+            setattr(target, keyword, value)
+    assert mr_claim(dataset) is claim
+
+
+@pytest.mark.parametrize("layout", ["train_images", "tree"])
+def test_a_file_that_says_nothing_is_read_where_something_names_its_series(
+    tmp_path: Path, layout: str
+) -> None:
+    """The layout of the challenge, or a table; in a tree it is no MR image."""
+    path = tmp_path / layout / "1" / "2" / "3.dcm"
+    write_slice(path, slice_pixels(1), Modality=None)
+    dataset = pydicom.dcmread(path)
+    del dataset.SOPClassUID
+    dataset.file_meta.MediaStorageSOPClassUID = ""
+    pydicom.dcmwrite(path, dataset)
+    assert len(read_frames(path)) == 1
+    found = find_studies(tmp_path) if layout == "train_images" else stream_studies(tmp_path)
+    table = tmp_path / "series.csv"
+    table.write_text("study_id,series_id,series_description\n1,2,Sagittal T1\n")
+    (listed,) = find_studies(tmp_path / layout, table).studies
+    assert [(one.group, len(one.files)) for one in listed.series] == [(FORAMINAL, 1)]
+    if layout == "train_images":
+        assert [len(one.files) for study in found.studies for one in study.series] == [1]
+    else:
+        assert not found.ids
+        assert [skip.reason for skip in found.strays] == [Reason.NOT_MR_IMAGE]
+
+
+def test_a_patient_is_told_by_a_hash_whatever_the_spelling(tmp_path: Path) -> None:
+    def patient(text: str | None) -> str:
+        write_slice(tmp_path / "a.dcm", slice_pixels(1), PatientID=text)
+        return read_header(tmp_path / "a.dcm").patient
+
+    assert patient("AB 12") == patient("ab12 ") == patient("Ab^12") != patient("AB13")
+    assert patient(None) == patient("  ") == ""
+    assert "ab12" not in patient("AB12")

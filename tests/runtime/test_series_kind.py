@@ -178,8 +178,9 @@ def test_what_a_person_has_to_decide(
 )
 def test_no_contrast_agent_is_none(description: str) -> None:
     assert verdict(acquired(T1, description), SAG).reader is FORAMINAL
-    none = acquired(T1, "T1", contrast_agent="NONE")
-    assert verdict(none, SAG).reader is FORAMINAL
+    for agent in ("NONE", "off", "No contrast", "W/O"):
+        none = acquired(T1, "T1", contrast_agent=agent.upper())
+        assert verdict(none, SAG).reader is FORAMINAL, agent
 
 
 def test_what_stands_nearest_to_the_series_names_its_body_part() -> None:
