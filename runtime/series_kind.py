@@ -58,14 +58,19 @@ class Verdict:
     reader: Group | Reason
     why: str
     could_be: tuple[Group, ...] = ()  # where it is unknown
-    body_told: bool = False  # whether anything says that it is a lumbar spine
+    body: str = ""  # LUMBAR, SEVERAL parts of the spine, or nothing is told
     second_choice: int = 0  # how many things make another series of the kind better
 
     @property
     def sort(self) -> tuple[object, ...]:
         """What frames of one part have in common: all but the numbers."""
         why = "" if isinstance(self.reader, Group) else re.sub(r"[\d.]+", "", self.why)
-        return self.reader, why, self.body_told, self.second_choice
+        return self.reader, why, self.body, self.second_choice
+
+    @property
+    def body_told(self) -> bool:
+        """Whether anything says that it is a lumbar spine."""
+        return self.body == LUMBAR
 
     @property
     def tells(self) -> bool:
@@ -168,7 +173,12 @@ NO_AGENT = re.compile(
 )
 REFORMATTED = _words(r"MPR|REFORMAT\w*|RECON\w*|CPR|CURVED|COMPOSED|COMP|STITCH\w*")
 
-LUMBAR = re.compile(
+LUMBAR, OTHER, SEVERAL = "lumbar", "other", "several"
+WHOLE_SPINE = re.compile(
+    r"(?:WHOLE|TOTAL|ENTIRE|FULL|PAN|COMPLETE|GANZE) ?(?:SPINE|WIRBEL)|RACHIS ENTIER|COLONNE ENTIERE"
+    r"|COLUMNA COMPLETA|(?<![A-Z])(?:CTL|GWS)(?![A-Z])"
+)
+LUMBAR_WORDS = re.compile(
     r"LUMB|LOMB|LENDEN|LSSPINE|TLSPINE|LUMBO|ПОЯСН|腰"
     r"|(?<![A-Z])(?:L ?SPINE|L ?WS|LS|LSP|L ?SP|LWK|LSS|BEL|L1 ?S1|L1 ?L5|TL)(?![A-Z0-9])"
 )
@@ -203,36 +213,37 @@ def verdict(acquisition: Acquisition, plane: str | None) -> Verdict:
         plane: of :func:`plane_of`; None without an orientation.
     """
     body = _body_part(acquisition)
-    if body == "other":
+    if body == OTHER:
         return Verdict(NOBODYS, "another part of the body")
     for rule in RULES:
         if rule.applies(acquisition):
             could_be = _could_be(plane) if rule.reason is UNKNOWN else ()
-            return Verdict(UNKNOWN if could_be else NOBODYS, rule.why, could_be, body == "lumbar")
+            return Verdict(UNKNOWN if could_be else NOBODYS, rule.why, could_be, body)
     if plane is None:
-        return Verdict(UNKNOWN, NO_ORIENTATION, _could_be(None), body == "lumbar")
+        return Verdict(UNKNOWN, NO_ORIENTATION, _could_be(None), body)
     if plane == "coronal":
         return Verdict(NOBODYS, "coronal")
-    return _by_weighting(acquisition, plane, told=body == "lumbar")
+    return _by_weighting(acquisition, plane, body)
 
 
-def _by_weighting(acquisition: Acquisition, plane: str, *, told: bool) -> Verdict:
+def _by_weighting(acquisition: Acquisition, plane: str, body: str) -> Verdict:
     weighting, why = _weighting(acquisition)
     why = f"{plane}, {why}"
     if weighting == "other":
         return Verdict(NOBODYS, why)
     if not weighting:
         why = SAYS_NOTHING if why.endswith(SAYS_NOTHING) else why
-        return Verdict(UNKNOWN, why, _could_be(plane), told)
+        return Verdict(UNKNOWN, why, _could_be(plane), body)
     if weighting == "T1" and plane == "axial":
         return Verdict(NOBODYS, why)
     suppressed, contrast = _fat_suppressed(acquisition), _contrast(acquisition)
     if weighting == "T1" and (suppressed or contrast):
         kind = "after contrast agent" if contrast else "fat-suppressed"
-        return Verdict(UNKNOWN, f"{why}, {kind}", (FORAMINAL,), told)
+        return Verdict(UNKNOWN, f"{why}, {kind}", (FORAMINAL,), body)
     group = SUBARTICULAR if plane == "axial" else SPINAL if weighting == "T2" else FORAMINAL
-    second = suppressed + contrast + _reformatted(acquisition)
-    return Verdict(group, why, (), told, second)
+    solid = acquisition.acquisition_type == "3D"
+    second = suppressed + contrast + solid + _reformatted(acquisition)
+    return Verdict(group, why, (), body, second)
 
 
 def _could_be(plane: str | None) -> tuple[Group, ...]:
@@ -328,10 +339,7 @@ def _text(acquisition: Acquisition) -> str:
 
 
 def _body_part(acquisition: Acquisition) -> str:
-    """``lumbar``, ``other`` or nothing: what stands nearest to the series counts first.
-
-    What names both says nothing.
-    """
+    """LUMBAR, OTHER, SEVERAL or nothing: what stands nearest to the series counts first."""
     for text in (
         acquisition.description,
         acquisition.protocol,
@@ -339,10 +347,11 @@ def _body_part(acquisition: Acquisition) -> str:
         acquisition.body_part,
     ):
         plain = _plain(text)
-        lumbar = bool(LUMBAR.search(plain))
-        other = bool(OTHER_SPINE.search(plain) or OTHER_BODY.search(plain))
-        if lumbar != other:
-            return "lumbar" if lumbar else "other"
+        lumbar, spine = bool(LUMBAR_WORDS.search(plain)), bool(OTHER_SPINE.search(plain))
+        if (lumbar and spine) or WHOLE_SPINE.search(plain):
+            return SEVERAL
+        if lumbar != (spine or bool(OTHER_BODY.search(plain))):
+            return LUMBAR if lumbar else OTHER
     return ""
 
 

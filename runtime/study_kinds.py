@@ -8,7 +8,8 @@ What the others of a study tell:
 - Where nothing says that it is a lumbar spine, sizes decide: a sagittal picture shows 180 to 500 mm
   of height and a stack of at most 130 mm across (a brain is 140 wide and more, a knee 160 high); an
   axial stack is read beside such a sagittal one, at its height; of sagittal stacks one above the
-  other the lowest is the lumbar spine.
+  other the lowest is the lumbar spine, and one alone is unknown where several parts of the spine
+  are named.
 - Where no header of a study gives times, as those of the challenge do not, a sagittal series that
   says nothing is the kind that is left over, and an axial one is T2.
 - What cannot be told is a fault only where its kind is missing.
@@ -26,7 +27,13 @@ from rsna_lumbar.runtime.labels import FORAMINAL, GROUPS, SPINAL, SUBARTICULAR, 
 from rsna_lumbar.runtime.parts import Found, Part, parts_of, told_frames
 from rsna_lumbar.runtime.reasons import Reason, Skip
 from rsna_lumbar.runtime.same_anatomy import without_copies
-from rsna_lumbar.runtime.series_kind import NOBODYS, SAYS_NOTHING, UNKNOWN, Verdict, plane_of
+from rsna_lumbar.runtime.series_kind import (
+    NOBODYS,
+    SAYS_NOTHING,
+    UNKNOWN,
+    Verdict,
+    plane_of,
+)
 from rsna_lumbar.runtime.studies import (
     FROM_HEADER,
     FROM_OTHERS,
@@ -122,9 +129,11 @@ def _by_station(part: Part, parts: Sequence[Part]) -> Part:
         for one in parts
         if one.plane == "sagittal" and one.height_mm and isinstance(one.verdict.reader, Group)
     ]
-    return (
-        _doubted(part, "above another stack") if sum(height) / 2 > min(middles) + ABOVE_MM else part
-    )
+    if sum(height) / 2 > min(middles) + ABOVE_MM:
+        return _doubted(part, "above another stack")
+    if part.verdict.body == SEVERAL and max(middles) <= min(middles) + ABOVE_MM:
+        return _doubted(part, "one station of a spine of which several parts are named")
+    return part
 
 
 def _by_sagittal(part: Part, parts: Sequence[Part]) -> Part:

@@ -243,6 +243,24 @@ def test_of_stations_the_lowest_is_the_lumbar_spine() -> None:
     assert set(skips.values()) == {Reason.KIND_NOT_NEEDED}  # no kind is missing for them
 
 
+def test_one_station_of_a_whole_spine_is_left_to_a_person() -> None:
+    """As in published files: a cervical station of a study called cervico-dorso-lumbar."""
+    whole = replace(T2, body_part="SPINE", study_description="COLONNE CERVICO-DORSO-LOMBAIRE")
+    one = stack("a", whole)
+    assert told(one) == ({"a": None}, {"a": Reason.KIND_UNKNOWN})
+    assert told(one, stack("b", whole, height_mm=300))[0] == {"a": "spinal", "b": None}
+    named = replace(whole, description="T2 SAG LUMBAR")
+    assert told(stack("a", named))[0] == {"a": "spinal"}
+
+
+def test_a_stack_of_slices_comes_before_a_solid() -> None:
+    """Detectors see slices some millimetres thick; a 3D series has many thin ones."""
+    solid = replace(T2, description="Cube T2", acquisition_type="3D")
+    groups, _ = told(stack("a", solid, AX, 120, gap_mm=1), stack("b", T2, AX, 30))
+    assert groups == {"a": None, "b": "subarticular"}
+    assert told(stack("a", solid, AX, 120, gap_mm=1))[0] == {"a": "subarticular"}
+
+
 def test_what_cannot_be_told_is_a_fault_only_where_its_kind_is_missing() -> None:
     contrast = replace(T1, description="T1 +C")
     assert told(stack("a", contrast))[1] == {"a": Reason.KIND_UNKNOWN}
