@@ -30,6 +30,7 @@ from rsna_lumbar.runtime.same_anatomy import without_copies
 from rsna_lumbar.runtime.series_kind import (
     NOBODYS,
     SAYS_NOTHING,
+    SEVERAL,
     UNKNOWN,
     Verdict,
     plane_of,
