@@ -45,6 +45,8 @@ class Console:
     def outcome(self, record: RunRecord, output: Path) -> None:
         """What was skipped, and what was scored."""
         self.skips(record)
+        if count := record.total.without_orientation:
+            self.say(f"{count} slices have no ImageOrientationPatient: scored as they are stored")
         self.say(_summary(record, output))
 
     def skips(self, record: RunRecord) -> None:

@@ -52,6 +52,8 @@ PLAN = "prepare.json"
 SUMMARY = "summary.json"
 CARD = "card.json"
 IMAGES = "train_images"
+# Counted up where the same options come to mean other images, between two versions of the package.
+PICTURES = 2  # 2: upright, padding black
 
 Track = Callable[[Iterable[SliceOutcome], str, int], Iterable[SliceOutcome]]
 
@@ -145,7 +147,7 @@ def _plan(root: Path, options: PrepareOptions) -> str:
     fields = {
         "options": asdict(options),
         "tables": tables,
-        "versions": {DISTRIBUTION: metadata.version(DISTRIBUTION)},
+        "versions": {DISTRIBUTION: metadata.version(DISTRIBUTION), "pictures": PICTURES},
     }
     return json.dumps(fields, indent=2, sort_keys=True, allow_nan=False) + "\n"
 

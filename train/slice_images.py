@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rsna_lumbar.runtime.decode import Slice, read_slices
 from rsna_lumbar.runtime.labels import GRADES
-from rsna_lumbar.runtime.preprocess import Placement, Preprocessing
+from rsna_lumbar.runtime.preprocess import Preprocessing
 from rsna_lumbar.runtime.reasons import Reason, SkipFile
 from rsna_lumbar.train.annotations import LeftOut
 from rsna_lumbar.train.boxes import BoxSize, Point, label_line
@@ -65,7 +65,7 @@ def write_slice(job: SliceJob) -> SliceOutcome:
     if not {USED, LeftOut.BACKGROUND} & set(reasons):
         return SliceOutcome(reasons)
     used = [point for point, why in zip(job.points, reasons, strict=True) if why == USED]
-    place = Placement(one.rows, one.columns, job.recipe.size_px)
+    place = one.placement
     sides_px = job.recipe.box.sides_px(place, one.spacing_mm)
     lines = [label_line(point, place, sides_px, job.recipe.least_box_px) for point in used]
     job.label.write_text("".join(f"{line}\n" for line in lines), encoding="ascii")
