@@ -46,7 +46,7 @@ class Console:
         """What was skipped, and what was scored."""
         self.skips(record)
         if count := record.total.without_orientation:
-            self.say(f"{count} slices have no ImageOrientationPatient: scored as they are stored")
+            self.say(f"slices without ImageOrientationPatient, scored as they are stored: {count}")
         self.say(_summary(record, output))
 
     def skips(self, record: RunRecord) -> None:

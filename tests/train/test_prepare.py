@@ -163,8 +163,25 @@ def test_files_stored_otherwise_give_the_same_images_and_boxes(tmp_path: Path) -
     plain, turned = contents(tmp_path / "plain"), contents(tmp_path / "turned")
     assert plain.keys() == turned.keys()
     assert sum(name.endswith(".png") for name in plain) > 10
-    plan = "prepare.json"  # names the tables, of which one differs
-    assert [name for name in plain if plain[name] != turned[name]] == [plan]
+    told = {"prepare.json", "summary.json", "summary.txt"}  # hashes of tables; what was turned
+    told |= {f"{group.name}/{name}" for group in GROUPS for name in ("card.json", "slices.csv")}
+    assert {name for name in plain if plain[name] != turned[name]} == told
+    for group in GROUPS:
+        card = json.loads(turned[f"{group.name}/card.json"])
+        assert sum(card["standing"]["turned"].values()) > 0
+        assert not any(card["standing"]["no_orientation"].values())
+        assert json.loads(plain[f"{group.name}/card.json"])["standing"]["turned"] == {
+            "train": 0,
+            "val": 0,
+        }
+
+
+def test_images_without_an_orientation_are_said(root: Path, tmp_path: Path) -> None:
+    """The files of the small tree have none."""
+    spinal = prepare(root, tmp_path / "out", options())[0]
+    assert spinal.standing["no_orientation"] == spinal.images == {"train": 3, "val": 1}
+    last = " ".join(as_table(spinal).splitlines()[-1].split())
+    assert last == "as stored: no orientation 3 1"
 
 
 def test_images_of_another_standing_are_not_mixed_in(root: Path, tmp_path: Path) -> None:
