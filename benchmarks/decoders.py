@@ -38,7 +38,7 @@ from pydicom.uid import (
 
 from rsna_lumbar.benchmarks.experiment import footer
 from rsna_lumbar.benchmarks.median_study import IMAGES, MEDIAN, draw_studies
-from rsna_lumbar.runtime.decode import read_frames, read_slices
+from rsna_lumbar.runtime.decode import Frame, read_frames, read_slices
 from rsna_lumbar.runtime.decoders import stored_pixels
 from rsna_lumbar.runtime.dicom_files import open_dicom
 from rsna_lumbar.runtime.preprocess import Preprocessing, to_square, window
@@ -210,7 +210,7 @@ def _stage_row(name: str, row: Sequence[float]) -> str:
 def _stages(files: list[Path], rounds: int) -> tuple[float, ...]:
     settings = Preprocessing()
     frames = [read_frames(path)[0] for path in files]
-    greys = [window(one.pixels, settings, inverted=one.inverted) for one in frames]
+    greys = [_grey(one) for one in frames]
 
     opened = _fastest_ms(_open, files, rounds)
     decoded = _fastest_ms(_open_and_decode, files, rounds)
@@ -219,12 +219,15 @@ def _stages(files: list[Path], rounds: int) -> tuple[float, ...]:
         opened,
         decoded - opened,
         read - decoded,
-        _fastest_ms(
-            lambda one: window(one.pixels, settings, inverted=one.inverted), frames, rounds
-        ),
+        _fastest_ms(_grey, frames, rounds),
         _fastest_ms(lambda grey: to_square(grey, SIZE_PX, settings.pad_value), greys, rounds),
         _fastest_ms(lambda path: read_slices(path, SIZE_PX, settings), files, rounds),
     )
+
+
+def _grey(frame: Frame) -> NDArray[np.uint8]:
+    settings = Preprocessing()
+    return window(frame.pixels, settings, inverted=frame.inverted, padding=frame.padding)
 
 
 def _open(path: Path) -> None:

@@ -28,7 +28,6 @@ from rsna_lumbar.runtime.decoding import default_workers
 from rsna_lumbar.runtime.discovery import find_studies
 from rsna_lumbar.runtime.files import atomic_file
 from rsna_lumbar.runtime.outputs import submission_header, submission_lines
-from rsna_lumbar.runtime.preprocess import square_slice
 from rsna_lumbar.runtime.scores import StudyScore
 from rsna_lumbar.runtime.scoring import Scorer
 from rsna_lumbar.runtime.sets import SliceSet
@@ -153,7 +152,7 @@ def _decode_here(scorer: Scorer, found: Inventory) -> tuple[float, float]:
                 frames = read_frames(path)
                 between = time.perf_counter()
                 for one in frames:
-                    square_slice(one.pixels, detector.size_px, preprocessing, inverted=one.inverted)
+                    one.square(detector.size_px, preprocessing)
                 decode_s += between - start
                 preprocess_s += time.perf_counter() - between
     return decode_s, preprocess_s

@@ -47,6 +47,8 @@ class Console:
         for line in record.warnings:
             self.say(line)
         self.skips(record)
+        if count := record.total.without_orientation:
+            self.say(f"slices without ImageOrientationPatient, scored as they are stored: {count}")
         self.say(_summary(record, output))
 
     def skips(self, record: RunRecord) -> None:

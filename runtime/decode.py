@@ -13,13 +13,23 @@ from rsna_lumbar.runtime.dicom_files import open_dicom
 from rsna_lumbar.runtime.headers import (
     Geometry,
     frame_geometry,
+    frame_orientation,
     instance_number,
     instance_uid,
     pixel_spacing_mm,
     require_mr_image,
     shows_high_values_dark,
 )
-from rsna_lumbar.runtime.preprocess import PixelArray, Preprocessing, square_slice
+from rsna_lumbar.runtime.padding import declared_padding
+from rsna_lumbar.runtime.preprocess import (
+    Padding,
+    PixelArray,
+    Placement,
+    Preprocessing,
+    square_slice,
+)
+from rsna_lumbar.runtime.standing import standing
+from rsna_lumbar.runtime.turning import AS_STORED, Turn
 
 LEAST_ZERO_TAIL = 1 / 32  # of the rows: some scanners leave a few empty
 # What is masked has a rounded end, what was cut off an end as wide as the rest.
@@ -37,11 +47,28 @@ class Frame:
     instance_number: int | None
     instance_uid: str  # SOPInstanceUID, shared by the frames of a file; may be empty
     decoded_by: str  # transfer syntax and decoder
+    turn: Turn | None  # that makes it upright; None where the header has no orientation
+    padding: Padding | None  # stored values that are no image
+
+    def square(self, size_px: int, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+        """What a detector sees of it, (size_px, size_px) uint8."""
+        return square_slice(
+            self.pixels,
+            size_px,
+            preprocessing,
+            inverted=self.inverted,
+            padding=self.padding,
+            turn=self.turn or AS_STORED,
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """One frame as a detector sees it: (size_px, size_px) uint8, and where it came from."""
+    """One frame as a detector sees it: (size_px, size_px) uint8, and where it came from.
+
+    Rows, columns, geometry and spacing are those of the file; ``placement`` is the way between its
+    pixels and those of the image.
+    """
 
     image: NDArray[np.uint8]
     file: Path
@@ -54,6 +81,12 @@ class Slice:
     instance_uid: str = ""  # SOPInstanceUID, shared by the frames of a file
     decoded_by: str = ""  # transfer syntax and decoder
     doubt: str = ""  # why it may not be what it should be
+    turn: Turn | None = AS_STORED  # that made it upright; None where the header did not say
+
+    @property
+    def placement(self) -> Placement:
+        """Where the file's pixels lie in the image."""
+        return Placement(self.rows, self.columns, len(self.image), self.turn or AS_STORED)
 
 
 def read_frames(path: Path) -> list[Frame]:
@@ -66,19 +99,25 @@ def read_frames(path: Path) -> list[Frame]:
         require_mr_image(dataset)
         stored = stored_pixels(dataset)
         inverted = shows_high_values_dark(dataset)
+        padding = declared_padding(dataset, stored.frames)
         number = instance_number(dataset)
         uid = instance_uid(dataset)
         return [
             Frame(
                 pixels=image,
                 inverted=inverted,
-                geometry=frame_geometry(dataset, index),
+                geometry=geometry,
                 spacing_mm=pixel_spacing_mm(dataset, index),
                 instance_number=number,
                 instance_uid=uid,
                 decoded_by=stored.decoded_by,
+                turn=standing(
+                    geometry.orientation if geometry else frame_orientation(dataset, index)
+                ),
+                padding=padding,
             )
             for index, image in enumerate(stored.frames)
+            for geometry in [frame_geometry(dataset, index)]
         ]
 
 
@@ -90,7 +129,7 @@ def read_slices(path: Path, size_px: int, preprocessing: Preprocessing) -> list[
     """
     return [
         Slice(
-            image=square_slice(frame.pixels, size_px, preprocessing, inverted=frame.inverted),
+            image=frame.square(size_px, preprocessing),
             file=path,
             frame=index,
             rows=frame.pixels.shape[0],
@@ -101,6 +140,7 @@ def read_slices(path: Path, size_px: int, preprocessing: Preprocessing) -> list[
             instance_uid=frame.instance_uid,
             decoded_by=frame.decoded_by,
             doubt=doubt_of(frame.pixels),
+            turn=frame.turn,
         )
         for index, frame in enumerate(read_frames(path))
     ]

@@ -209,6 +209,11 @@ def frame_geometry(dataset: Dataset, frame: int) -> Geometry | None:
     return Geometry(orientation, centre)
 
 
+def frame_orientation(dataset: Dataset, frame: int) -> Vector | None:
+    """Direction cosines of a frame's rows and columns; None where the header does not say."""
+    return _vector(dataset, "ImageOrientationPatient", 6, frame)
+
+
 def _extent(dataset: Dataset, keyword: str) -> int:
     plain = plain_integer(dataset, keyword)
     return int(dataset[keyword].value) if plain is None else plain

@@ -7,6 +7,9 @@ The window is taken per slice from the slice's own percentiles, so an affine res
 nothing but, where its slope is negative, the direction of grey: window(a x + b) = window(x) for
 a > 0, and 255 - window(x) for a < 0. MONOCHROME1 turns it once more. Hence stored integers are
 mapped by integer arithmetic and no float image is ever made.
+
+The window does not ask where a pixel lies, so it is taken of the picture as stored, and the grey
+picture is turned upright: a byte a pixel to move instead of two, and none where it stands already.
 """
 
 from __future__ import annotations
@@ -16,6 +19,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from rsna_lumbar.runtime.turning import AS_STORED, Turn
 
 PixelArray = NDArray[Any]  # integers of 8 or 16 bits, (rows, columns)
 
@@ -38,20 +43,54 @@ class Preprocessing:
 
 
 @dataclass(frozen=True, slots=True)
+class Padding:
+    """Stored values, both limits among them, of pixels that are no image."""
+
+    low: int
+    high: int
+
+    def mask(self, pixels: PixelArray) -> NDArray[np.bool_] | None:
+        """Which pixels are padding; None where none is."""
+        limits = np.iinfo(pixels.dtype)
+        low, high = max(self.low, int(limits.min)), min(self.high, int(limits.max))
+        if low > high:
+            return None
+        bound = pixels.dtype.type
+        if low == high:
+            mask = pixels == bound(low)
+        else:
+            mask = (pixels >= bound(low)) & (pixels <= bound(high))
+        return mask if mask.any() else None
+
+
+@dataclass(frozen=True, slots=True)
 class Placement:
-    """Where an image of (rows, columns) lies inside its square of size_px, in whole pixels."""
+    """Where an image of (rows, columns) lies inside its square of size_px, in whole pixels.
+
+    ``rows`` and ``columns`` are those of the file; ``turn`` is how it is turned before it is laid
+    into the square. What is laid there has ``upright_rows`` and ``upright_columns``.
+    """
 
     rows: int
     columns: int
     size_px: int
+    turn: Turn = AS_STORED
+
+    @property
+    def upright_rows(self) -> int:
+        return self.turn.pair((self.rows, self.columns))[0]
+
+    @property
+    def upright_columns(self) -> int:
+        return self.turn.pair((self.rows, self.columns))[1]
 
     @property
     def height(self) -> int:
-        return self._scaled(self.rows)
+        return self._scaled(self.upright_rows)
 
     @property
     def width(self) -> int:
-        return self._scaled(self.columns)
+        return self._scaled(self.upright_columns)
 
     @property
     def top(self) -> int:
@@ -66,35 +105,53 @@ class Placement:
         return max(1, (2 * extent * self.size_px + longest) // (2 * longest))
 
     def to_square(self, x: float, y: float) -> tuple[float, float]:
-        """(x, y) of the image -> (x, y) of the square; pixels, centres at whole numbers."""
+        """(x, y) of the file -> (x, y) of the square; pixels, centres at whole numbers."""
+        across, down = self.turn.to_upright(x, y, self.rows, self.columns)
         return (
-            (x + 0.5) * self.width / self.columns - 0.5 + self.left,
-            (y + 0.5) * self.height / self.rows - 0.5 + self.top,
+            (across + 0.5) * self.width / self.upright_columns - 0.5 + self.left,
+            (down + 0.5) * self.height / self.upright_rows - 0.5 + self.top,
         )
 
     def to_image(self, x: float, y: float) -> tuple[float, float]:
-        """The inverse of :meth:`to_square`."""
-        return (
-            (x - self.left + 0.5) * self.columns / self.width - 0.5,
-            (y - self.top + 0.5) * self.rows / self.height - 0.5,
-        )
+        """The inverse of :meth:`to_square`; a place in the borders lies outside the file's rows."""
+        across = (x - self.left + 0.5) * self.upright_columns / self.width - 0.5
+        down = (y - self.top + 0.5) * self.upright_rows / self.height - 0.5
+        return self.turn.to_stored(across, down, self.rows, self.columns)
+
+    def nearest_in_image(self, x: float, y: float) -> tuple[float, float]:
+        """(x, y) of the square -> (x, y) of the file, from 0 to its last column and row."""
+        x, y = self.to_image(x, y)
+        return min(max(x, 0.0), self.columns - 1.0), min(max(y, 0.0), self.rows - 1.0)
 
 
-def window(pixels: PixelArray, parameters: Preprocessing, *, inverted: bool) -> NDArray[np.uint8]:
+def window(
+    pixels: PixelArray,
+    parameters: Preprocessing,
+    *,
+    inverted: bool,
+    padding: Padding | None = None,
+) -> NDArray[np.uint8]:
     """Map stored integers to 0..255 between two percentiles of the slice.
 
     Args:
         pixels: (rows, columns), integers of 8 or 16 bits, signed or not; not empty.
         parameters: the two percentiles.
         inverted: 255 stands for the lowest value (MONOCHROME1, or a negative rescale slope).
+        padding: what counts for no percentile and becomes 0, inverted or not.
 
     Returns:
         (rows, columns) uint8. A percentile is the smallest value that at least this share of the
         pixels does not exceed. A constant slice becomes 0 (255 where inverted).
     """
-    low, high = _limits(pixels, parameters)
-    grey = _between(pixels, low, high)
-    return np.invert(grey, out=grey) if inverted else grey
+    mask = None if padding is None else padding.mask(pixels)
+    image = pixels if mask is None else pixels[~mask]
+    if not image.size:
+        return np.zeros(pixels.shape, np.uint8)
+    grey = _between(pixels, *_limits(image, parameters))
+    grey = np.invert(grey, out=grey) if inverted else grey
+    if mask is not None:
+        grey[mask] = 0
+    return grey
 
 
 def _between(pixels: PixelArray, low: int, high: int) -> NDArray[np.uint8]:
@@ -189,7 +246,14 @@ def to_square(image: NDArray[np.uint8], size_px: int, pad_value: int) -> NDArray
 
 
 def square_slice(
-    pixels: PixelArray, size_px: int, parameters: Preprocessing, *, inverted: bool
+    pixels: PixelArray,
+    size_px: int,
+    parameters: Preprocessing,
+    *,
+    inverted: bool,
+    padding: Padding | None = None,
+    turn: Turn = AS_STORED,
 ) -> NDArray[np.uint8]:
     """Stored pixels (rows, columns) -> what a detector sees, (size_px, size_px) uint8."""
-    return to_square(window(pixels, parameters, inverted=inverted), size_px, parameters.pad_value)
+    grey = window(pixels, parameters, inverted=inverted, padding=padding)
+    return to_square(turn.image(grey), size_px, parameters.pad_value)

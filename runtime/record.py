@@ -39,6 +39,7 @@ class Tally:
     files_decoded: int = 0
     files_skipped: int = 0
     left_out: int = 0  # slices that were not selected
+    without_orientation: int = 0  # slices that were scored as they are stored
     decoders: Counter[str] = field(default_factory=Counter)
     skips: list[Skip] = field(default_factory=list)
     series: list[Mapping[str, Any]] = field(default_factory=list)
@@ -67,6 +68,7 @@ class Tally:
             files_decoded=score.decoding.files,
             files_skipped=score.decoding.skipped,
             left_out=score.decoding.left_out,
+            without_orientation=score.decoding.without_orientation,
             decoders=Counter(score.decoding.by),
             skips=list(map(names.skip, score.skips)),
             series=list(_series_decisions(score.study, names)),
@@ -93,6 +95,7 @@ class Tally:
         self.files_decoded += other.files_decoded
         self.files_skipped += other.files_skipped
         self.left_out += other.left_out
+        self.without_orientation += other.without_orientation
         self.decoders += other.decoders
         self.skips += other.skips
         self.series += other.series
@@ -222,6 +225,7 @@ class RunRecord:
             "files_outside_studies": len(self.strays),
             "slices_scored": total.slices,
             "slices_not_selected": total.left_out,
+            "slices_without_orientation": total.without_orientation,
             "skipped": _by_reason(self._skips(doubtful=False)),
             "doubtful": _by_reason(self._skips(doubtful=True)),
         }

@@ -15,7 +15,6 @@ from rsna_lumbar.runtime.bundle import Detector
 from rsna_lumbar.runtime.cells import cell_centre
 from rsna_lumbar.runtime.grading import combine_detectors, probabilities
 from rsna_lumbar.runtime.labels import GROUPS, Group
-from rsna_lumbar.runtime.preprocess import Placement
 from rsna_lumbar.runtime.reasons import Reason, Skip
 from rsna_lumbar.runtime.sets import Decoding, SliceSet
 from rsna_lumbar.runtime.studies import Study
@@ -23,7 +22,10 @@ from rsna_lumbar.runtime.studies import Study
 
 @dataclass(frozen=True, slots=True)
 class PeakPlace:
-    """Where a class peaked: a frame of a file, and pixels (centres at whole numbers) in it."""
+    """Where a class peaked: a frame of a file, and a place in it as it is stored.
+
+    Pixels, centres at whole numbers, from 0 to the last column and row.
+    """
 
     file: Path
     frame: int
@@ -132,8 +134,7 @@ def group_score(detector: Detector, part: Part, seen: Sequence[PartPeaks]) -> Gr
 def _place(of: SliceSet, seen: PartPeaks, detector: int, c: int, size_px: int) -> PeakPlace:
     one = of.slices[seen.index[detector, c]]
     centre = cell_centre(int(seen.cell[detector, c]), size_px)
-    x, y = Placement(one.rows, one.columns, size_px).to_image(*centre)
-    return PeakPlace(one.file, one.frame, x, y)
+    return PeakPlace(one.file, one.frame, *one.placement.nearest_in_image(*centre))
 
 
 def _prior_score(detector: Detector, study: Study) -> GroupScore:

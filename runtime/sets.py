@@ -71,6 +71,7 @@ class Decoding:
     files: int = 0  # that were decoded
     skipped: int = 0  # files that could not be
     left_out: int = 0  # slices that were not selected
+    without_orientation: int = 0  # slices that were selected, and stand as they are stored
     by: Counter[str] = field(default_factory=Counter)  # transfer syntax and decoder -> files
 
     def add(self, other: Decoding) -> None:
@@ -78,6 +79,7 @@ class Decoding:
         self.files += other.files
         self.skipped += other.skipped
         self.left_out += other.left_out
+        self.without_orientation += other.without_orientation
         self.by += other.by
 
 
@@ -165,6 +167,7 @@ def _gather(
                 decoding.by[decoded[0].decoded_by] += 1
         selected = select(sorted(of_series, key=_place_in_series), request.group)
         decoding.left_out += len(of_series) - len(selected)
+        decoding.without_orientation += sum(one.turn is None for one in selected)
         slices.extend(selected)
     return SliceSet(request, tuple(slices), tuple(skips), decoding)
 

@@ -33,7 +33,7 @@ class BoxSize:
 
         Args:
             place: where the image lies in the square.
-            spacing_mm: between rows and between columns of the image; millimetres need it.
+            spacing_mm: between rows and between columns as stored; millimetres need it.
         """
         if self.unit == "px":
             return self.value, self.value
@@ -41,10 +41,10 @@ class BoxSize:
             return self.value * place.width, self.value * place.height
         if spacing_mm is None:
             raise ValueError("millimetres without a pixel spacing")
-        between_rows, between_columns = spacing_mm
+        between_rows, between_columns = place.turn.pair(spacing_mm)
         return (
-            self.value / between_columns * place.width / place.columns,
-            self.value / between_rows * place.height / place.rows,
+            self.value / between_columns * place.width / place.upright_columns,
+            self.value / between_rows * place.height / place.upright_rows,
         )
 
 

@@ -20,6 +20,7 @@ bytes, whatever the workers and however often it was interrupted.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
@@ -43,7 +44,7 @@ from rsna_lumbar.train.boxes import LEAST_BOX_PX, METHOD_BOX, BoxSize, Point
 from rsna_lumbar.train.contact_sheet import write_contact_sheet
 from rsna_lumbar.train.label_scheme import LabelScheme
 from rsna_lumbar.train.prior import class_prior
-from rsna_lumbar.train.slice_images import Recipe, SliceJob, SliceOutcome, write_slice
+from rsna_lumbar.train.slice_images import Recipe, SliceJob, SliceOutcome, Standing, write_slice
 from rsna_lumbar.train.split import PARTS, Folds, Split, split_studies
 from rsna_lumbar.train.summary import GroupSummary, as_table, summarise
 from rsna_lumbar.train.tables import LABELS, POINTS, SERIES, Tables, read_tables
@@ -52,6 +53,8 @@ PLAN = "prepare.json"
 SUMMARY = "summary.json"
 CARD = "card.json"
 IMAGES = "train_images"
+# Counted up where the same options come to mean other images, between two versions of the package.
+PICTURES = 2  # 2: upright, padding black
 
 Track = Callable[[Iterable[SliceOutcome], str, int], Iterable[SliceOutcome]]
 
@@ -145,7 +148,7 @@ def _plan(root: Path, options: PrepareOptions) -> str:
     fields = {
         "options": asdict(options),
         "tables": tables,
-        "versions": {DISTRIBUTION: metadata.version(DISTRIBUTION)},
+        "versions": {DISTRIBUTION: metadata.version(DISTRIBUTION), "pictures": PICTURES},
     }
     return json.dumps(fields, indent=2, sort_keys=True, allow_nan=False) + "\n"
 
@@ -242,9 +245,12 @@ def _outcomes(out: Path, jobs: list[SliceJob], workers: int) -> Iterator[SliceOu
         ) from error
 
 
-def _images(jobs: list[SliceJob], outcomes: list[SliceOutcome]) -> dict[str, int]:
-    written = [job.part for job, one in zip(jobs, outcomes, strict=True) if one.image_bytes]
-    return {part: written.count(part) for part in PARTS}
+def _images(jobs: list[SliceJob], outcomes: list[SliceOutcome]) -> dict[str, dict[str, int]]:
+    """A Standing -> part -> images written."""
+    written = Counter(
+        (one.standing, job.part) for job, one in zip(jobs, outcomes, strict=True) if one.image_bytes
+    )
+    return {one.value: {part: written[one, part] for part in PARTS} for one in Standing}
 
 
 def _write_left_out(path: Path, left_out: pd.DataFrame) -> None:
@@ -275,6 +281,7 @@ def _card(
             "studies": {"train": len(split.train), "val": len(split.val)},
         },
         "images": dict(summary.images),
+        "standing": dict(summary.standing),
         "classes": {name: dict(counts) for name, counts in summary.classes.items()},
         "left_out": summary.left_out,
         "empty_labels_of_all_groups": tables.empty_labels,

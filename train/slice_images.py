@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 from rsna_lumbar.runtime.decode import Slice, read_slices
 from rsna_lumbar.runtime.labels import GRADES
-from rsna_lumbar.runtime.preprocess import Placement, Preprocessing
+from rsna_lumbar.runtime.preprocess import Preprocessing
 from rsna_lumbar.runtime.reasons import Reason, SkipFile
+from rsna_lumbar.runtime.turning import AS_STORED
 from rsna_lumbar.train.annotations import LeftOut
 from rsna_lumbar.train.boxes import BoxSize, Point, label_line
 from rsna_lumbar.train.label_scheme import LabelScheme, mask
 
 USED = ""
+
+
+class Standing(StrEnum):
+    """How the image of a slice came to stand upright."""
+
+    AS_STORED = "as_stored"
+    TURNED = "turned"
+    UNKNOWN = "no_orientation"  # in the header; left as stored
+
+    @classmethod
+    def of(cls, one: Slice) -> Standing:
+        if one.turn is None:
+            return cls.UNKNOWN
+        return cls.AS_STORED if one.turn == AS_STORED else cls.TURNED
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +62,7 @@ class SliceOutcome:
 
     reasons: tuple[str, ...]  # for each point USED, else why it was not
     image_bytes: int = 0  # of the image file; 0 where none was written
+    standing: Standing = Standing.AS_STORED
 
 
 def write_slice(job: SliceJob) -> SliceOutcome:
@@ -65,11 +82,11 @@ def write_slice(job: SliceJob) -> SliceOutcome:
     if not {USED, LeftOut.BACKGROUND} & set(reasons):
         return SliceOutcome(reasons)
     used = [point for point, why in zip(job.points, reasons, strict=True) if why == USED]
-    place = Placement(one.rows, one.columns, job.recipe.size_px)
+    place = one.placement
     sides_px = job.recipe.box.sides_px(place, one.spacing_mm)
     lines = [label_line(point, place, sides_px, job.recipe.least_box_px) for point in used]
     job.label.write_text("".join(f"{line}\n" for line in lines), encoding="ascii")
-    return SliceOutcome(reasons, _write_png(job.image, one))
+    return SliceOutcome(reasons, _write_png(job.image, one), Standing.of(one))
 
 
 def _left_out(job: SliceJob, reason: LeftOut) -> SliceOutcome:

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from rsna_lumbar.runtime.files import write_atomically
-from rsna_lumbar.train.slice_images import USED, SliceJob, SliceOutcome
+from rsna_lumbar.train.slice_images import USED, SliceJob, SliceOutcome, Standing
 
 NAME = "slices.csv"
-_HEADER = "name,part,image_bytes,points\n"
+_HEADER = "name,part,image_bytes,standing,points\n"
 _USED_WORD = "used"
 
 
@@ -41,7 +41,8 @@ def record(
     with path.open("a", encoding="utf-8", newline="\n") as stream:
         for job, outcome in zip(jobs, outcomes, strict=True):
             words = " ".join(reason or _USED_WORD for reason in outcome.reasons)
-            stream.write(f"{job.name},{job.part},{outcome.image_bytes},{words}\n")
+            cells = (job.name, job.part, outcome.image_bytes, outcome.standing, words)
+            stream.write(",".join(map(str, cells)) + "\n")
             stream.flush()
             yield outcome
 
@@ -49,12 +50,12 @@ def record(
 def _outcome(line: str, job: SliceJob) -> SliceOutcome | None:
     """None where the line was cut short, is of another slice, or its files are not there."""
     cells = line.removesuffix("\n").split(",")
-    if not line.endswith("\n") or len(cells) != 4 or cells[:2] != [job.name, job.part]:
+    if not line.endswith("\n") or len(cells) != 5 or cells[:2] != [job.name, job.part]:
         return None
-    if not cells[2].isdecimal():
+    if not cells[2].isdecimal() or cells[3] not in set(Standing):
         return None
-    reasons = tuple(USED if word == _USED_WORD else word for word in cells[3].split())
-    outcome = SliceOutcome(reasons, int(cells[2]))
+    reasons = tuple(USED if word == _USED_WORD else word for word in cells[4].split())
+    outcome = SliceOutcome(reasons, int(cells[2]), Standing(cells[3]))
     return outcome if len(reasons) == len(job.points) and _files_hold(job, outcome) else None
 
 

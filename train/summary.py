@@ -11,9 +11,14 @@ import pandas as pd
 from rsna_lumbar.runtime.labels import GRADES, Group
 from rsna_lumbar.runtime.text_table import aligned
 from rsna_lumbar.train.annotations import LeftOut
+from rsna_lumbar.train.slice_images import Standing
 from rsna_lumbar.train.split import PARTS
 
 UNGRADED = "(no grade)"
+STANDING_TITLES = {  # what is said where it happened
+    Standing.TURNED: "turned upright",
+    Standing.UNKNOWN: "as stored: no orientation",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +28,7 @@ class GroupSummary:
     group: str
     images: Mapping[str, int]  # by part
     classes: Mapping[str, Mapping[str, int]]  # class (or UNGRADED) -> part or reason -> count
+    standing: Mapping[str, Mapping[str, int]]  # a Standing -> part -> images
 
     @property
     def boxes(self) -> dict[str, int]:
@@ -39,14 +45,17 @@ class GroupSummary:
 
 
 def summarise(
-    group: Group, used: pd.DataFrame, images: Mapping[str, int], left_out: pd.DataFrame
+    group: Group,
+    used: pd.DataFrame,
+    images: Mapping[str, Mapping[str, int]],
+    left_out: pd.DataFrame,
 ) -> GroupSummary:
     """Count.
 
     Args:
         group: whose classes.
         used: rows with ``part`` and ``class_index``.
-        images: by part.
+        images: by how they came to stand upright, and by part.
         left_out: rows with ``reason``, ``condition``, ``level`` and ``grade``.
     """
     counts = Counter(
@@ -64,7 +73,9 @@ def summarise(
     }
     if not any(by_class[UNGRADED].values()):
         del by_class[UNGRADED]
-    return GroupSummary(group=group.name, images=dict(images), classes=by_class)
+    by_part = {part: sum(counted[part] for counted in images.values()) for part in PARTS}
+    standing = {name: dict(counted) for name, counted in images.items()}
+    return GroupSummary(group=group.name, images=by_part, classes=by_class, standing=standing)
 
 
 def _class_name(condition: str, level: str, grade: float | None) -> str:
@@ -80,5 +91,11 @@ def as_table(summary: GroupSummary) -> str:
         for name, counts in summary.classes.items()
     ]
     total = ["boxes", *(str(n) for n in (*summary.boxes.values(), *summary.left_out.values()))]
-    images = ["images", *(str(n) for n in summary.images.values()), *[""] * len(reasons)]
-    return aligned([head, *rows, total, images])
+    blank = [""] * len(reasons)
+    images = ["images", *(str(n) for n in summary.images.values()), *blank]
+    standing = [
+        [f"  {title}", *(str(summary.standing[name][part]) for part in PARTS), *blank]
+        for name, title in STANDING_TITLES.items()
+        if any(summary.standing[name].values())
+    ]
+    return aligned([head, *rows, total, images, *standing])

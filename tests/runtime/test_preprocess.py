@@ -18,6 +18,7 @@ from rsna_lumbar.runtime.preprocess import (
     to_square,
     window,
 )
+from rsna_lumbar.runtime.turning import Turn
 
 KINDS = [np.uint16, np.int16, np.uint8, np.int8, np.dtype(">u2"), np.dtype(">i2")]
 PIXELS = hnp.arrays(
@@ -112,18 +113,24 @@ def test_placement_keeps_the_aspect_and_centres(
     assert (square == 114).sum() == size_px**2 - place.height * place.width
 
 
-@given(st.integers(1, 700), st.integers(1, 700), st.floats(0, 699), st.floats(0, 699))
-def test_placement_round_trip(rows: int, columns: int, x: float, y: float) -> None:
-    place = Placement(rows, columns, 384)
+TURNS = st.builds(Turn, *[st.booleans()] * 3)
+
+
+@given(st.integers(1, 700), st.integers(1, 700), st.floats(0, 699), st.floats(0, 699), TURNS)
+def test_placement_round_trip(rows: int, columns: int, x: float, y: float, turn: Turn) -> None:
+    place = Placement(rows, columns, 384, turn)
     assert place.to_image(*place.to_square(x, y)) == pytest.approx((x, y), abs=1e-6)
 
 
-def test_a_bright_spot_lands_where_placement_says() -> None:
-    image = np.zeros((96, 48), np.uint8)
-    image[70:74, 20:24] = 255
-    square = to_square(image, 192, 0)
+@given(TURNS)
+def test_a_bright_spot_lands_where_placement_says(turn: Turn) -> None:
+    pixels = np.zeros((96, 48), np.uint8)
+    pixels[70:74, 20:24] = 255
+    square = square_slice(pixels, 192, Preprocessing(0, 100, 0), inverted=False, turn=turn)
     row, column = np.argwhere(square == square.max()).mean(axis=0)
-    assert Placement(96, 48, 192).to_square(21.5, 71.5) == pytest.approx((column, row), abs=0.5)
+    place = Placement(96, 48, 192, turn)
+    assert place.to_square(21.5, 71.5) == pytest.approx((column, row), abs=0.5)
+    assert place.to_image(column, row) == pytest.approx((21.5, 71.5), abs=0.25)
 
 
 def test_an_image_of_the_right_size_passes_unchanged() -> None:

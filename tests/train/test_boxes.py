@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rsna_lumbar.runtime.preprocess import Placement
+from rsna_lumbar.runtime.turning import Turn
 from rsna_lumbar.train.boxes import BoxSize, Point, label_line, parse_box_size
 
 ROWS, COLUMNS, SIZE_PX = 48, 64, 32
@@ -70,6 +71,18 @@ def test_a_box_stays_inside_the_image(
 def test_sides_in_each_unit(size: BoxSize, sides_px: tuple[float, float]) -> None:
     place = Placement(ROWS, COLUMNS, SIZE_PX)
     assert size.sides_px(place, (2.0, 0.5)) == pytest.approx(sides_px)
+
+
+def test_a_picture_that_was_turned_keeps_its_boxes() -> None:
+    """The slice of the tests above, stored transposed and mirrored: 64 rows of 0.5 mm, 48 of 2."""
+    turn = Turn(transposed=True, mirrored=True, upside_down=True)
+    place, turned = Placement(ROWS, COLUMNS, SIZE_PX), Placement(COLUMNS, ROWS, SIZE_PX, turn)
+    sides_px = BoxSize(12, "mm").sides_px(turned, (0.5, 2.0))
+    assert sides_px == pytest.approx((12.0, 3.0))
+    there = Point(7, ROWS - 1 - 10, COLUMNS - 1 - 20)
+    assert label_line(there, turned, sides_px, 0.0) == label_line(
+        Point(7, 20, 10), place, sides_px, 0.0
+    )
 
 
 def test_millimetres_need_a_spacing() -> None:

@@ -7,10 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pydicom
 import pytest
 from challenge import SERIES_OF, SIZE_PX, STUDIES, contents, pixels_of, write_root
 from PIL import Image
+from stored_ways import WAYS, store_in_another_way
 
 from rsna_lumbar.runtime.errors import DataError
 from rsna_lumbar.runtime.files import sole_user
@@ -18,6 +20,7 @@ from rsna_lumbar.runtime.labels import GROUPS
 from rsna_lumbar.runtime.preprocess import Preprocessing, square_slice
 from rsna_lumbar.train.boxes import METHOD_BOX, BoxSize
 from rsna_lumbar.train.label_scheme import LabelScheme
+from rsna_lumbar.train.phantom import PhantomOptions, make_phantom
 from rsna_lumbar.train.prepare import PrepareOptions, prepare
 from rsna_lumbar.train.split import PARTS, Folds
 from rsna_lumbar.train.summary import as_table
@@ -128,6 +131,69 @@ def test_bad_slices_are_left_out_and_counted(root: Path, tmp_path: Path) -> None
     listed = (tmp_path / "out" / "spinal" / "left_out.csv").read_text()
     assert "point_outside_image,13,131,5,spinal_canal_stenosis,l1_l2" in listed
     assert not list((tmp_path / "out" / "spinal").rglob("11_*"))
+
+
+def test_files_stored_otherwise_give_the_same_images_and_boxes(tmp_path: Path) -> None:
+    """Every phantom slice in another of the eight ways, and its labelled points moved with it."""
+    phantom = PhantomOptions(
+        studies=2, matrix_px=40, slices_sagittal=5, slices_axial=10, sagittal_spacing_mm=9.0
+    )
+    root = tmp_path / "root"
+    make_phantom(root, phantom)
+    boxes = METHOD_BOX | {"subarticular": BoxSize(12, "mm")}
+    wanted = replace(options(), boxes=boxes, folds=Folds(folds=2))
+    prepare(root, tmp_path / "plain", wanted)
+
+    files = sorted((root / "train_images").rglob("*.dcm"))
+    assert len(files) > 2 * len(WAYS)
+    shown = {
+        (*path.parts[-3:-1], path.stem): store_in_another_way(path, WAYS[number % len(WAYS)])
+        for number, path in enumerate(files)
+    }
+    table = root / "train_label_coordinates.csv"
+    points = pd.read_csv(table, dtype=str)
+    keys = points[["study_id", "series_id", "instance_number"]].itertuples(index=False, name=None)
+    for row, key in enumerate(keys):
+        before, after = shown[key]
+        x, y = after.place_of(before.mm(float(points.at[row, "x"]), float(points.at[row, "y"])))
+        points.loc[row, ["x", "y"]] = [repr(x), repr(y)]
+    points.to_csv(table, index=False)
+
+    prepare(root, tmp_path / "turned", wanted)
+    plain, turned = contents(tmp_path / "plain"), contents(tmp_path / "turned")
+    assert plain.keys() == turned.keys()
+    assert sum(name.endswith(".png") for name in plain) > 10
+    told = {"prepare.json", "summary.json", "summary.txt"}  # hashes of tables; what was turned
+    told |= {f"{group.name}/{name}" for group in GROUPS for name in ("card.json", "slices.csv")}
+    assert {name for name in plain if plain[name] != turned[name]} == told
+    for group in GROUPS:
+        card = json.loads(turned[f"{group.name}/card.json"])
+        assert sum(card["standing"]["turned"].values()) > 0
+        assert not any(card["standing"]["no_orientation"].values())
+        assert json.loads(plain[f"{group.name}/card.json"])["standing"]["turned"] == {
+            "train": 0,
+            "val": 0,
+        }
+
+
+def test_images_without_an_orientation_are_said(root: Path, tmp_path: Path) -> None:
+    """The files of the small tree have none."""
+    spinal = prepare(root, tmp_path / "out", options())[0]
+    assert spinal.standing["no_orientation"] == spinal.images == {"train": 3, "val": 1}
+    last = " ".join(as_table(spinal).splitlines()[-1].split())
+    assert last == "as stored: no orientation 3 1"
+
+
+def test_images_of_another_standing_are_not_mixed_in(root: Path, tmp_path: Path) -> None:
+    """Version 0.1 of the package began with images as they are stored."""
+    prepare(root, tmp_path / "out", options())
+    (tmp_path / "out").rename(tmp_path / "out.partial")
+    plan = tmp_path / "out.partial" / "prepare.json"
+    fields = json.loads(plan.read_text())
+    del fields["versions"]["pictures"]
+    plan.write_text(json.dumps(fields))
+    with pytest.raises(DataError, match=r"other versions\.pictures; remove it"):
+        prepare(root, tmp_path / "out", options())
 
 
 def test_a_used_folder_is_refused(root: Path, tmp_path: Path) -> None:

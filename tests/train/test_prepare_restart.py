@@ -147,4 +147,4 @@ def test_what_does_not_hold_is_made_again(
 def test_no_index_means_nothing_is_done(tmp_path: Path) -> None:
     outcomes: list[SliceOutcome] = read_outcomes(tmp_path / "slices.csv", [])
     assert outcomes == []
-    assert (tmp_path / "slices.csv").read_text() == "name,part,image_bytes,points\n"
+    assert (tmp_path / "slices.csv").read_text() == "name,part,image_bytes,standing,points\n"
