@@ -156,7 +156,8 @@ def _challenge_study(
     series = []
     for name in sorted(there | groups.keys(), key=natural_key):
         if name not in there:
-            skips.append(Skip(Reason.SERIES_NOT_FOUND, f"{folder.name}/{name}"))
+            kind = groups[name].series_kind
+            skips.append(Skip(Reason.SERIES_NOT_FOUND, f"{folder.name}/{name}", kind))
         found = _challenge_series(study_id, folder / name, groups.get(name), walk, skips)
         header = _first_header(found.files) if by_uid else None
         uid = header.series_uid if header and header.series_uid else without_uid(name)

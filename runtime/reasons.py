@@ -27,6 +27,7 @@ class Reason(StrEnum):
     KIND_NOT_NEEDED = "kind_not_needed"
     KIND_UNKNOWN = "kind_unknown"
     SERIES_NOT_FOUND = "series_not_found"
+    NO_DETECTOR = "no_detector"  # of a group that the bundle lacks
     # studies and their sets
     SERIES_MISSING = "series_missing"
     NO_READABLE_SLICE = "no_readable_slice"
@@ -41,6 +42,7 @@ HARMLESS = frozenset(
         Reason.OTHER_PLANE,
         Reason.DUPLICATE,
         Reason.KIND_NOT_NEEDED,
+        Reason.NO_DETECTOR,
     }
 )
 

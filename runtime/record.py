@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 from rsna_lumbar.runtime.bundle import MANIFEST, sha256_of
 from rsna_lumbar.runtime.identity import software
-from rsna_lumbar.runtime.labels import ROW_LOCATIONS
 from rsna_lumbar.runtime.naming import Names
 from rsna_lumbar.runtime.reasons import DOUBTS, Reason, Skip
 from rsna_lumbar.runtime.results import Results
@@ -47,7 +46,7 @@ class Tally:
         """Of one study."""
         return cls(
             studies=int(bool(score.groups)),
-            rows=len(ROW_LOCATIONS) if score.groups else 0,
+            rows=sum(len(group.group.locations) for group in score.groups),
             slices=sum(group.slice_count for group in score.groups),
             files=sum(len(series.files) for series in score.study.series),
             files_not_read=sum(
@@ -149,6 +148,7 @@ class RunRecord:
             "counts": self._counts(),
             "decoders": dict(sorted(self.total.decoders.items())),
             "resumed_after_studies": self.resumed_after,
+            "groups_not_in_bundle": [one.name for one in opened.bundle.missing_groups],
             "filled_from_prior": self.total.filled,
             "skipped": self._skips(doubtful=False),
             "doubtful": self._skips(doubtful=True),
