@@ -136,7 +136,7 @@ def _calibration(detector: Detector) -> str:
 
 def _window(bundle: Bundle) -> str:
     low, high = bundle.preprocessing.low_percentile, bundle.preprocessing.high_percentile
-    return f"window: {low:g} to {high:g} percent of a slice's values ({WINDOW[bundle.window_from]})"
+    return f"window: percentiles {low:g} to {high:g} of each slice ({WINDOW[bundle.window_from]})"
 
 
 def _missing_groups(bundle: Bundle) -> list[str]:

@@ -1,8 +1,8 @@
 """The challenge's metric of a whole variant, by the reference's peaks and by the models' own.
 
-The metric joins all three groups, so it judges a variant and not a model. Peaks become rows as in
-the runtime: combined over an ensemble's detectors, calibrated, and the prior where a study has no
-slice for a group.
+The metric joins the groups of a bundle, so it judges a variant and not a model. Peaks become rows
+as in the runtime: combined over an ensemble's detectors, calibrated, and the prior where a study
+has no slice for a group.
 """
 
 from __future__ import annotations

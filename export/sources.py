@@ -91,7 +91,7 @@ def read_sources(
     if assumed := [one.by for one in told if one.window_from == "assumed"]:
         report(
             f"no card and no --window: {', '.join(assumed)} assumed to be trained on slices "
-            f"with the {described(Preprocessing())} (--window 0 100 is min-max)"
+            f"windowed by {described(Preprocessing())} (--window 0 100 is min-max)"
         )
     if kept is not None:
         told.append(_Told("the bundle", kept.preprocessing, kept.window_from))
@@ -107,7 +107,7 @@ def described(preprocessing: Preprocessing) -> str:
     low, high = window_of(preprocessing)
     pad = preprocessing.pad_value
     padding = "" if pad == Preprocessing().pad_value else f", padded with {pad}"
-    return f"window {low:g} to {high:g} percent{padding}"
+    return f"percentiles {low:g} to {high:g}{padding}"
 
 
 def window_of(preprocessing: Preprocessing) -> Window:
@@ -183,7 +183,7 @@ def _preprocessing(checkpoint: Checkpoint, card: Card, asked: Preprocessing | No
     if asked and window_of(asked) != window_of(card.preprocessing):
         raise UsageError(
             f"{card_path(checkpoint.path)} says that {name} was trained with the "
-            f"{described(card.preprocessing)}, but --window asks for the {described(asked)}; "
+            f"window of {described(card.preprocessing)}, but --window asks for {described(asked)}; "
             "leave --window out"
         )
     return _Told(name, card.preprocessing, "card")

@@ -216,7 +216,7 @@ def test_refuses_what_does_not_agree(tmp_path: Path, weights: Weights, studies: 
     with pytest.raises(ExportError) as refusal:
         export(tmp_path / "bundle", weights, studies)
     assert "preprocessing differs, which all detectors of a bundle share" in str(refusal.value)
-    assert "spinal.pt: window 0 to 100 percent (card); foraminal.pt: window 0.5" in str(
+    assert "spinal.pt: percentiles 0 to 100 (card); foraminal.pt: percentiles 0.5" in str(
         refusal.value
     )
 

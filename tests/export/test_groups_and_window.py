@@ -198,7 +198,7 @@ def test_where_the_window_comes_from(
     folder = tmp_path / "bundle"
     bundle, said = export(folder, some(weights, "spinal"), studies, window=window)
     assert bundle.preprocessing == expected and bundle.window_from == source
-    line = "no card and no --window: spinal.pt assumed to be trained on slices with the window 0.5"
+    line = "no card and no --window: spinal.pt assumed to be trained on slices windowed by "
     assert (
         said.count(line) == (source == "assumed") and said.count("--window") == said.count(line) * 2
     )
@@ -210,7 +210,7 @@ def test_where_the_window_comes_from(
     }
     low, high = expected.low_percentile, expected.high_percentile
     assert code == 0
-    assert f"window: {low:g} to {high:g} percent of a slice's values ({words[source]})" in out
+    assert f"window: percentiles {low:g} to {high:g} of each slice ({words[source]})" in out
     assert "foraminal: no detector; its rows are not written, Sagittal T1 is not read" in out
 
 
@@ -223,8 +223,8 @@ def test_a_window_that_a_card_contradicts(
     code, out, err = run_cli(words, capsys)
     assert code == 2 and not out and not (tmp_path / "bundle").exists()
     assert err.splitlines()[-1] == (
-        f"Error: {path.with_suffix('.json')} says that spinal.pt was trained with the window 0.5 "
-        "to 99.5 percent, but --window asks for the window 0 to 100 percent; leave --window out"
+        f"Error: {path.with_suffix('.json')} says that spinal.pt was trained with the window of "
+        "percentiles 0.5 to 99.5, but --window asks for percentiles 0 to 100; leave --window out"
     )
 
 
@@ -243,9 +243,7 @@ def test_checkpoints_without_a_card_beside_one_with(
     write_card(weights["spinal"][0], MIN_MAX)
     two = some(weights, "spinal", "foraminal")
     folder = tmp_path / "bundle"
-    with pytest.raises(
-        CheckpointError, match=r"0 to 100 percent \(card\); foraminal\.pt: .*assumed"
-    ):
+    with pytest.raises(CheckpointError, match=r"0 to 100 \(card\); foraminal\.pt: .*assumed"):
         export(folder, two, studies)
     bundle, _ = export(folder, two, studies, window=(0.0, 100.0))
     assert bundle.preprocessing == MIN_MAX and bundle.window_from == "asked"
@@ -257,7 +255,7 @@ def test_a_group_that_is_added_has_the_window_of_the_bundle(
     folder = tmp_path / "bundle"
     export(folder, some(weights, "spinal"), studies, window=(0.0, 100.0))
     before = (folder / "bundle.json").read_bytes()
-    with pytest.raises(CheckpointError, match=r"the bundle: window 0 to 100 percent \(asked\)"):
+    with pytest.raises(CheckpointError, match=r"the bundle: percentiles 0 to 100 \(asked\)"):
         export(folder, some(weights, "subarticular"), studies)
     assert (folder / "bundle.json").read_bytes() == before
     write_card(weights["subarticular"][0], MIN_MAX)
