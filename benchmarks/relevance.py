@@ -80,6 +80,8 @@ def cli(root: Path | None, bundle: Path, rounds: int, threads: int | None) -> No
         tempfile.TemporaryDirectory() as scratch,
         Scorer(bundle, precision="fp32", device="cpu", threads=threads) as scorer,
     ):
+        if missing := scorer.bundle.missing_groups:
+            raise click.UsageError(f"{bundle} has no {missing[0].name} detector; name a whole one")
         if root is None:
             root = Path(scratch) / "heldout"
             make_phantom(root, HELD_OUT, workers=2)

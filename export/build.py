@@ -9,7 +9,7 @@ and verified aside, and the manifest comes last: a failure leaves an older bundl
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ from rsna_lumbar.export.verify import expect, graph_peaks, pytorch_peaks
 from rsna_lumbar.export.workshop import BASE_VARIANT, Base, Workshop
 from rsna_lumbar.runtime.bundle import (
     ANY_TARGET,
+    MANIFEST,
     Bundle,
     Detector,
     Model,
@@ -32,12 +33,14 @@ from rsna_lumbar.runtime.bundle import (
     remove_unreferenced,
 )
 from rsna_lumbar.runtime.errors import BundleError, UsageError
-from rsna_lumbar.runtime.grading import Combination
+from rsna_lumbar.runtime.grading import Calibration, Combination
+from rsna_lumbar.runtime.labels import GROUPS, Group
 from rsna_lumbar.runtime.trust import TrustedEngines, trust_engines
 from rsna_lumbar.runtime.versions import versions_of
 
 if TYPE_CHECKING:
     from rsna_lumbar.export.checkpoint import Checkpoint
+    from rsna_lumbar.export.sources import Source, Sources, Window
 
 GRAPH_MADE_WITH = ("rsna-lumbar", "torch", "ultralytics", "onnx", "numpy")
 MODELS_MADE_WITH = ("onnxruntime-gpu", "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx")
@@ -58,16 +61,21 @@ def build_bundle(
     *,
     image_size_px: int | None,
     combination: Combination = "mean",
+    window: Window | None = None,
     options: ExportOptions,
     report: Report,
 ) -> Outcome:
-    """Export checkpoints into a bundle, or replace the bundle that is there.
+    """Export checkpoints into a bundle: those of all its groups, or of some.
+
+    Detectors of groups without a checkpoint stay where the bundle has them, are verified again,
+    and get the formats and precisions that are asked for, too.
 
     Args:
         folder: of the bundle; made where it is missing.
-        weights: group name -> its checkpoints, one or, for an ensemble, more.
+        weights: group name -> its checkpoints, one or, for an ensemble, more; at least one group.
         image_size_px: side of the slices; None takes it from the card or the checkpoint.
         combination: of the peaks of an ensemble's detectors.
+        window: percentiles, for checkpoints without a card.
         options: formats, precisions, data and limits.
         report: takes a line of progress.
 
@@ -81,20 +89,86 @@ def build_bundle(
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file; name a folder for the bundle")
     pairs = options.pairs()
-    sources = read_sources(weights, image_size_px, combination, report)
-    detectors = tuple(one.detector for one in sources)
-    empty = Bundle(detectors, sources[0].preprocessing, "none", versions_of(MADE_WITH))
-    data = _data(options)
+    on_disk = _to_keep(folder, weights)
+    sources = read_sources(weights, image_size_px, combination, report, window=window, kept=on_disk)
+    kept = [one for one in on_disk.detectors if not weights.get(one.group.name)] if on_disk else []
+    before = _beside(sources, kept, on_disk)
+    _report_groups(before, kept, report)
+    data = _data(options, before.groups)
     with aside_folder(folder) as aside:
-        work = Workshop(aside, options, data, empty.preprocessing, report)
-        for source in sources:
-            sets = data.sets(source.detector, empty.preprocessing)
-            for checkpoint in source.checkpoints:
-                base = _base_of(checkpoint, source.detector, sets, work, empty)
-                work.expect(base, source.detector)
-                work.add(aside, base.model, base, source.detector, sets)
-                work.add_pairs(base, source.detector, sets, pairs)
-        return _put_in_place(folder, work, empty)
+        work = Workshop(aside, options, data, before.preprocessing, report)
+        for source in sources.groups:
+            _export_group(source, work, pairs)
+        for detector in kept:
+            _work_on_group(folder, detector, work, pairs, TrustedEngines())
+        outcome = _put_in_place(folder, work, before, on_disk=on_disk)
+    _report_parts(outcome.bundle, report)
+    return outcome
+
+
+def _export_group(source: Source, work: Workshop, pairs: Sequence[Pair]) -> None:
+    """Make all that is asked for of the checkpoints of a group."""
+    sets = work.data.sets(source.detector, work.preprocessing)
+    for checkpoint in source.checkpoints:
+        base = _base_of(checkpoint, source.detector, sets, work)
+        work.expect(base, source.detector)
+        work.add(work.aside, base.model, base, source.detector, sets)
+        work.add_pairs(base, source.detector, sets, pairs)
+
+
+def _to_keep(folder: Path, weights: Mapping[str, Sequence[Path]]) -> Bundle | None:
+    """The bundle that is there, if it has a group that no checkpoint is given for."""
+    if all(weights.get(group.name) for group in GROUPS) or not (folder / MANIFEST).exists():
+        return None
+    found = read_bundle(folder)
+    return found if any(not weights.get(group.name) for group in found.groups) else None
+
+
+def _beside(sources: Sources, kept: Sequence[Detector], on_disk: Bundle | None) -> Bundle:
+    """New detectors, still without models, beside those that stay."""
+    found = {one.group: one for one in (*kept, *(source.detector for source in sources.groups))}
+    versions = versions_of(MADE_WITH)
+    return Bundle(
+        detectors=tuple(found[group] for group in GROUPS if group in found),
+        preprocessing=sources.preprocessing,
+        calibration_aim=_aim(kept, on_disk),
+        made_with={**on_disk.made_with, **versions} if on_disk else versions,
+        window_from=sources.window_from,
+    )
+
+
+def _aim(kept: Sequence[Detector], on_disk: Bundle | None) -> str:
+    calibrated = any(one.calibration != Calibration() for one in kept)
+    return on_disk.calibration_aim if on_disk and calibrated else "none"
+
+
+def _report_groups(bundle: Bundle, kept: Sequence[Detector], report: Report) -> None:
+    if kept:
+        report(f"kept as the bundle has them: {_listed(one.group for one in kept)}")
+    if bundle.calibration_aim != "none":
+        new = [group for group in bundle.groups if group not in {one.group for one in kept}]
+        report(f"not calibrated, other than the rest: {_listed(new)}; run rsna-train calibrate")
+    if bundle.missing_groups:
+        report(
+            f"no checkpoint of {_listed(bundle.missing_groups)}: rsna-run writes no rows of them; "
+            "they can be added to the bundle later"
+        )
+
+
+def _report_parts(bundle: Bundle, report: Report) -> None:
+    """Name variants that not all groups have, which cannot be run."""
+    whole = bundle.variants
+    for variant in dict.fromkeys(model.variant for _, model in bundle.models):
+        if variant not in whole:
+            have = [d.group for d in bundle.detectors if variant in {m.variant for m in d.models}]
+            report(
+                f"{variant} is there of {_listed(have)} only and is not used; add it to the others "
+                "with --format and --precision"
+            )
+
+
+def _listed(groups: Iterable[Group]) -> str:
+    return ", ".join(group.name for group in groups)
 
 
 def extend_bundle(folder: Path, *, options: ExportOptions, report: Report) -> Outcome:
@@ -112,7 +186,7 @@ def extend_bundle(folder: Path, *, options: ExportOptions, report: Report) -> Ou
     if not pairs:
         raise UsageError(
             f"{' '.join(BASE)} is in every bundle; name another --format or --precision to add, "
-            "or the three checkpoints to build it anew"
+            "or the checkpoints of a group to add or to build anew"
         )
     return _work_on(folder, pairs, options, trust=False, report=report)
 
@@ -140,24 +214,35 @@ def _work_on(
     folder: Path, pairs: Sequence[Pair], options: ExportOptions, *, trust: bool, report: Report
 ) -> Outcome:
     """Verify and time what a bundle has, and add to it: all times are of one run, to compare."""
-    read_bundle(folder)  # refuse before a folder is made in it
-    data = _data(options)
+    data = _data(options, read_bundle(folder).groups)  # refuse before a folder is made in it
     trusted = None if trust else TrustedEngines()
     with aside_folder(folder) as aside:
         bundle = read_bundle(folder)
         work = Workshop(aside, options, data, bundle.preprocessing, report)
-        for detector, sets in _groups(bundle, data):
-            for base in _bases_in(folder, detector, sets, work):
-                work.expect(base, detector)
-                for model in detector.models:
-                    if model.weights_sha256 != base.model.weights_sha256 or replaced(model, pairs):
-                        continue
-                    report(f"{base.name}: {model.variant}")
-                    work.add(folder, model, base, detector, sets, trusted=trusted)
-                work.add_pairs(base, detector, sets, pairs)
+        for detector in bundle.detectors:
+            _work_on_group(folder, detector, work, pairs, trusted)
         versions = {**bundle.made_with, **(versions_of(MADE_WITH) if pairs else {})}
         made = replace(bundle, made_with=versions)
         return _put_in_place(folder, work, made, on_disk=bundle)
+
+
+def _work_on_group(
+    folder: Path,
+    detector: Detector,
+    work: Workshop,
+    pairs: Sequence[Pair],
+    trusted: Container[str] | None,
+) -> None:
+    """Verify the models of a group in a bundle again, and make what is asked for beside them."""
+    sets = work.data.sets(detector, work.preprocessing)
+    for base in _bases_in(folder, detector, sets, work):
+        work.expect(base, detector)
+        for model in detector.models:
+            if model.weights_sha256 != base.model.weights_sha256 or replaced(model, pairs):
+                continue
+            work.report(f"{base.name}: {model.variant}")
+            work.add(folder, model, base, detector, sets, trusted=trusted)
+        work.add_pairs(base, detector, sets, pairs)
 
 
 def replaced(model: Model, pairs: Sequence[Pair]) -> bool:
@@ -168,18 +253,13 @@ def replaced(model: Model, pairs: Sequence[Pair]) -> bool:
     )
 
 
-def _data(options: ExportOptions) -> VerificationData:
-    return verification_data(options.verify_data, options.verify_labels, options.verify_studies)
+def _data(options: ExportOptions, groups: Sequence[Group]) -> VerificationData:
+    return verification_data(
+        options.verify_data, options.verify_labels, options.verify_studies, groups
+    )
 
 
-def _groups(bundle: Bundle, data: VerificationData) -> Iterator[tuple[Detector, Sets]]:
-    for detector in bundle.detectors:
-        yield detector, data.sets(detector, bundle.preprocessing)
-
-
-def _base_of(
-    checkpoint: Checkpoint, detector: Detector, sets: Sets, work: Workshop, bundle: Bundle
-) -> Base:
+def _base_of(checkpoint: Checkpoint, detector: Detector, sets: Sets, work: Workshop) -> Base:
     """The float32 graph of a checkpoint, written aside, and PyTorch's answers."""
     from rsna_lumbar.export.rewrite import rewrite
     from rsna_lumbar.export.score_graph import export_score_graph
@@ -190,7 +270,7 @@ def _base_of(
         rewrite(checkpoint),
         detector.group,
         detector.size_px,
-        preprocessing=bundle.preprocessing,
+        preprocessing=work.preprocessing,
         versions=versions_of(GRAPH_MADE_WITH),
     )
     built = Built((BuiltFile(".onnx", graph),), ANY_TARGET, None)

@@ -1,8 +1,9 @@
 """The card that ``rsna-train fit`` writes beside a checkpoint: ``spinal.pt`` has ``spinal.json``.
 
 Export takes from it the prior rows, the image size and the preprocessing. A checkpoint without a
-card gets the default prior: the published frequencies of the three grades, 77, 16 and 6 percent,
-weighted by what the metric weighs them and normalised, (77, 32, 24) / 133 for every row.
+card says nothing of its preprocessing (``--window`` does), and gets the default prior: the
+published frequencies of the three grades, 77, 16 and 6 percent, weighted by what the metric weighs
+them and normalised, (77, 32, 24) / 133 for every row.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Card:
 
     prior: NDArray[np.float64]  # (L, 3), rows sum to 1
     size_px: int | None
-    preprocessing: Preprocessing
+    preprocessing: Preprocessing | None  # None only of the default card
 
 
 def card_path(weights: Path) -> Path:
@@ -63,7 +64,7 @@ def default_card(group: Group) -> Card:
     """For a checkpoint that comes without a card."""
     weighted = np.multiply(GRADE_FREQUENCIES, GRADE_WEIGHTS)
     prior = np.tile(weighted / weighted.sum(), (len(group.locations), 1))
-    return Card(prior, None, Preprocessing())
+    return Card(prior, None, None)
 
 
 def _card(fields: Any, group: Group) -> Card:

@@ -8,7 +8,7 @@ lower case, with every run of other signs as one ``_``: ``Spinal Canal Stenosis 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from rsna_lumbar.export.errors import CheckpointError
+from rsna_lumbar.export.not_loaded import other_file, why_not_loaded
 from rsna_lumbar.runtime.bundle import sha256_of
 from rsna_lumbar.runtime.cells import STRIDES_PX
 from rsna_lumbar.runtime.labels import GROUPS, Group
@@ -36,7 +37,13 @@ class Checkpoint:
     network: Any  # ultralytics' DetectionModel, which has no types
     order: tuple[int, ...]  # canonical class -> class of the checkpoint
     channels: int  # 1 or 3
-    trained_size_px: int | None  # ``imgsz`` of its training, where it was saved
+    trained_px: tuple[int, int] | None  # rows and columns: ``imgsz`` of its training, if saved
+
+    @property
+    def trained_size_px(self) -> int | None:
+        """Side of the squares that it was trained on; None where not known, or no squares."""
+        sides = set(self.trained_px or ())
+        return sides.pop() if len(sides) == 1 else None
 
 
 def read_checkpoint(path: Path, group: Group | None = None) -> Checkpoint:
@@ -53,9 +60,8 @@ def read_checkpoint(path: Path, group: Group | None = None) -> Checkpoint:
     prepare_third_party("export")
     network, arguments = _load(path)
     head = check_network(network, path)
-    names = class_names(network.names)
+    names = class_names(getattr(network, "names", None), path)
     group = group or _group_of(names, path)
-    size_px = arguments.get("imgsz")
     return Checkpoint(
         path=path,
         sha256=sha256_of(path),
@@ -63,7 +69,7 @@ def read_checkpoint(path: Path, group: Group | None = None) -> Checkpoint:
         network=network.requires_grad_(False),
         order=class_order(names, group, path, outputs=head.nc),
         channels=network.model[0].conv.in_channels,
-        trained_size_px=size_px if isinstance(size_px, int) else None,
+        trained_px=_rows_and_columns(arguments.get("imgsz")),
     )
 
 
@@ -92,10 +98,31 @@ def check_network(network: Any, path: Path) -> Any:
     return head
 
 
-def class_names(names: Any) -> tuple[str, ...]:
-    """``names`` of a checkpoint, a list or a mapping from 0 on, as normalised names."""
-    listed = [names[index] for index in range(len(names))]
-    return tuple(normalised(str(name)) for name in listed)
+def class_names(names: Any, path: Path) -> tuple[str, ...]:
+    """``names`` of a checkpoint, a list or a mapping from 0 on, as normalised names.
+
+    Raises:
+        CheckpointError: they are neither.
+    """
+    if isinstance(names, list | tuple):
+        names = dict(enumerate(names))
+    if not isinstance(names, Mapping) or {str(key) for key in names} != {
+        str(index) for index in range(len(names))
+    }:
+        raise CheckpointError(
+            f"{path} has no list of class names; name its classes <condition>_<level>_<grade> in "
+            "the order of its training (model.names)"
+        )
+    by_index = {int(str(key)): name for key, name in names.items()}
+    return tuple(normalised(str(by_index[index])) for index in range(len(by_index)))
+
+
+def _rows_and_columns(imgsz: Any) -> tuple[int, int] | None:
+    """``imgsz`` as ultralytics takes it: one side, or rows and columns; None for anything else."""
+    sides = list(imgsz) if isinstance(imgsz, list | tuple) else [imgsz]
+    if not 1 <= len(sides) <= 2 or not all(type(side) is int and side > 0 for side in sides):
+        return None
+    return sides[0], sides[-1]
 
 
 def normalised(name: str) -> str:
@@ -132,15 +159,29 @@ def _load(path: Path) -> tuple[Any, dict[str, Any]]:
 
     if not path.is_file():
         raise CheckpointError(f"{path} is not there")
+    if fault := other_file(path):
+        raise CheckpointError(f"{path} {fault}")
     try:
         network, content = load_checkpoint(path)  # type: ignore[no-untyped-call]
     except Exception as error:  # a damaged pickle can raise anything
-        first_line = next(iter(str(error).splitlines()), type(error).__name__)
-        raise CheckpointError(
-            f"{path} cannot be loaded as an ultralytics checkpoint ({first_line})"
-        ) from error
+        raise CheckpointError(f"{path} {why_not_loaded(path, error)}") from error
     arguments = content.get("train_args")
+    if isinstance(network, nn.Sequential):
+        network, arguments = _saved_whole(path, network)
     return network, arguments if isinstance(arguments, dict) else {}
+
+
+def _saved_whole(path: Path, layers: nn.Sequential) -> tuple[Any, Any]:
+    """A network that ``torch.save`` wrote with no dictionary around it, and its arguments.
+
+    ultralytics takes it for a YOLO object and gives back its layers.
+    """
+    from ultralytics.utils import SAFE_LOAD
+
+    whole = torch.load(path, map_location="cpu", weights_only=SAFE_LOAD)
+    if not isinstance(whole, nn.Module):
+        return layers, None
+    return whole.float().eval(), getattr(whole, "args", None)
 
 
 def _check_layers(network: Any, head: Any, path: Path) -> None:

@@ -23,7 +23,7 @@ FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
 FORMATS = ("onnx", "openvino", "tensorrt", "tensorrt-rtx")
 # What each way to call it looks at.
-BUILDING = ("image_size", "combination")
+BUILDING = ("image_size", "combination", "window")
 ADDING = (
     "formats", "precisions", "calibration_data", "batch_size", "capabilities", "timing_cache",
 )  # fmt: skip
@@ -59,6 +59,13 @@ PRECISIONS = ("fp32", "fp16", "bf16", "int8")
     "--image-size",
     type=click.IntRange(min=32),
     help="Side of the slices in pixels, a multiple of 32. Default: as trained.",
+)
+@click.option(
+    "--window",
+    type=(float, float),
+    metavar="LOW HIGH",
+    help="Percentiles of a slice's values that were black and white in training, for checkpoints "
+    "without a card; 0 100 is min-max. Default: 0.5 99.5, as rsna-train makes them.",
 )
 @click.option(
     "--combination",
@@ -131,6 +138,7 @@ def cli(
     formats: tuple[str, ...],
     precisions: tuple[str, ...],
     image_size: int | None,
+    window: tuple[float, float] | None,
     combination: Combination,
     calibration_data: Path | None,
     verify_data: Path | None,
@@ -146,12 +154,14 @@ def cli(
 ) -> int:
     """Export YOLOv8 checkpoints to BUNDLE, a folder that rsna-run scores with.
 
-    Without checkpoints, formats and precisions are added to a bundle that is there; its calibration
-    stays. Every model is verified against PyTorch float32 (later ones against the bundle's own
-    float32 graph) on the same slices. What is over the limits is left out, with the reason, also
-    where the bundle had it before; where that is the float32 graph itself, nothing is written. What
-    this machine cannot run is marked unverified, and rsna-run does not use it until --verify has
-    completed it where it can run.
+    A bundle needs one group at least. Naming a group that BUNDLE lacks adds it, naming one that it
+    has replaces it; the others stay, with their calibration. Without checkpoints, formats and
+    precisions are added to a bundle that is there; its calibration stays. Every model is verified
+    against PyTorch float32 (later ones against the bundle's own float32 graph) on the same slices.
+    What is over the limits is left out, with the reason, also where the bundle had it before;
+    where that is the float32 graph itself, nothing is written. What this machine cannot run is
+    marked unverified, and rsna-run does not use it until --verify has completed it where it can
+    run.
 
     Exit codes: 0 done; 3 done, but a model was left out; 2 wrong usage; 1 failure, or with
     --inspect a damaged file. Checkpoints are pickles: export only files that you trust.
@@ -161,13 +171,13 @@ def cli(
     if inspecting:
         _refuse_unused("--inspect", ())
         return _inspect(bundle)
-    missing = [f"--{name}" for name, paths in weights.items() if not paths]
     if verifying:
         _refuse_unused("--verify", ("trust", *VERIFYING))
-    elif not missing:
+    elif given:
         _refuse_unused("checkpoints", (*weights, *BUILDING, *ADDING, *VERIFYING))
-    elif given or not (bundle / "bundle.json").exists():
-        raise click.UsageError(f"missing {', '.join(missing)}: a bundle needs all three groups")
+    elif not (bundle / "bundle.json").exists():
+        options_of = ", ".join(f"--{name}" for name in weights)
+        raise click.UsageError(f"{bundle} is no bundle yet: name a checkpoint ({options_of})")
     else:
         _refuse_unused("a bundle and no checkpoints", (*ADDING, *VERIFYING))
     options = _options(
@@ -178,7 +188,7 @@ def cli(
         from rsna_lumbar.export.build import verify_bundle
 
         return _tell(bundle, verify_bundle(bundle, options=options, trust=trust, report=_say))
-    return _build(bundle, weights if given else {}, image_size, combination, options)
+    return _build(bundle, weights if given else {}, image_size, window, combination, options)
 
 
 def _refuse_unused(mode: str, used: Sequence[str]) -> None:
@@ -237,6 +247,7 @@ def _build(
     folder: Path,
     weights: dict[str, tuple[Path, ...]],
     image_size_px: int | None,
+    window: tuple[float, float] | None,
     combination: Combination,
     options: ExportOptions,
 ) -> int:
@@ -255,6 +266,7 @@ def _build(
         weights,
         image_size_px=image_size_px,
         combination=combination,
+        window=window,
         options=options,
         report=_say,
     )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rsna_lumbar.runtime.bundle import Bundle, Detector, Model, Parity
+from rsna_lumbar.runtime.bundle import Bundle, Detector, Model, Parity, WindowSource
 from rsna_lumbar.runtime.choice import NOT_VERIFIED
 from rsna_lumbar.runtime.compatibility import checked_contents, judge
 from rsna_lumbar.runtime.errors import BundleError
@@ -19,6 +19,12 @@ VERIFICATION = (
     "ms/slice", "against",
 )  # fmt: skip
 MODELS = ("group", "file", "precision", "size", "hash", "here")
+WINDOW: Mapping[WindowSource | None, str] = {
+    "card": "from the cards of its checkpoints",
+    "asked": "as --window asked for",
+    "assumed": "assumed: no card, and no --window",
+    None: "where it is from was not recorded",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,8 @@ def table(folder: Path, bundle: Bundle) -> tuple[str, bool]:
             [
                 *(_calibration(detector) for detector in bundle.detectors),
                 f"aim of the calibration: {bundle.calibration_aim}",
+                _window(bundle),
+                *_missing_groups(bundle),
             ]
         ),
     ]
@@ -124,6 +132,18 @@ def _calibration(detector: Detector) -> str:
         f"{detector.group.name}: temperature {found.temperature:.3f}, bias {bias}, "
         f"floor {found.floor:.0e}"
     )
+
+
+def _window(bundle: Bundle) -> str:
+    low, high = bundle.preprocessing.low_percentile, bundle.preprocessing.high_percentile
+    return f"window: percentiles {low:g} to {high:g} of each slice ({WINDOW[bundle.window_from]})"
+
+
+def _missing_groups(bundle: Bundle) -> list[str]:
+    return [
+        f"{group.name}: no detector; its rows are not written, {group.series_kind} is not read"
+        for group in bundle.missing_groups
+    ]
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> str:

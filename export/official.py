@@ -1,8 +1,8 @@
 """The challenge's metric of a whole variant, by the reference's peaks and by the models' own.
 
-The metric joins all three groups, so it judges a variant and not a model. Peaks become rows as in
-the runtime: combined over an ensemble's detectors, calibrated, and the prior where a study has no
-slice for a group.
+The metric joins the groups of a bundle, so it judges a variant and not a model. Peaks become rows
+as in the runtime: combined over an ensemble's detectors, calibrated, and the prior where a study
+has no slice for a group.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ def official_metric(
     """The metric of the studies that any group has slices of.
 
     Args:
-        detectors: all groups.
-        peaks: of every detector of every group.
+        detectors: of the bundle; groups that it lacks are left out of the metric.
+        peaks: of every detector of these groups.
         labels: in train.csv's layout.
 
     Raises:
         DataError: a group has not a single graded row.
     """
     studies = sorted({study for found in peaks.values() for one in found for study in one})
-    table = np.empty((len(studies), len(LOCATIONS), 3))
+    table = np.full((len(studies), len(LOCATIONS), 3), np.nan)
     for detector in detectors:
         rows = [_rows(detector, peaks[detector.group.name], study) for study in studies]
         table[:, columns_of(detector.group)] = np.stack(rows)
@@ -47,7 +47,7 @@ def official_metric(
         grade=grade_table(labels, studies),
         probability=np.clip(table, epsilon, 1 - epsilon),
     )
-    return score_answers(answers).score
+    return score_answers(answers, [detector.group for detector in detectors]).score
 
 
 def _rows(detector: Detector, peaks: Sequence[Peaks], study: str) -> NDArray[np.float64]:

@@ -5,7 +5,7 @@ Both are spread evenly over the studies of a folder, since neighbours in an arch
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -19,7 +19,7 @@ from rsna_lumbar.runtime.decoding import DecodeHere
 from rsna_lumbar.runtime.demo import demo_studies
 from rsna_lumbar.runtime.discovery import find_studies
 from rsna_lumbar.runtime.errors import DataError, UsageError
-from rsna_lumbar.runtime.labels import GROUPS
+from rsna_lumbar.runtime.labels import GROUPS, Group
 from rsna_lumbar.runtime.preprocess import Preprocessing
 from rsna_lumbar.runtime.sets import SetRequest, decode_sets, read_sets
 from rsna_lumbar.runtime.studies import Inventory
@@ -61,7 +61,10 @@ class VerificationData:
 
 
 def verification_data(
-    data: Path | None, labels: Path | None, study_count: int | None
+    data: Path | None,
+    labels: Path | None,
+    study_count: int | None,
+    groups: Collection[Group] = GROUPS,
 ) -> VerificationData:
     """Find the studies to verify on: those with slices for every group, where there are any.
 
@@ -69,6 +72,7 @@ def verification_data(
         data: DICOM folder; None takes the phantom studies of the package.
         labels: a table in train.csv's layout. Only studies that it lists are taken then.
         study_count: most studies; None takes 4, and 100 where there are labels.
+        groups: of the bundle.
 
     Raises:
         UsageError: the folder is not there, or labels without data.
@@ -88,7 +92,7 @@ def verification_data(
         if not listed:
             raise DataError(f"{labels} lists no study of {data}; are its ids those of the folder?")
         inventory = replace(inventory, studies=listed)
-    whole = tuple(one for one in inventory.studies if all(one.of(group) for group in GROUPS))
+    whole = tuple(one for one in inventory.studies if all(map(one.of, groups)))
     inventory = replace(inventory, studies=whole or inventory.studies)
     count = study_count or (VERIFIED_STUDIES if labels is None else LABELLED_STUDIES)
     inventory = replace(inventory, studies=tuple(spread(inventory.studies, count)))

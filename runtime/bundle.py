@@ -1,9 +1,9 @@
 """The bundle: a folder with ``bundle.json`` and the model files that it names.
 
-Reading is strict: every field is checked, every model's SHA-256 is compared before anything
-opens it, and a refusal says what is wrong and which command mends it. Writing puts the model
-files first and ``bundle.json`` last, by atomic replacement, so that a reader sees the old bundle
-or the new one.
+Reading is strict: every field is checked, what only a later version could honour is refused,
+every model's SHA-256 is compared before anything opens it, and a refusal says what is wrong and
+which command mends it. Writing puts the model files first and ``bundle.json`` last, by atomic
+replacement, so that a reader sees the old bundle or the new one.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from dataclasses import fields as dataclass_fields
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal, get_args
 
 from rsna_lumbar.runtime.cells import LARGEST_STRIDE
 from rsna_lumbar.runtime.errors import BundleError
@@ -23,10 +24,12 @@ from rsna_lumbar.runtime.grading import COMBINATIONS, Calibration, Combination
 from rsna_lumbar.runtime.labels import GRADES, GROUP_BY_NAME, GROUPS, Group
 from rsna_lumbar.runtime.manifest_fields import (
     FORMAT_VERSION,
+    NewerFieldError,
     as_current,
     finite,
     number,
     positive,
+    refuse_unknown,
     require_object,
     sha256,
     typed,
@@ -34,12 +37,23 @@ from rsna_lumbar.runtime.manifest_fields import (
 from rsna_lumbar.runtime.preprocess import Preprocessing
 
 MANIFEST = "bundle.json"
-READABLE_VERSIONS = (1, 2)  # this version and the one before it
+READABLE_VERSIONS = (FORMAT_VERSION - 1, FORMAT_VERSION)
 CALIBRATION_AIMS = ("none", "metric", "probability")
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 ANY_TARGET = "any"
 UNVERIFIED = "unverified"
 REBUILD = "rebuild it with rsna-export"
+UPDATE = "which needs a newer rsna-lumbar; update it"
+
+# Where a bundle's percentiles come from: a card that training left, --window, or neither.
+WindowSource = Literal["card", "asked", "assumed"]
+WINDOW_SOURCES: tuple[WindowSource, ...] = get_args(WindowSource)
+
+# Fields that this version honours. The optional ones may be absent or null.
+FIELDS = (
+    "format_version", "made_with", "preprocessing", "window", "calibration_aim", "detectors",
+)  # fmt: skip
+DETECTOR_FIELDS = ("classes", "size_px", "calibration", "prior", "combination", "models")
 
 # What model_file_name gives: group, backend, target, precision, 12 digits of the SHA-256.
 MODEL_FILE_NAME = re.compile(
@@ -69,7 +83,7 @@ class Parity:
     metric: tuple[float, float] | None
     device: str  # that it ran on: "cpu" or "cuda:N"
     hardware: str  # the same in words
-    ms_per_slice: float | None  # in batches, the median of a few runs; None from format 1
+    ms_per_slice: float | None  # in batches, the median of a few runs; None: not measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,10 +155,21 @@ class Detector:
 class Bundle:
     """A bundle as its manifest describes it."""
 
-    detectors: tuple[Detector, ...]  # in the order of GROUPS
+    detectors: tuple[Detector, ...]  # in the order of GROUPS, at least one
     preprocessing: Preprocessing
     calibration_aim: str  # one of CALIBRATION_AIMS
     made_with: Mapping[str, str]  # versions of what made it
+    window_from: WindowSource | None = None  # None: not recorded
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """Those that it has a detector for."""
+        return tuple(detector.group for detector in self.detectors)
+
+    @property
+    def missing_groups(self) -> tuple[Group, ...]:
+        """Those that it has no detector for: their series are not read and get no rows."""
+        return tuple(group for group in GROUPS if group not in self.groups)
 
     @property
     def models(self) -> tuple[tuple[Detector, Model], ...]:
@@ -188,10 +213,12 @@ def read_bundle(folder: Path) -> Bundle:
     if type(version) is not int or version not in READABLE_VERSIONS:
         raise BundleError(
             f"{path} has format version {version!r}, this program reads "
-            f"{', '.join(map(str, READABLE_VERSIONS))}; {REBUILD}"
+            f"{', '.join(map(str, READABLE_VERSIONS))}; {REBUILD} {folder} and its checkpoints"
         )
     try:
         return _bundle(as_current(fields))
+    except NewerFieldError as error:
+        raise BundleError(f"{path}: {error}, {UPDATE}") from error
     except (KeyError, TypeError, ValueError) as error:
         detail = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise BundleError(f"{path} is damaged ({detail}); {REBUILD}") from error
@@ -226,6 +253,7 @@ def write_manifest(folder: Path, bundle: Bundle) -> None:
         "format_version": FORMAT_VERSION,
         "made_with": dict(bundle.made_with),
         "preprocessing": asdict(bundle.preprocessing),
+        "window": bundle.window_from and {"from": bundle.window_from},
         "calibration_aim": bundle.calibration_aim,
         "detectors": {d.group.name: _detector_fields(d) for d in bundle.detectors},
     }
@@ -264,10 +292,18 @@ def _model_fields(model: Model) -> dict[str, Any]:
 
 
 def _bundle(fields: Mapping[str, Any]) -> Bundle:
+    refuse_unknown(fields, FIELDS, "it")
     detectors = typed(fields, "detectors", dict)
+    refuse_unknown(detectors, GROUP_BY_NAME, "detectors")
+    found = tuple(
+        _detector(group, detectors[group.name]) for group in GROUPS if group.name in detectors
+    )
+    if not found:
+        raise ValueError("it has no detector")
     preprocessing = typed(fields, "preprocessing", dict)
+    refuse_unknown(preprocessing, _names(Preprocessing), "preprocessing")
     return Bundle(
-        detectors=tuple(_detector(group, detectors[group.name]) for group in GROUPS),
+        detectors=found,
         preprocessing=Preprocessing(
             low_percentile=number(preprocessing, "low_percentile"),
             high_percentile=number(preprocessing, "high_percentile"),
@@ -275,14 +311,31 @@ def _bundle(fields: Mapping[str, Any]) -> Bundle:
         ),
         calibration_aim=_aim(fields),
         made_with=dict(typed(fields, "made_with", dict)),
+        window_from=_window_from(fields.get("window")),
     )
+
+
+def _names(kind: type[Preprocessing | Calibration | Model]) -> tuple[str, ...]:
+    return tuple(one.name for one in dataclass_fields(kind))
+
+
+def _window_from(fields: Any) -> WindowSource | None:
+    if fields is None:
+        return None
+    require_object(fields, "window")
+    for source in WINDOW_SOURCES:
+        if fields == {"from": source}:
+            return source
+    raise NewerFieldError(f"its window is {json.dumps(fields)}")
 
 
 def _detector(group: Group, fields: Any) -> Detector:
     require_object(fields, f"detectors.{group.name}")
-    if tuple(typed(fields, "classes", list)) != group.classes:
-        raise ValueError(f"the {group.name} classes are not in canonical order")
+    refuse_unknown(fields, DETECTOR_FIELDS, f"detectors.{group.name}")
+    if fields.get("classes") is not None and typed(fields, "classes", list) != list(group.classes):
+        raise NewerFieldError(f"{group.name} has other classes than {group.classes[0]}, ...")
     calibration = typed(fields, "calibration", dict)
+    refuse_unknown(calibration, _names(Calibration), f"the calibration of {group.name}")
     combination = typed(fields, "combination", str)
     if combination not in COMBINATIONS:
         raise ValueError(f"combination {combination!r} is none of {', '.join(COMBINATIONS)}")
@@ -305,6 +358,7 @@ def _detector(group: Group, fields: Any) -> Detector:
 
 def _model(fields: Any) -> Model:
     require_object(fields, "models")
+    refuse_unknown(fields, _names(Model), "a model")
     files = tuple(_file(file) for file in typed(fields, "files", list))
     if not files:
         raise ValueError("a model has no file")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rsna_lumbar.runtime.errors import DataError
 from rsna_lumbar.runtime.headers import Header, read_header
-from rsna_lumbar.runtime.labels import Group
+from rsna_lumbar.runtime.labels import Group, kind_of
 from rsna_lumbar.runtime.parts import Found
 from rsna_lumbar.runtime.reasons import Reason, Skip, SkipFile
 from rsna_lumbar.runtime.studies import (
@@ -180,8 +180,9 @@ def _challenge_study(
     skips += _outside(listing.files, walk)
     there = set(listing.folders)
     skips += (
-        Skip(Reason.SERIES_NOT_FOUND, f"{folder.name}/{name}")
+        Skip(Reason.SERIES_NOT_FOUND, f"{folder.name}/{name}", kind_of(groups[name]))
         for name in sorted(groups.keys() - there - _parts_of(there, groups), key=natural_key)
+        if groups[name] is not None
     )
     series: list[Series] = []
     by_headers: dict[str, _Folder] = {}

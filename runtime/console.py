@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rsna_lumbar.runtime.bundle import Bundle
 from rsna_lumbar.runtime.command_line import echo
 from rsna_lumbar.runtime.open_bundle import OpenBundle
 
@@ -21,6 +22,8 @@ _VERB = {
     "series_not_found": "missing",
     "zero_tail": "scored, but doubtful",
 }
+
+_SAID_ONCE = ("no_detector",)  # by missing_groups_line
 
 
 class Console:
@@ -59,7 +62,7 @@ class Console:
 
 def _skip_lines(record: RunRecord) -> list[str]:
     faults = [skip for skip in record.total.skips if not skip.harmless]
-    harmless = [skip for skip in record.total.skips if skip.harmless]
+    harmless = [s for s in record.total.skips if s.harmless and s.reason not in _SAID_ONCE]
     lines = [
         printable(
             f"{_VERB.get(skip.reason, 'skipped')}: {skip.what}: {skip.reason}"
@@ -67,7 +70,7 @@ def _skip_lines(record: RunRecord) -> list[str]:
         )
         for skip in (*faults, *harmless)[:SHOWN_SKIPS]
     ]
-    more = len(record.total.skips) - len(lines)
+    more = len(faults) + len(harmless) - len(lines)
     return [*lines, f"... and {more} more, all in the run manifest"] if more > 0 else lines
 
 
@@ -79,6 +82,16 @@ def printable(text: str) -> str:
 def choice_line(opened: OpenBundle) -> str:
     note = f" ({opened.note})" if opened.note else ""
     return f"{opened.candidate.variant} on {opened.device}{note}"
+
+
+def missing_groups_line(bundle: Bundle) -> str:
+    """What a bundle that lacks groups does not score; empty where it has all."""
+    missing = bundle.missing_groups
+    if not missing:
+        return ""
+    names = " and ".join(group.name for group in missing)
+    kinds = " and ".join(group.series_kind for group in missing)
+    return f"the bundle has no {names} detector: {kinds} series are not read and get no rows"
 
 
 def _summary(record: RunRecord, output: Path) -> str:

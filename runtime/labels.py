@@ -63,6 +63,12 @@ GROUPS = (SPINAL, FORAMINAL, SUBARTICULAR)
 GROUP_BY_NAME = {group.name: group for group in GROUPS}
 GROUP_BY_KIND = {group.series_kind: group for group in GROUPS}
 
+
+def kind_of(group: Group | None) -> str:
+    """The kind of series that a group reads; empty for nobody's."""
+    return group.series_kind if group else ""
+
+
 CONDITIONS = tuple(condition for group in GROUPS for condition in group.conditions)
 LOCATIONS = tuple(location for group in GROUPS for location in group.locations)  # 25
 

@@ -15,9 +15,10 @@ from rsna_lumbar.runtime.console import Console, printable
 from rsna_lumbar.runtime.discovery import nothing_to_score, stream_studies
 from rsna_lumbar.runtime.errors import DataError
 from rsna_lumbar.runtime.files import write_atomically
+from rsna_lumbar.runtime.labels import kind_of
 from rsna_lumbar.runtime.naming import HASH, Names, Pseudonyms, csv_line, paths_hidden
 from rsna_lumbar.runtime.reasons import Skip
-from rsna_lumbar.runtime.studies import Facts, Series, Study
+from rsna_lumbar.runtime.studies import Facts, Study
 from rsna_lumbar.runtime.tables import TABLE_COLUMNS, read_study_list
 from rsna_lumbar.runtime.text_table import aligned
 
@@ -97,7 +98,7 @@ def _table(study: Study, names: Names, *, hashed: bool) -> str:
     titles = ("read as", "series", "plane", "files", "size", "TE", "TR", "TI", "description", "why")
     cells = [
         (
-            _kind(one) or NOBODY,
+            kind_of(one.group) or NOBODY,
             names(one.series_id),
             *_shown(one.facts, len(one.files)),
             "" if hashed or not one.facts else printable(repr(one.facts.description)),
@@ -135,17 +136,13 @@ def _rows(study: Study, names: Names, *, hashed: bool) -> Iterator[Sequence[str]
         yield (
             names(study.study_id),
             names(one.series_id),
-            _kind(one),
+            kind_of(one.group),
             facts.plane or "" if facts else "",
             str(len(one.files)),
             *of_facts[:9],
             one.group_from,
             one.why,
         )
-
-
-def _kind(series: Series) -> str:
-    return series.group.series_kind if series.group else ""
 
 
 def _number(value: float | None) -> str:

@@ -1,51 +1,49 @@
 """Fields of a manifest: what each must be, and manifests of the format before in today's words.
 
-Everything here raises ValueError, KeyError or TypeError; the reader of the bundle names the file.
+What is damaged raises ValueError, KeyError or TypeError, what is of a later version
+NewerFieldError; the reader of the bundle names the file.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, TypeVar
 
-FORMAT_VERSION = 2
+from rsna_lumbar.runtime.labels import GROUPS
+
+FORMAT_VERSION = 3
 HEX_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 T = TypeVar("T")
 
 
+class NewerFieldError(Exception):
+    """A manifest holds what this version cannot honour; the message says what."""
+
+
 def as_current(fields: dict[str, Any]) -> dict[str, Any]:
-    """A manifest of format 1 in the words of format 2: one float32 ONNX file a model."""
+    """A manifest of format 2 in the words of format 3, which may lack groups and class names."""
     if fields["format_version"] == FORMAT_VERSION:
         return fields
     detectors = typed(fields, "detectors", dict)
-    for detector in detectors.values():
-        require_object(detector, "detectors")
-        detector["models"] = [_current_model(one) for one in typed(detector, "models", list)]
+    for group in GROUPS:
+        require_object(detectors[group.name], f"detectors.{group.name}")
+        typed(detectors[group.name], "classes", list)
     return fields
 
 
-def _current_model(fields: Any) -> dict[str, Any]:
-    require_object(fields, "models")
-    parity = typed(fields, "parity", dict)
-    return {
-        **{key: fields[key] for key in ("backend", "target", "precision", "weights_sha256")},
-        "files": [{"name": fields["file"], "sha256": fields["sha256"]}],
-        "engine": None,
-        "parity": {
-            **{key: parity[key] for key in ("source", "slices", "peak", "probability")},
-            "reference": "pytorch",
-            "rows": 0,
-            "probability_p999": parity["probability"],
-            "changed_rows": 0,
-            "metric": None,
-            "device": "cpu",
-            "hardware": "unknown",
-            "ms_per_slice": None,
-        },
-    }
+def refuse_unknown(fields: Mapping[str, Any], known: Collection[str], where: str) -> None:
+    """Refuse fields of a later version: a score that left them out would be another one.
+
+    Raises:
+        NewerFieldError: there are some that are not null.
+    """
+    unknown = sorted(set(fields) - set(known))
+    meant = [name for name in unknown if fields[name] is not None]
+    if meant:
+        raise NewerFieldError(f"{where} has {', '.join(map(repr, meant))}")
 
 
 def require_object(fields: Any, name: str) -> None:

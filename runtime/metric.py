@@ -15,7 +15,7 @@ Export judges lower precisions by it, and training its detectors.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,11 +42,12 @@ class MetricResult:
     """The score and its terms; smaller is better."""
 
     score: float  # mean of the terms that exist
-    spinal: float
-    foraminal: float
-    subarticular: float
-    # None where no study has a severe spinal row: the term does not exist (scikit-learn refuses
-    # a single class), and the score is the mean of the other three.
+    # None where the group was not asked for.
+    spinal: float | None
+    foraminal: float | None
+    subarticular: float | None
+    # None also where no study has a severe spinal row: the term does not exist (scikit-learn
+    # refuses a single class), and the score is the mean of the other three.
     any_severe_spinal: float | None
 
 
@@ -60,15 +61,19 @@ class GradedAnswers:
     ignored: int = 0  # rows of the submission for studies that were left aside
 
 
-def score_answers(answers: GradedAnswers) -> MetricResult:
+def score_answers(answers: GradedAnswers, groups: Collection[Group] = GROUPS) -> MetricResult:
     """The metric of labels and answers that were paired already.
+
+    Args:
+        answers: of all groups; those of other groups than ``groups`` are not looked at.
+        groups: whose terms to compute; with fewer than all it is no score of the challenge's.
 
     Raises:
         DataError: a group without a single graded row.
     """
-    terms = {group.name: _group_loss(group, answers) for group in GROUPS}
-    any_severe = _any_severe_loss(answers)
-    existing = [*terms.values(), *([] if any_severe is None else [any_severe])]
+    terms = {g.name: _group_loss(g, answers) if g in groups else None for g in GROUPS}
+    any_severe = _any_severe_loss(answers) if SPINAL in groups else None
+    existing = [term for term in (*terms.values(), any_severe) if term is not None]
     return MetricResult(score=float(np.mean(existing)), any_severe_spinal=any_severe, **terms)
 
 

@@ -29,7 +29,7 @@ Row = tuple[str, float, float, float]
 
 
 def submission_rows(score: StudyScore, names: Names = AS_FOUND) -> Iterator[Row]:
-    """The 25 rows of a study in the order of the sample submission; none where it has no groups."""
+    """The rows of a study in the order of the sample submission: those of its groups, up to 25."""
     found = {
         location: probability
         for group in score.groups
@@ -37,8 +37,8 @@ def submission_rows(score: StudyScore, names: Names = AS_FOUND) -> Iterator[Row]
             group.group.locations, group.probability.tolist(), strict=True
         )
     }
-    if found:
-        for condition, level in ROW_LOCATIONS:
+    for condition, level in ROW_LOCATIONS:
+        if (condition, level) in found:
             normal_mild, moderate, severe = found[condition, level]
             yield row_id(names(score.study_id), condition, level), normal_mild, moderate, severe
 

@@ -28,6 +28,7 @@ class Reason(StrEnum):
     KIND_UNKNOWN = "kind_unknown"
     SAME_ANATOMY = "same_anatomy"  # another series of the kind shows it too, and was chosen
     SERIES_NOT_FOUND = "series_not_found"
+    NO_DETECTOR = "no_detector"  # of a group that the bundle lacks
     # studies and their sets
     SPLIT = "split"  # one UID over several patients, or over several series: told apart
     SERIES_MISSING = "series_missing"
@@ -45,6 +46,7 @@ HARMLESS = frozenset(
         Reason.KIND_NOT_NEEDED,
         Reason.SAME_ANATOMY,
         Reason.SPLIT,
+        Reason.NO_DETECTOR,
     }
 )
 

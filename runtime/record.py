@@ -194,6 +194,7 @@ class RunRecord:
             "counts": self._counts(),
             "decoders": dict(sorted(self.total.decoders.items())),
             "resumed_after_studies": self.resumed_after,
+            "groups_not_in_bundle": [one.name for one in opened.bundle.missing_groups],
             "filled_from_prior": self.total.filled,
             "skipped": self._skips(doubtful=False),
             "doubtful": self._skips(doubtful=True),

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from rsna_lumbar.runtime.bundle import Bundle, read_bundle
 from rsna_lumbar.runtime.choice import Wanted, choose
-from rsna_lumbar.runtime.console import Console, choice_line
+from rsna_lumbar.runtime.console import Console, choice_line, missing_groups_line
 from rsna_lumbar.runtime.cores import usable_cores
 from rsna_lumbar.runtime.errors import BundleError, DataError, LumbarError
 from rsna_lumbar.runtime.identity import asked_for, found_out
@@ -139,6 +139,8 @@ def _score(
         if _decoding_of(opened.bundle) != _decoding_of(bundle):
             raise BundleError(f"{request.bundle} was replaced while it was opened; start again")
         console.say(choice_line(opened))
+        if line := missing_groups_line(bundle):
+            console.say(line)
         options = {**request.options(names), "workers": workers, "threads": threads}
         record = RunRecord(found, options, names, results=results)
         results.begin({**identity, **found_out(opened, found)}, record.started)

@@ -14,7 +14,7 @@ from rsna_lumbar.runtime.batches import Part
 from rsna_lumbar.runtime.bundle import Detector
 from rsna_lumbar.runtime.cells import cell_centre
 from rsna_lumbar.runtime.grading import combine_detectors, probabilities
-from rsna_lumbar.runtime.labels import GROUPS, Group
+from rsna_lumbar.runtime.labels import Group
 from rsna_lumbar.runtime.reasons import Reason, Skip
 from rsna_lumbar.runtime.sets import Decoding, SliceSet
 from rsna_lumbar.runtime.studies import Study
@@ -47,7 +47,7 @@ class GroupScore:
 
 @dataclass(frozen=True, slots=True)
 class StudyScore:
-    """One study: its groups in the order of GROUPS, or none where nothing asks for its rows."""
+    """One study: the bundle's groups in its order, or none where nothing asks for its rows."""
 
     study: Study
     groups: tuple[GroupScore, ...]
@@ -95,7 +95,7 @@ def study_score(
         decoding: what became of its files.
     """
     skips = [*study.skips, *skipped]
-    if not study.listed and not any(study.of(group) for group in GROUPS):
+    if not study.listed and not any(study.of(detector.group) for detector in detectors):
         skips.append(Skip(Reason.NO_SERIES_TO_SCORE, study.study_id))
         return StudyScore(study, (), tuple(skips), decoding)
     groups = []

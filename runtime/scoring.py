@@ -10,15 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from itertools import tee
 
 from rsna_lumbar.runtime.assembly import Assembly
 from rsna_lumbar.runtime.bundle import Bundle
 from rsna_lumbar.runtime.decoding import open_decoder
 from rsna_lumbar.runtime.open_bundle import OpenBundle
+from rsna_lumbar.runtime.reasons import Reason, Skip
 from rsna_lumbar.runtime.scores import GroupScore, PeakPlace, StudyScore
 from rsna_lumbar.runtime.sets import SetRequest, SliceSet, decode_sets
-from rsna_lumbar.runtime.studies import Inventory, Study, StudyStream
+from rsna_lumbar.runtime.studies import Inventory, Series, Study, StudyStream
 
 __all__ = ["STUDIES_A_CHUNK", "GroupScore", "PeakPlace", "Scorer", "StudyScore"]
 
@@ -55,7 +57,7 @@ def scored(
     assembly = Assembly(opened)
     sets = iter(sets)
     for number, study in enumerate(found.studies, start=1):
-        assembly.begin(study)
+        assembly.begin(as_read_by(opened.bundle, study))
         for _ in opened.bundle.detectors:
             assembly.add(next(sets))
         if number % STUDIES_A_CHUNK == 0:
@@ -64,6 +66,35 @@ def scored(
     yield from assembly.finish()
     if next(sets, None) is not None:
         raise ValueError("more sets than studies; a stream of studies can be gone through once")
+
+
+def as_read_by(bundle: Bundle, study: Study) -> Study:
+    """A study in which series of groups that the bundle lacks are nobody's, and named as such.
+
+    That such a series is not there, though a table names it, is no fault then.
+    """
+    missing = bundle.missing_groups
+    unread = [one for one in study.series if one.group in missing]
+    if not unread:
+        return study
+    not_needed = {group.series_kind for group in missing}
+    skips = (
+        *(
+            skip
+            for skip in study.skips
+            if not (skip.reason is Reason.SERIES_NOT_FOUND and skip.detail in not_needed)
+        ),
+        *(_no_detector(study, one) for one in unread if one.files),
+    )
+    series = (replace(one, group=None) if one in unread else one for one in study.series)
+    return replace(study, series=tuple(series), skips=skips)
+
+
+def _no_detector(study: Study, series: Series) -> Skip:
+    assert series.group, "it is read by a group that the bundle lacks"
+    what = f"{study.study_id}/{series.series_id}"
+    detail = f"{series.group.series_kind}, series of {len(series.files)} files"
+    return Skip(Reason.NO_DETECTOR, what, detail)
 
 
 class Scorer(OpenBundle):

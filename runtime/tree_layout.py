@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rsna_lumbar.runtime.errors import DataError
 from rsna_lumbar.runtime.headers import read_header
-from rsna_lumbar.runtime.labels import Group
+from rsna_lumbar.runtime.labels import Group, kind_of
 from rsna_lumbar.runtime.parts import Found
 from rsna_lumbar.runtime.patients import Members, studies_of
 from rsna_lumbar.runtime.reasons import Reason, Skip, SkipFile
@@ -83,7 +83,10 @@ def stream_tree(
                 f"{walk.data} holds none of the {len(studies)} studies that were asked for"
             )
     due = set(studies) if studies is not None else {study_id for study_id, _ in table}
-    missing = {key: Skip(Reason.SERIES_NOT_FOUND, "/".join(key)) for key in rows.unused(studies)}
+    missing = {
+        key: Skip(Reason.SERIES_NOT_FOUND, "/".join(key), kind_of(table[key]))
+        for key in rows.unused(studies)
+    }
     names = tuple(in_row_order({*named, *due}))
     looked_into = (
         _study(
@@ -160,11 +163,13 @@ class _Rows:
         return found
 
     def unused(self, studies: Collection[str] | None) -> list[tuple[str, str]]:
-        """Rows that mean no series that was found, of the studies asked for."""
+        """Rows of a detector's kind that mean no series that was found, of the studies asked for."""
         return [
             key
             for key in sorted(self._table)
-            if key not in self._used and (studies is None or key[0] in studies)
+            if key not in self._used
+            and self._table[key] is not None
+            and (studies is None or key[0] in studies)
         ]
 
     def _names(self, folder: Path) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from rsna_lumbar.runtime.errors import BundleError
 from rsna_lumbar.runtime.grading import Calibration
 from rsna_lumbar.runtime.label_table import read_csv, tidy_labels
 from rsna_lumbar.runtime.labels import GRADES, LOCATIONS, SUBMISSION_COLUMNS, Group, row_id
-from rsna_lumbar.runtime.metric import MetricResult
+from rsna_lumbar.runtime.metric import MetricResult, columns_of
 from rsna_lumbar.train.calibration import (
     AIM_WEIGHTS,
     LEAST_STUDIES,
@@ -41,7 +41,7 @@ from rsna_lumbar.train.metric import score
 from rsna_lumbar.train.prior import class_prior
 from rsna_lumbar.train.tables import LABELS
 
-Rows = NDArray[np.float64]  # (N, 25, 3), locations in the order of LOCATIONS
+Rows = NDArray[np.float64]  # (N, L, 3), locations of the table's groups in their order
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Calibrated:
     before: Bundle
     after: Bundle  # the same as before where no group could be judged
     aim: Aim  # asked for; the bundle's is "none" where all groups divide by the sum
-    fits: tuple[GroupFit, ...]  # in the order of GROUPS
+    fits: tuple[GroupFit, ...]  # in the order of the bundle's groups
     in_bundle: tuple[Losses | None, ...]  # of a calibration that the bundle has, else None
     scores: Scores
     studies: int
@@ -245,7 +245,11 @@ def _filled(given: NDArray[np.float64], prior: NDArray[np.float64]) -> NDArray[n
 
 
 def _score(table: PeakTable, rows: Rows, truth: pd.DataFrame) -> MetricResult:
+    """The metric of the table's groups. Other rows, which are not scored, hold thirds."""
+    groups = [one.group for one in table.groups]
+    whole = np.full((len(table.studies), len(LOCATIONS), len(GRADES)), 1 / len(GRADES))
+    whole[:, [column for group in groups for column in columns_of(group)]] = rows
     names = [row_id(study, *location) for study in table.studies for location in LOCATIONS]
-    frame = pd.DataFrame(rows.reshape(-1, len(GRADES)), columns=list(GRADES))
+    frame = pd.DataFrame(whole.reshape(-1, len(GRADES)), columns=list(GRADES))
     frame.insert(0, SUBMISSION_COLUMNS[0], names)
-    return score(frame, truth)
+    return score(frame, truth, groups)

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from rsna_lumbar.runtime.grading import Calibration
-from rsna_lumbar.runtime.labels import GROUPS
+from rsna_lumbar.runtime.labels import SPINAL
 from rsna_lumbar.runtime.metric import MetricResult
 from rsna_lumbar.train.calibrate import Calibrated
 from rsna_lumbar.train.calibration import GroupFit, Losses
@@ -104,8 +104,12 @@ def _score_lines(found: Calibrated) -> list[str]:
     lines = [f"{'metric':18} {'plain':>8} {'after':>8} {'change':>8}"]
     for term in _TERMS:
         lines.append(_score_line(term, scores.plain, scores.after))
-    if scores.plain.any_severe_spinal is None:
-        lines.append("No study has a severe spinal row: the score is the mean of the other three.")
+    missing = found.before.missing_groups
+    if missing:
+        names = " and ".join(group.name for group in missing)
+        lines.append(f"The bundle has no {names} detector: the score is that of the groups above.")
+    if SPINAL not in missing and scores.plain.any_severe_spinal is None:
+        lines.append("No study has a severe spinal row: the score is the mean of the other terms.")
     return lines
 
 
@@ -145,7 +149,7 @@ def _bundle_notes(found: Calibrated) -> list[str]:
         return []
     each = ", ".join(
         f"{group.name} {in_bundle.loss:.4f}"
-        for group, in_bundle in zip(GROUPS, found.in_bundle, strict=True)
+        for group, in_bundle in zip(found.before.groups, found.in_bundle, strict=True)
         if in_bundle is not None
     )
     return [

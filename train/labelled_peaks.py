@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from rsna_lumbar.runtime.bundle import read_bundle
 from rsna_lumbar.runtime.decoding import default_workers
 from rsna_lumbar.runtime.discovery import find_studies
 from rsna_lumbar.runtime.errors import DataError
 from rsna_lumbar.runtime.label_table import grade_table, read_csv
-from rsna_lumbar.runtime.labels import GRADES, GROUPS, Group
+from rsna_lumbar.runtime.labels import GRADES, Group
 from rsna_lumbar.runtime.metric import IntArray, columns_of
 from rsna_lumbar.runtime.scores import GroupScore, StudyScore
 from rsna_lumbar.runtime.scoring import Scorer
@@ -47,7 +48,7 @@ class PeakTable:
     """What a bundle's detectors saw in labelled studies, beside the labels."""
 
     studies: tuple[str, ...]  # (N,)
-    groups: tuple[GroupPeaks, ...]  # in the order of GROUPS
+    groups: tuple[GroupPeaks, ...]  # those of the bundle, in its order
 
 
 def studies_of_fold(root: Path, folds: Folds) -> Chosen:
@@ -116,32 +117,34 @@ def collect_peaks(
         DataError: the tables cannot be used, or there is no slice to score.
         BundleError, UsageError, BackendError: as the scorer raises them.
     """
+    groups = read_bundle(bundle).groups
     inventory = find_studies(root, root / SERIES, studies=studies)
-    found = tuple(study for study in inventory.studies if any(study.of(group) for group in GROUPS))
+    found = tuple(study for study in inventory.studies if any(map(study.of, groups)))
     inventory = replace(inventory, studies=found)
     if workers is None:
         workers = default_workers(inventory.file_count)
     # Calibrations serve every precision; they are fitted on what all of them approximate.
     with Scorer(bundle, precision="fp32", device=device) as scorer:
         scores = scorer.score(inventory, workers=workers)
-        return _peak_table(track(scores, len(found)) if track else scores, root)
+        tracked = track(scores, len(found)) if track else scores
+        return _peak_table(tracked, root, scorer.bundle.groups)
 
 
-def _peak_table(scores: Iterable[StudyScore], root: Path) -> PeakTable:
+def _peak_table(scores: Iterable[StudyScore], root: Path, groups: Sequence[Group]) -> PeakTable:
     scored = [one for one in scores if any(group.slice_count for group in one.groups)]
     if not scored:
         raise DataError(f"{root} holds no readable image of the studies to calibrate on")
     studies = tuple(one.study_id for one in scored)
     grades = grade_table(read_csv(root / LABELS), studies)
-    groups = tuple(
+    found = tuple(
         GroupPeaks(
             group,
             np.stack([_peaks(one.groups[index]) for one in scored]),
             grades[:, columns_of(group)],
         )
-        for index, group in enumerate(GROUPS)
+        for index, group in enumerate(groups)
     )
-    return PeakTable(studies, groups)
+    return PeakTable(studies, found)
 
 
 def _peaks(one: GroupScore) -> NDArray[np.float64]:

@@ -12,23 +12,27 @@ import numpy as np
 import pandas as pd
 
 from rsna_lumbar.runtime.label_table import grade_table, study_ids
+from rsna_lumbar.runtime.labels import GROUPS, Group
 from rsna_lumbar.runtime.metric import GradedAnswers, MetricResult, score_answers
 from rsna_lumbar.train.submission import read_answers
 
 
-def score(submission: pd.DataFrame, labels: pd.DataFrame) -> MetricResult:
+def score(
+    submission: pd.DataFrame, labels: pd.DataFrame, groups: Collection[Group] = GROUPS
+) -> MetricResult:
     """Score a submission against a label table. Rows pair up by id; neither table is changed.
 
     Args:
         submission: row_id, normal_mild, moderate, severe; 25 rows for every study of ``labels``.
         labels: in the layout of train.csv, empty cells allowed.
+        groups: whose rows to score; those of the others must be there and say nothing.
 
     Raises:
         SubmissionError: bad rows, as :func:`rsna_lumbar.train.submission.read_answers` finds them.
         DataError: a column is missing, the label table holds a word that the challenge does not
             use or a study twice, or a group has not a single graded row.
     """
-    return score_answers(pair(submission, labels))
+    return score_answers(pair(submission, labels), groups)
 
 
 def pair(

@@ -7,7 +7,7 @@ are named in one error, each with how many there are and three of their ids.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rsna_lumbar.runtime.errors import DataError
-from rsna_lumbar.runtime.labels import GRADES, LOCATIONS, SUBMISSION_COLUMNS, row_id
+from rsna_lumbar.runtime.labels import (
+    GRADES,
+    GROUPS,
+    LOCATIONS,
+    SUBMISSION_COLUMNS,
+    Group,
+    row_id,
+)
 
 # Six written digits are off by at most 3 * 5e-7; the score moves by no more than that.
 SUM_TOLERANCE = 1e-5
@@ -45,12 +52,18 @@ class BadRows:
     fault: str  # a key of FAULTS
     count: int  # of ids for "duplicate" and "missing", of rows for the others
     examples: tuple[str, ...]  # the first ids, at most three
+    groups: tuple[str, ...] = ()  # of "missing": those without a single row
 
     def __str__(self) -> str:
         one, several = FAULTS[self.fault]
         rows = f"1 row of the submission {one}"
         if self.count > 1:
             rows = f"{self.count} rows of the submission {several}"
+        if self.groups:
+            return (
+                f"{rows}: it has none of {' and '.join(self.groups)}, as of a bundle without such "
+                "a detector; only whole submissions can be evaluated"
+            )
         return f"{rows}, such as {', '.join(self.examples)}{_REMEDIES.get(self.fault, '')}"
 
 
@@ -128,13 +141,28 @@ def _numbers(submission: pd.DataFrame) -> NDArray[np.floating[Any]]:
 
 
 def _bad_ids(names: pd.Index[str], wanted: Sequence[str]) -> list[BadRows]:
-    return _present(
+    missing = sorted(set(wanted).difference(names))
+    found = _present(
         {
             "duplicate": names[names.duplicated()].unique(),
             "unknown": names[~names.isin(wanted)],
-            "missing": sorted(set(wanted).difference(names)),
+            "missing": missing,
         }
     )
+    groups = _groups_without_a_row(wanted, missing)
+    return [replace(one, groups=groups) if one.fault == "missing" else one for one in found]
+
+
+def _groups_without_a_row(wanted: Sequence[str], missing: Sequence[str]) -> tuple[str, ...]:
+    """Groups that a submission has nothing of, where that and no more is missing."""
+    of_group = {g.name: {row for row in wanted if _is_of(row, g)} for g in GROUPS}
+    names = tuple(name for name, rows in of_group.items() if rows and rows.issubset(missing))
+    explained = set().union(*(of_group[name] for name in names))
+    return names if explained == set(missing) and len(names) < len(GROUPS) else ()
+
+
+def _is_of(row: str, group: Group) -> bool:
+    return any(f"_{condition}_" in row for condition in group.conditions)
 
 
 def _bad_values(names: pd.Index[str], values: NDArray[np.floating[Any]]) -> list[BadRows]:

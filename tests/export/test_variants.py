@@ -409,7 +409,7 @@ def test_an_engine_that_fails_while_it_runs_is_left_out(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "missing --spinal"),
+        ([], "no bundle yet: name a checkpoint"),
         (["--precision", "bf16"], "--format onnx goes with nothing else"),
         (["--format", "openvino", "--precision", "fp16", "--precision", "bf16"], "fp16"),
         (["--precision", "int8"], "give --calibration-data DIR"),
@@ -429,7 +429,7 @@ def test_wrong_usage_is_one_line_and_code_2(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    folder = tmp_path / "none" if message.startswith("missing") else bundle
+    folder = tmp_path / "none" if message.startswith("no bundle yet") else bundle
     before = {path.name: path.read_bytes() for path in bundle.iterdir()}
     with pytest.raises(SystemExit) as ended:
         main([str(folder), *words])

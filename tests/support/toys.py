@@ -8,6 +8,7 @@ must return can be computed in a few lines of numpy from the pixels themselves.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -142,12 +143,15 @@ def toy_model(group: Group, size_px: int = SIZE_PX) -> bytes:
 
 
 def write_toy_bundle(
-    folder: Path, calibration: Calibration | None = None, detectors: int = 1
+    folder: Path,
+    calibration: Calibration | None = None,
+    detectors: int = 1,
+    groups: Sequence[Group] = GROUPS,
 ) -> Bundle:
     """Write a bundle of toy detectors; several a group make an ensemble of equals."""
     folder.mkdir(parents=True, exist_ok=True)
     made = []
-    for group in GROUPS:
+    for group in groups:
         content = toy_model(group)
         sha256 = hashlib.sha256(content).hexdigest()
         file = f"{group.name}-onnxruntime-any-fp32-{sha256[:12]}.onnx"

@@ -22,7 +22,9 @@ from rsna_lumbar.runtime.labels import (
     GRADE_TITLES,
     GROUPS,
     LOCATIONS,
+    SPINAL,
     SUBMISSION_COLUMNS,
+    Group,
 )
 from rsna_lumbar.runtime.metric import NO_GRADE
 from rsna_lumbar.runtime.outputs import submission_rows
@@ -408,3 +410,27 @@ def test_a_damaged_bundle_is_one_line(
     assert run(bundle, root) == 1
     error = capsys.readouterr().err
     assert "is damaged" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("groups", [(FORAMINAL,), (GROUPS[0], GROUPS[2])])
+def test_the_groups_there_are_get_calibrated(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], groups: tuple[Group, ...]
+) -> None:
+    folder = tmp_path / "partial"
+    write_toy_bundle(folder, groups=groups)
+    assert run(folder, root) == 0
+    printed = capsys.readouterr().out
+    assert read_bundle(folder).groups == groups
+    missing = " and ".join(group.name for group in GROUPS if group not in groups)
+    assert f"The bundle has no {missing} detector" in printed
+    severe_term = next(one for one in printed.splitlines() if one.startswith("any_severe_spinal"))
+    assert severe_term.split()[1:] == ["-"] * 3 or SPINAL in groups
+
+    chosen = all_studies(root)
+    found = collect_peaks(folder, root, chosen.studies, device="cpu")
+    result = calibrate(read_bundle(folder), root, chosen, found, aim="metric")
+    plain = result.scores.plain
+    terms = [plain.spinal, plain.foraminal, plain.subarticular]
+    assert [term is not None for term in terms] == [group in groups for group in GROUPS]
+    existing = [one for one in (*terms, plain.any_severe_spinal) if one is not None]
+    assert plain.score == pytest.approx(np.mean(existing))

@@ -52,6 +52,18 @@ def test_answers_come_in_the_order_of_the_studies_and_locations() -> None:
     np.testing.assert_array_equal(turned, found[::-1])
 
 
+def test_groups_without_a_row_are_named() -> None:
+    """As rsna-run writes it with a bundle that lacks detectors."""
+    table = rows_of(*STUDIES)
+    (missing,) = refused(table[~table["row_id"].str.contains("foraminal|subarticular")])
+    assert missing.count == 40 and missing.groups == ("foraminal", "subarticular")
+    assert "it has none of foraminal and subarticular, as of a bundle without" in str(missing)
+    (missing,) = refused(table[~table["row_id"].str.contains("41_left_neural")])
+    assert missing.groups == (), "one side of one study is no group"
+    (missing,) = refused(table[~table["row_id"].str.contains("^41_|spinal")])
+    assert missing.groups == (), "and more is missing"
+
+
 def test_text_reads_as_the_numbers_it_was_written_from() -> None:
     table = rows_of(*STUDIES)
     text = table.astype(dict.fromkeys(GRADES, str))
