@@ -163,7 +163,7 @@ class _Rows:
         return found
 
     def unused(self, studies: Collection[str] | None) -> list[tuple[str, str]]:
-        """Rows of a detector's kind that mean no series that was found, of the studies asked for."""
+        """Rows of a detector's kind that mean no series found, of the studies asked for."""
         return [
             key
             for key in sorted(self._table)
