@@ -41,7 +41,9 @@ END_S = 10.0  # for a process that was killed, or whose pipe has ended, to be go
 
 
 @dataclass(frozen=True, slots=True)
-class _Line:
+class Line:
+    """A line of progress."""
+
     text: str
 
 
@@ -60,7 +62,7 @@ class _Lost:
     """The pipe has ended."""
 
 
-_Message = _Line | _Live | _Failed | Built | _Lost
+_Message = Line | _Live | _Failed | Built | _Lost
 _SPAWN = multiprocessing.get_context("spawn")
 
 
@@ -75,7 +77,7 @@ class Voice:
 
     def say(self, text: str) -> None:
         """A line of progress."""
-        self.put(_Line(text))
+        self.put(Line(text))
 
     def live(self) -> None:
         """It goes on; may be called often."""
@@ -119,7 +121,7 @@ def build_apart(work: Work, graph: bytes, *, name: str, log: Path | None, report
                     raise error
                 case _Lost():
                     raise ExportError(f"{name}: the builder {builder.end_of_it()}")
-                case _Line(text):
+                case Line(text):
                     builder.at = text
                     report(text)
 
