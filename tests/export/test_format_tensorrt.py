@@ -21,7 +21,7 @@ from rsna_lumbar.export import score_graph as score_graph_names
 from rsna_lumbar.export.errors import BuildError, ExportError
 from rsna_lumbar.export.formats import BuildOptions, Built, Report, tensorrt_network
 from rsna_lumbar.export.formats import tensorrt as formats
-from rsna_lumbar.export.formats.builder_process import Voice, Work, Line
+from rsna_lumbar.export.formats.builder_process import Line, Voice, Work
 from rsna_lumbar.export.formats.tensorrt import build
 from rsna_lumbar.export.formats.tensorrt_network import batch_profile
 from rsna_lumbar.export.formats.tensorrt_watch import watched

@@ -1,14 +1,18 @@
-"""Ways in which the process of a native builder ends, or does not; what tests wait for."""
+"""Ways in which a process ends, or does not; and waiting for signs of it.
+
+Nothing here is a guess at how long something takes: a deadline is for what never comes.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import os
-import resource
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -45,6 +49,8 @@ ENDS: dict[str, Callable[[], None]] = {
 
 def end(way: str) -> None:
     """End this process, or hang, without a core file."""
+    import resource
+
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     ENDS[way]()
 
@@ -60,6 +66,21 @@ def wait_for(sign: Callable[[], bool]) -> None:
         if time.monotonic() > until:
             raise TimeoutError(f"waited {DEADLINE_S:g} s in vain")
         time.sleep(0.01)
+
+
+def kill_tree(process: subprocess.Popen[Any]) -> list[int]:
+    """Kill a process; those that it had started, which are to end with it.
+
+    It is stopped first, so that it starts no others meanwhile.
+    """
+    process.send_signal(signal.SIGSTOP)
+    try:
+        children = [one.pid for one in psutil.Process(process.pid).children(recursive=True)]
+    except psutil.NoSuchProcess:  # it had come to its end
+        children = []
+    process.kill()
+    process.wait()
+    return children
 
 
 def is_gone(pid: int) -> bool:
