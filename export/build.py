@@ -175,8 +175,9 @@ def extend_bundle(folder: Path, *, options: ExportOptions, report: Report) -> Ou
     """Add formats and precisions to a bundle, made from the float32 graphs in it.
 
     Its calibration stays. Models that are there already in the same format, precision and target
-    are replaced, and left out where the new ones are over the limits. The others are verified and
-    timed again, as by :func:`verify_bundle`.
+    are replaced, and left out where the new ones are over the limits; where a builder fails, they
+    stay. The others are verified and timed again, as by :func:`verify_bundle`. Where the builders
+    of all fail, the bundle is not touched.
 
     Raises:
         BundleError: the bundle cannot be read or trusted.
@@ -221,6 +222,8 @@ def _work_on(
         work = Workshop(aside, options, data, bundle.preprocessing, report)
         for detector in bundle.detectors:
             _work_on_group(folder, detector, work, pairs, trusted)
+        if work.made_nothing(pairs):
+            return Outcome(bundle, dict(work.left_out))
         versions = {**bundle.made_with, **(versions_of(MADE_WITH) if pairs else {})}
         made = replace(bundle, made_with=versions)
         return _put_in_place(folder, work, made, on_disk=bundle)

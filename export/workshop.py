@@ -1,7 +1,8 @@
 """One export at work: models made and verified aside, what is left out, and the bundle they make.
 
 A variant is a whole or nothing: where one detector is over the limits, the models of all groups are
-left out. The official metric joins the groups, so it is judged at the end.
+left out. The official metric joins the groups, so it is judged at the end. Where a builder fails,
+nothing is known of the models that the bundle has of its variant: they stay.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rsna_lumbar.export.errors import VerificationError
-from rsna_lumbar.export.formats import BACKEND_OF, Report, load_format
+from rsna_lumbar.export.errors import BuildError, VerificationError
+from rsna_lumbar.export.formats import BACKEND_OF, Built, Report, load_format
 from rsna_lumbar.export.make import try_model, write_model
 from rsna_lumbar.export.options import BASE, ExportOptions, Pair
 from rsna_lumbar.export.placing import BUILD_LOG
@@ -54,6 +55,7 @@ class Workshop:
     report: Report
     made: dict[str, list[Model]] = field(default_factory=dict)
     left_out: dict[Variant, str] = field(default_factory=dict)
+    not_built: set[Variant] = field(default_factory=set)  # those of them whose builder failed
     expected: dict[str, list[Peaks]] = field(default_factory=dict)  # one a checkpoint
     found: dict[Variant, dict[str, list[Peaks]]] = field(default_factory=dict)
     calibration: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
@@ -105,18 +107,36 @@ class Workshop:
             scheme = (precision, target.INT8_SCHEME)
             if scheme not in graphs:
                 graphs[scheme] = self._graph(base, detector, *scheme)
-            build = replace(self.options.build, log=self.aside / BUILD_LOG)
-            built = target.build(name, graphs[scheme], precision, build, self.report)
+            try:
+                built = self._built((name, precision), graphs[scheme])
+            except BuildError as error:
+                variant = Variant(BACKEND_OF[name], error.target, precision)
+                self.not_built.add(variant)
+                again = f"ask for it again with --format {name} --precision {precision}"
+                self._leave_out(variant, f"{base.name}: {error}; {again}")
+                continue
             model = write_model(
                 self.aside, built, (name, precision), detector, base.model.weights_sha256
             )
             self._note_engine(model)
             self.add(self.aside, model, base, detector, sets)
 
+    def _built(self, pair: Pair, graph: bytes) -> Built:
+        name, precision = pair
+        options = replace(self.options.build, log=self.aside / BUILD_LOG)
+        return load_format(name).build(name, graph, precision, options, self.report)
+
+    def made_nothing(self, pairs: Sequence[Pair]) -> bool:
+        """Whether the builders of all of them failed, and nothing else is to be changed."""
+        failed = {(one.backend, one.precision) for one in self.not_built}
+        asked = {(BACKEND_OF[name], precision) for name, precision in pairs}
+        return bool(failed) and failed == asked and self.left_out.keys() == self.not_built
+
     def bundle(self, before: Bundle) -> Bundle:
         """``before`` with the models that were made, in place of those of the same variants.
 
-        A variant that was left out is not in it, also where ``before`` has it.
+        A variant that was left out is not in it, also where ``before`` has it, unless it could not
+        be built.
 
         Raises:
             VerificationError: the float32 graphs themselves are over the limit of the metric.
@@ -127,6 +147,7 @@ class Workshop:
             raise VerificationError(self.left_out[BASE_VARIANT])
         again = {model.variant for models in self.made.values() for model in models}
         again |= self.left_out.keys()
+        again -= self.not_built
         return replace(
             before,
             detectors=tuple(

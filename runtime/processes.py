@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from itertools import islice
-from multiprocessing import connection
+from multiprocessing import connection, resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -81,7 +81,14 @@ def in_main_thread() -> bool:
 
 @contextmanager
 def interrupts_ignored() -> Iterator[None]:
-    """Processes that are started meanwhile leave Ctrl-C to this one."""
+    """Processes that are started meanwhile leave Ctrl-C to this one.
+
+    Where the system can (not Windows), one that comes meanwhile arrives here afterwards.
+    """
+    if hasattr(signal, "pthread_sigmask"):
+        with _interrupts_blocked():
+            yield
+        return
     if not in_main_thread():  # only it may set handlers
         yield
         return
@@ -90,6 +97,17 @@ def interrupts_ignored() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """The mask is inherited."""
+    resource_tracker.ensure_running()  # else it is started meanwhile, and lifts the mask
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _start(prepare: Callable[[], None] | None) -> None:

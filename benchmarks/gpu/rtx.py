@@ -18,6 +18,7 @@ from rsna_lumbar.benchmarks.gpu.plan import RTX
 from rsna_lumbar.benchmarks.gpu.rows import OK, Notes, Row
 from rsna_lumbar.export.errors import ExportError
 from rsna_lumbar.export.formats import BuildOptions
+from rsna_lumbar.export.formats.builder_process import Voice
 from rsna_lumbar.export.formats.tensorrt import build, list_capabilities
 from rsna_lumbar.export.formats.tensorrt_network import batch_profile, make_network
 from rsna_lumbar.export.formats.tensorrt_watch import watched
@@ -92,7 +93,7 @@ def _plan(trt: Any, prepare: Callable[[Any, Any], None]) -> bytes:
     Raises:
         ExportError: the library made no plan; with what it said.
     """
-    with watched(trt, NAME, lambda _: None, None) as watch:
+    with watched(trt, NAME, Voice(lambda _: None), None) as watch:
         builder = trt.Builder(watch.logger)
         network = make_network(trt, builder, watch.logger, _graph(), OPTIONS.largest_batch)
         config = builder.create_builder_config()

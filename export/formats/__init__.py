@@ -88,7 +88,7 @@ class Format(Protocol):
 
         Raises:
             UsageError: its library is not installed, or an option cannot be met.
-            ExportError: the builder refuses the graph.
+            BuildError: the builder refuses the graph, or its process ended or hangs.
         """
 
 

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from rsna_lumbar.export.errors import ExportError
+from rsna_lumbar.export.errors import BuildError
 from rsna_lumbar.export.formats import BuildOptions, Built, BuiltFile, Report
 from rsna_lumbar.runtime.backends.openvino_library import load_openvino
 from rsna_lumbar.runtime.bundle import ANY_TARGET
@@ -34,13 +34,13 @@ def build(name: str, graph: bytes, precision: str, options: BuildOptions, report
 
     Raises:
         UsageError: OpenVINO is not installed.
-        ExportError: it refuses the graph.
+        BuildError: it refuses the graph.
     """
     openvino = load_openvino()
     try:
         model = openvino.Core().read_model(graph, b"")
     except RuntimeError as error:
-        raise ExportError(f"OpenVINO refuses the graph: {error}") from error
+        raise BuildError(f"OpenVINO refuses the graph: {error}") from error
     _name_nodes(model)
     structure, weights = _serialised(openvino, model)
     files = (BuiltFile(".xml", structure), BuiltFile(".bin", weights))

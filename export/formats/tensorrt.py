@@ -8,6 +8,8 @@ float bias). TF32 is switched off, or float32 would have 10 bits of mantissa.
 TensorRT builds by timing kernels on the GPU that is there, and for that one. TensorRT-RTX compiles
 on the machine that runs it, so its plans are made without a GPU and for several at once.
 
+The library is native code that may crash or hang: it builds in a process of its own.
+
 Plans stay pure: what the runtime must know of them stands in the manifest.
 """
 
@@ -16,12 +18,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rsna_lumbar.export.errors import ExportError
+from rsna_lumbar.export.errors import BuildError, ExportError
 from rsna_lumbar.export.formats import BuildOptions, Built, BuiltFile, Report
+from rsna_lumbar.export.formats.builder_process import Voice, build_apart
 from rsna_lumbar.export.formats.tensorrt_network import (
     batch_profile,
     make_network,
@@ -60,7 +64,33 @@ class Targets:
 
 
 def build(name: str, graph: bytes, precision: str, options: BuildOptions, report: Report) -> Built:
-    """Build a plan from a score graph that is already in its precision.
+    """Build a plan from a score graph that is already in its precision, in a process of its own.
+
+    Raises:
+        UsageError: no library, no GPU where one is needed, or a target that there is not.
+        BuildError: TensorRT refuses the graph; or it crashed, was killed, or hangs.
+    """
+    _, targets = _prepared(name, options)
+    chosen = replace(options, compute_capabilities=targets.capabilities)
+    work = partial(build_here, name=name, precision=precision, options=chosen)
+    title = f"{name} {precision}"
+    try:
+        return build_apart(work, graph, name=title, log=options.log, report=report)
+    except ExportError as error:
+        raise BuildError(str(error), targets.name) from error
+
+
+def build_here(
+    graph: bytes, voice: Voice, *, name: str, precision: str, options: BuildOptions
+) -> Built:
+    """Build a plan in this process.
+
+    Args:
+        graph: an ONNX score graph in its precision.
+        voice: takes what is said meanwhile.
+        name: of the library.
+        precision: for lines of progress.
+        options: as the command has them.
 
     Raises:
         UsageError: no library, no GPU where one is needed, or a target that there is not.
@@ -68,8 +98,8 @@ def build(name: str, graph: bytes, precision: str, options: BuildOptions, report
     """
     trt, targets = _prepared(name, options)
     maker = MAKERS[name]
-    with watched(trt, f"{name} {precision}", report, options.log) as watch:
-        plan = watch.build(lambda: _build(trt, graph, targets, maker, options, watch, report))
+    with watched(trt, f"{name} {precision}", voice, options.log) as watch:
+        plan = _build(trt, graph, targets, maker, options, watch, voice.say)
     engine = Engine(
         version=library_version(trt),
         compute_capabilities=targets.capabilities,

@@ -1,88 +1,77 @@
-"""What a TensorRT build says while it runs: its log and its phases."""
+"""What a TensorRT build says while it runs: its log, its phases and its signs of life."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from rsna_lumbar.export.formats import Report
-from rsna_lumbar.runtime.backends.tensorrt_library import TROUBLE, Log
+from rsna_lumbar.export.formats.builder_process import Voice
+from rsna_lumbar.runtime.backends.tensorrt_library import TROUBLE, Log, Message
 from rsna_lumbar.runtime.errors import UsageError
 
-_MONITORS: list[Any] = []  # kept: threads of the library may outlive a build that was stopped
 LOGGED = (*TROUBLE, "INFO")  # VERBOSE has 7000 messages for YOLOv8n
 
 
 class Watch(Log):
     """Log and progress of one build."""
 
-    def __init__(self, trt: Any, name: str, report: Report) -> None:
+    def __init__(self, trt: Any, name: str, voice: Voice, stream: TextIO | None) -> None:
         """Prepare.
 
         Args:
             trt: the library.
             name: begins each line of progress.
-            report: takes them.
+            voice: takes them.
+            stream: takes the log, each message as it comes: there may be none after it.
         """
         super().__init__(trt, LOGGED)
         self._trt = trt
         self._name = name
-        self._report = report
+        self._voice = voice
+        self._stream = stream
         self._whole: str | None = None
+        self._monitor: Any = None  # the library does not keep it
 
-    def build(self, work: Callable[[], bytes]) -> bytes:
-        """Build in a thread of its own, and stop it where this one is interrupted.
-
-        Python raises what a signal means in the main thread. If that is inside a call from the
-        library's C++, the library prints it and goes on, whatever is caught in here.
-        """
-        with ThreadPoolExecutor(max_workers=1) as pool:
-            pending = pool.submit(work)
-            try:
-                return pending.result()
-            except BaseException as error:
-                self.failure = self.failure or error  # the monitor looks at it
-                raise
+    def take(self, message: Message) -> None:
+        super().take(message)
+        if self._stream is not None and message.severity in LOGGED:
+            self._stream.write(f"{message.severity}: {message.text}\n")
+        self._voice.live()
 
     def attach(self, config: Any) -> None:
         """Have the phases of a build reported: the whole, and its parts."""
-        monitor = _make_monitor(self._trt, self)
-        _MONITORS.append(monitor)
-        config.progress_monitor = monitor
+        self._monitor = _make_monitor(self._trt, self)
+        config.progress_monitor = self._monitor
 
     def enter(self, phase: str, parent: str | None) -> None:
         """A phase has begun; those inside a part are not reported."""
         if self._whole is None:
             self._whole = phase
         elif parent != self._whole:
+            self._voice.live()
             return
-        self._report(f"{self._name}: {phase}")
+        self._voice.say(f"{self._name}: {phase}")
 
-    def append_to(self, path: Path) -> None:
-        """Write the log so far behind what the file holds.
-
-        Raises:
-            UsageError: it cannot be written.
-        """
-        try:
-            with path.open("a", encoding="utf-8") as stream:
-                stream.writelines(f"{one.severity}: {one.text}\n" for one in self.messages)
-        except OSError as error:
-            raise UsageError(f"{path} cannot be written ({error.strerror})") from error
+    def live(self) -> None:
+        """A step has been done."""
+        self._voice.live()
 
 
 @contextmanager
-def watched(trt: Any, name: str, report: Report, log: Path | None) -> Iterator[Watch]:
-    """Watch a build; its log is written also where it fails."""
-    watch = Watch(trt, name, report)
+def watched(trt: Any, name: str, voice: Voice, log: Path | None) -> Iterator[Watch]:
+    """Watch a build; its log is behind what the file holds, also where it fails.
+
+    Raises:
+        UsageError: the log cannot be written.
+    """
     try:
-        yield watch
-    finally:
-        if log is not None:
-            watch.append_to(log)
+        opened = log.open("a", encoding="utf-8", buffering=1) if log else nullcontext()
+    except OSError as error:
+        raise UsageError(f"{log} cannot be written ({error.strerror})") from error
+    with opened as stream:
+        yield Watch(trt, name, voice, stream)
 
 
 def _make_monitor(trt: Any, watch: Watch) -> Any:
@@ -100,6 +89,10 @@ def _make_monitor(trt: Any, watch: Watch) -> Any:
             pass
 
         def step_complete(self, phase: str, step: int) -> bool:
+            try:
+                watch.live()
+            except BaseException as error:
+                watch.failure = error
             return watch.failure is None
 
     return Monitor()

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from toys import write_slice
 
+from rsna_lumbar.benchmarks import process_tree
 from rsna_lumbar.benchmarks.fresh_runs import METHOD, Contender, FreshRun, quiet_environment
 from rsna_lumbar.benchmarks.median_study import SeriesSize, StudySize
 from rsna_lumbar.benchmarks.method import predicted_peaks, read_series, submission_of
@@ -142,7 +143,8 @@ def test_predict_keeps_the_best_class_of_each_anchor(tmp_path: Path) -> None:
 # Processes
 
 
-def test_memory_of_a_grandchild_counts(tmp_path: Path) -> None:
+def test_memory_of_a_grandchild_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process_tree, "LARGEST_SHARE", 0.5)  # enough looks, also where they cost
     child = "import time; held = bytearray(150_000_000); time.sleep(2)"
     program = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
     bare, with_child = (
@@ -154,7 +156,10 @@ def test_memory_of_a_grandchild_counts(tmp_path: Path) -> None:
     assert bare.cpu_s > 0
 
 
-def test_a_process_too_short_to_be_watched_has_no_peak(tmp_path: Path) -> None:
+def test_a_process_too_short_to_be_watched_has_no_peak(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process_tree, "INTERVAL_S", 60.0)
     command = [sys.executable, "-c", "pass"]
     found = run_measured(command, folder=tmp_path, environment=dict(os.environ))
     assert found.peak_mb is None
@@ -172,7 +177,7 @@ def test_a_process_that_fails_says_why(tmp_path: Path) -> None:
 def test_a_sign_is_timed_where_a_terminal_is_talked_to(tmp_path: Path) -> None:
     program = (
         "import sys, time; time.sleep(0.3); print('bar' if sys.stdout.isatty() else 'none');"
-        "time.sleep(0.3)"
+        "time.sleep(2)"
     )
     command = [sys.executable, "-c", program]
     found = run_measured(

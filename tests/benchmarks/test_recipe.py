@@ -8,7 +8,6 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from rsna_lumbar.runtime.bundle import read_bundle, sha256_of
 from rsna_lumbar.train.phantom import PhantomOptions, make_phantom
 
 RECIPE = Path(__file__).parents[2] / "benchmarks" / "recipe"
+KILLED_AT_SIGN = Path(__file__).parents[1] / "support" / "killed_at_sign"
 SETTINGS = {
     "PREPARE": "--image-size 64 --workers 1",
     "FIT": "--model demo --device cpu --epochs 1 --jobs 1",
@@ -80,19 +80,21 @@ def test_it_ends_with_a_scored_submission(root: Path, whole: Path) -> None:
 
 
 def run_until(sign: str, root: Path, work: Path) -> None:
-    """Kill the recipe and all that it started as soon as a file is there."""
-    recipe = subprocess.Popen(
+    """Have the recipe kill itself and all that it started as soon as a file is there.
+
+    From outside, a sign may come and go unseen.
+    """
+    paths = [str(KILLED_AT_SIGN), *filter(None, [os.environ.get("PYTHONPATH")])]
+    killing = {"PYTHONPATH": os.pathsep.join(paths), "KILL_SIGN": str(work / sign)}
+    recipe = subprocess.run(
         [RECIPE, root, work],
-        env=os.environ | SETTINGS,
+        env=os.environ | SETTINGS | killing,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    while recipe.poll() is None and not list(work.glob(sign)):
-        time.sleep(0.005)
-    if recipe.poll() is None:
-        os.killpg(recipe.pid, signal.SIGKILL)
-    assert recipe.wait() == -signal.SIGKILL
+    assert recipe.returncode == -signal.SIGKILL
+    assert list(work.glob(sign))
 
 
 def test_killed_in_each_command_it_ends_with_the_same_bytes(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import struct
 import sys
-import time
-from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,10 @@ from fake_tensorrt import VERSION, Severity
 from toys import SIZE_PX, toy_model
 
 from rsna_lumbar.export import score_graph as score_graph_names
-from rsna_lumbar.export.errors import ExportError
-from rsna_lumbar.export.formats import BuildOptions, tensorrt_network
+from rsna_lumbar.export.errors import BuildError, ExportError
+from rsna_lumbar.export.formats import BuildOptions, Built, Report, tensorrt_network
 from rsna_lumbar.export.formats import tensorrt as formats
+from rsna_lumbar.export.formats.builder_process import Line, Voice, Work
 from rsna_lumbar.export.formats.tensorrt import build
 from rsna_lumbar.export.formats.tensorrt_network import batch_profile
 from rsna_lumbar.export.formats.tensorrt_watch import watched
@@ -68,10 +68,16 @@ def lines() -> list[str]:
     return []
 
 
+def build_here(work: Work, graph: bytes, *, report: Report, **_: object) -> Built:
+    """What a builder's process does, in this one."""
+    return work(graph, Voice(lambda said: report(said.text) if isinstance(said, Line) else None))
+
+
 @pytest.fixture
-def pretender(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeBuilder]:
-    """TensorRT on a machine with an L4."""
+def pretender(monkeypatch: pytest.MonkeyPatch) -> FakeBuilder:
+    """TensorRT on a machine with an L4; it pretends in this process."""
     module = FakeBuilder()
+    monkeypatch.setattr(formats, "build_apart", build_here)
     monkeypatch.setitem(sys.modules, "tensorrt", module)
     use_gpus(monkeypatch, L4)
     return module
@@ -170,7 +176,7 @@ def test_rtx_builds_for_the_gpu_that_is_here(rtx: Any, monkeypatch: pytest.Monke
 
 
 def test_the_profile_has_dynamic_slices_and_fixed_sets(rtx: Any) -> None:
-    with watched(rtx, "", str, None) as watch:
+    with watched(rtx, "", Voice(str), None) as watch:
         builder = rtx.Builder(watch.logger)
         network = formats.make_network(rtx, builder, watch.logger, TOY, 8)
         profile = batch_profile(builder, network, OPTIONS)
@@ -204,32 +210,22 @@ def test_what_is_no_score_graph_is_refused(rtx: Any, graph: bytes) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_while_building_arrives(rtx: Any, number: int) -> None:
     """As from Ctrl-C or kill, in the middle of the library's own work."""
-    sent = []
 
     def terminate(*_: object) -> None:
         raise SystemExit(143)
 
-    def send(line: str) -> None:
-        if not sent:
-            sent.append(line)
-            os.kill(os.getpid(), number)
-            time.sleep(0.1)
-
     before = signal.signal(signal.SIGTERM, terminate)
     try:
         with pytest.raises((KeyboardInterrupt, SystemExit)):
-            build("tensorrt-rtx", TOY, "fp32", OPTIONS, send)
+            build("tensorrt-rtx", TOY, "fp32", OPTIONS, lambda _: os.kill(os.getpid(), number))
     finally:
         signal.signal(signal.SIGTERM, before)
-    assert sent
+    assert not multiprocessing.active_children()
 
 
-def test_an_interrupt_while_building_arrives(rtx: Any) -> None:
-    def interrupt(line: str) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        build("tensorrt-rtx", TOY, "fp32", OPTIONS, interrupt)
+def test_the_library_builds_in_no_process_but_its_own(rtx: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(rtx, "Builder", lambda _: pytest.fail("was made in this process"))
+    assert build("tensorrt-rtx", TOY, "fp32", OPTIONS, str).files
 
 
 def test_the_log_is_appended_to(rtx: Any, tmp_path: Path) -> None:
@@ -318,13 +314,22 @@ def test_timings_that_cannot_be_kept_cost_no_engine(
     assert any("cannot be written" in line for line in lines)
 
 
-def test_an_interrupt_stops_a_build_before_its_end(pretender: FakeBuilder) -> None:
-    def interrupt(line: str) -> None:
-        raise KeyboardInterrupt
+def test_a_fault_of_ours_stops_a_build_before_its_end(pretender: FakeBuilder) -> None:
+    """The library prints what is raised in what it calls, and goes on."""
 
-    with pytest.raises(KeyboardInterrupt):
-        build("tensorrt", TOY, "fp32", OPTIONS, interrupt)
+    def fail(line: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        build("tensorrt", TOY, "fp32", OPTIONS, fail)
     assert pretender.stopped
+
+
+def test_an_error_has_the_target(pretender: FakeBuilder) -> None:
+    pretender.fails = True
+    with pytest.raises(BuildError) as caught:
+        build("tensorrt", TOY, "fp32", OPTIONS, str)
+    assert caught.value.target == "sm89"
 
 
 def test_the_errors_of_a_build_are_passed_on(pretender: FakeBuilder, tmp_path: Path) -> None:

@@ -97,8 +97,8 @@ def test_killed_before_any_change(old: Path, studies: Path) -> None:
 def test_read_while_it_is_being_made(old: Path, studies: Path) -> None:
     """A reader that looks all the time sees the one bundle, then the other, and nothing else."""
     child = multiprocessing.get_context(FORK).Process(target=extend, args=(old, studies))
-    child.start()
     seen = [state(old)]
+    child.start()
     while child.is_alive():
         seen.append(state(old))
     child.join()

@@ -14,11 +14,24 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from ending import DEADLINE_S
 from toys import write_study
 
 from rsna_lumbar.runtime.cli import main
 from rsna_lumbar.runtime.dicom_files import open_dicom
 
+# Before the last study is written, it waits for a signal.
+NEVER_DONE = f"""
+import time
+from rsna_lumbar.runtime.cli import main
+from rsna_lumbar.runtime.writing import Writer
+def write(self, score):
+    if len(self.stamps) == 1:
+        time.sleep({DEADLINE_S})
+    really(self, score)
+really, Writer._write = Writer._write, write
+main()
+"""
 Capture = pytest.CaptureFixture[str]
 
 
@@ -309,7 +322,7 @@ def test_a_reader_that_goes_away_ends_nothing(tmp_path: Path) -> None:
     os.close(read)
     program = "from rsna_lumbar.runtime.cli import main; main()"
     words = [sys.executable, "-c", program, "--demo", "--output", str(tmp_path / "out.csv")]
-    done = subprocess.run(words, stdout=write, stderr=write, timeout=60)
+    done = subprocess.run(words, stdout=write, stderr=write, timeout=DEADLINE_S)
     os.close(write)
     assert done.returncode == 0
     assert len(rows_of(tmp_path / "out.csv")) == 50
@@ -322,11 +335,11 @@ def test_messages_that_cannot_be_written_end_nothing(tmp_path: Path, broken: str
     program = "from rsna_lumbar.runtime.cli import main; main()"
     output = tmp_path / "out.csv"
     script = f'"$0" -c "{program}" --demo --workers 2 --output {output} {broken}'
-    assert subprocess.run(["sh", "-c", script, sys.executable], timeout=60).returncode == 0
+    assert subprocess.run(["sh", "-c", script, sys.executable], timeout=DEADLINE_S).returncode == 0
     assert len(rows_of(output)) == 50
     assert json.loads(output.with_suffix(".run.json").read_text())["skipped"] == []
     script = f'"$0" -c "{program}" {tmp_path / "absent"} {broken}'
-    assert subprocess.run(["sh", "-c", script, sys.executable], timeout=60).returncode == 2
+    assert subprocess.run(["sh", "-c", script, sys.executable], timeout=DEADLINE_S).returncode == 2
 
 
 @pytest.mark.parametrize(
@@ -347,10 +360,9 @@ def test_a_signal_ends_cleanly_and_keeps_the_old_output(
         shutil.copytree(root / "test_images" / "12", root / "test_images" / f"9{index:03}")
     output = tmp_path / "out.csv"
     output.write_text("old")
-    program = "from rsna_lumbar.runtime.cli import main; main()"
     words = [root, "--bundle", toy_bundle, "--output", output, "--workers", "2"]
     running = subprocess.Popen(
-        [sys.executable, "-c", program, *map(str, words)],
+        [sys.executable, "-c", NEVER_DONE, *map(str, words)],
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
@@ -361,7 +373,7 @@ def test_a_signal_ends_cleanly_and_keeps_the_old_output(
         time.sleep(0.2)
         send(running.pid, number)
         errors = running.stderr.read()
-        assert running.wait(timeout=30) == code
+        assert running.wait(timeout=DEADLINE_S) == code
     lines = [line for line in errors.splitlines() if line and "kept for --resume" not in line]
     assert lines == ([said] if said else [])
     assert output.read_text() == "old"

@@ -32,11 +32,11 @@ def manifest(corpus: Path) -> None:
 def fuzz(name: str, corpus: Path, seconds: int) -> str:
     command = [sys.executable, str(FUZZERS / name), str(corpus), f"-max_total_time={seconds}"]
     done = subprocess.run(
-        [*command, "-max_len=20000", "-timeout=20", "-rss_limit_mb=0", "-seed=1"],
+        [*command, "-max_len=20000", "-timeout=300", "-rss_limit_mb=0", "-seed=1"],
         capture_output=True,
         text=True,
         cwd=corpus,
-        timeout=seconds + 120,
+        timeout=seconds + 1200,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stderr

@@ -9,6 +9,7 @@ import warnings
 
 import numpy as np
 import pytest
+from ending import DEADLINE_S
 
 from rsna_lumbar.runtime.backends import Outputs
 from rsna_lumbar.runtime.backends.lane import LaneSession
@@ -27,7 +28,7 @@ class Slow(LaneSession):
 
     def compute(self, slices: np.ndarray, member: np.ndarray) -> Outputs:
         self.threads.append(threading.get_ident())
-        assert self.allowed.wait(10)
+        assert self.allowed.wait(DEADLINE_S)
         return Outputs(NOTHING, NOTHING, NOTHING, NOTHING)
 
     def close(self) -> None:
@@ -63,7 +64,7 @@ def test_a_forked_process_has_a_lane_of_its_own() -> None:
         warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads
         child = os.fork()
     if child == 0:
-        signal.alarm(20)
+        signal.alarm(int(DEADLINE_S))
         session.run(SLICES, MEMBER)
         os._exit(7)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from ending import DEADLINE_S, is_gone, kill_tree, wait_for
 from toys import write_study
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits and signals of Linux")
@@ -24,6 +25,18 @@ SMALL_CHUNKS = "from rsna_lumbar.runtime import scoring; scoring.STUDIES_A_CHUNK
 DECODED_HERE = (  # so that the limit is on outputs alone
     "from rsna_lumbar.runtime import decoding; decoding.default_workers = lambda *_, **__: 0\n"
 )
+# Something is done before a study is written, when so many are still to come.
+BEFORE = """
+import os, signal, time
+from pathlib import Path
+from rsna_lumbar.runtime.writing import Writer
+def write(self, score):
+    if len(self.stamps) == {left}:
+        {do}
+    really(self, score)
+really, Writer._write = Writer._write, write
+"""
+STOPS = BEFORE.format(left=STUDIES, do="os.kill(os.getpid(), signal.SIGSTOP)")
 START = "from rsna_lumbar.runtime.cli import main; main()\n"
 
 
@@ -76,13 +89,6 @@ def resumes(
     assert sorted(path.name for path in folder.iterdir()) == FINISHED
 
 
-def wait_for(path: Path) -> None:
-    end = time.monotonic() + 60
-    while not path.exists():
-        assert time.monotonic() < end, f"no {path}"
-        time.sleep(0.001)
-
-
 def test_killed_with_its_decoding_processes(
     root: Path, toy_bundle: Path, tmp_path: Path, expected: Mapping[str, bytes]
 ) -> None:
@@ -93,22 +99,20 @@ def test_killed_with_its_decoding_processes(
         folder.mkdir()
         (folder / "out.csv").write_text("old")
         process = subprocess.Popen(command(root, toy_bundle, folder, "--quiet", "--workers", "2"))
-        wait_for(folder / ".out.csv.part")
+        part = folder / ".out.csv.part"
+        wait_for(lambda part=part, run=process: part.exists() or run.poll() is not None)
         time.sleep(moments.uniform(0.0, 1.5))
-        children = psutil.Process(process.pid).children(recursive=True)
-        process.kill()
-        process.wait()
-        _, alive = psutil.wait_procs(children, timeout=10)
-        assert not alive
+        children = kill_tree(process)
+        wait_for(lambda children=children: all(map(is_gone, children)))
         resumes(root, toy_bundle, folder, expected, "--workers", str(1 + point % 3))
 
 
 def test_two_runs_at_once(
     root: Path, toy_bundle: Path, folder: Path, expected: Mapping[str, bytes]
 ) -> None:
-    first = subprocess.Popen(command(root, toy_bundle, folder, "--quiet"))
-    wait_for(folder / ".out.csv.part")
-    first.send_signal(signal.SIGSTOP)
+    first = subprocess.Popen(command(root, toy_bundle, folder, "--quiet", setup=STOPS))
+    wait_for(lambda: psutil.Process(first.pid).status() == psutil.STATUS_STOPPED)
+    assert (folder / ".out.csv.part").exists()
     second = subprocess.run(
         command(root, toy_bundle, folder, "--resume"), capture_output=True, text=True
     )
@@ -118,7 +122,7 @@ def test_two_runs_at_once(
     ]
     assert (folder / "out.csv").read_text() == "old"
     first.send_signal(signal.SIGCONT)
-    assert first.wait() == 3
+    assert first.wait(DEADLINE_S) == 3
     assert contents(folder) == expected
 
 
@@ -127,20 +131,16 @@ def test_interrupted_by_its_user(
     root: Path, toy_bundle: Path, folder: Path, expected: Mapping[str, bytes], stop: signal.Signals
 ) -> None:
     """Between two writes of a run that has begun."""
-    pause = (
-        "import time; from rsna_lumbar.runtime.writing import Writer; write = Writer._write\n"
-        "Writer._write = lambda *given: (time.sleep(0.3), write(*given))[1]\n"
-    )
+    sign = folder.parent / "waiting"
+    wait = f"Path({str(sign)!r}).touch(); time.sleep({DEADLINE_S})"
+    waits = BEFORE.format(left=STUDIES - 2, do=wait)
     process = subprocess.Popen(
-        command(root, toy_bundle, folder, setup=pause), stderr=subprocess.PIPE, text=True
+        command(root, toy_bundle, folder, setup=waits), stderr=subprocess.PIPE, text=True
     )
-    end = time.monotonic() + 60
-    journal = folder / ".out.csv.journal"
-    while not (journal.exists() and b'"chunk"' in journal.read_bytes()):
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    wait_for(sign.exists)
+    assert b'"chunk"' in (folder / ".out.csv.journal").read_bytes()
     process.send_signal(stop)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 128 + stop
     assert "Traceback" not in said
     assert "studies are done and kept for --resume" in said

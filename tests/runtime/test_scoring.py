@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-import time
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
+from ending import DEADLINE_S
 from toys import SIZE_PX, offsets, slopes, write_study, write_toy_bundle
 
 from rsna_lumbar.runtime import open_bundle
@@ -357,15 +358,17 @@ def test_what_opened_is_closed_where_another_model_does_not(
 ) -> None:
     """Models open side by side."""
     open_session, opened, closed = onnxruntime.open_session, [], []
+    another = threading.Event()
 
     def some_fail(*arguments: Any, **options: Any) -> OnnxSession:
         if options["detector"].group is refused:
-            time.sleep(0.1)  # so that others are under way
+            assert another.wait(DEADLINE_S)
             raise BackendError("no memory")
         session = open_session(*arguments, **options)
         close = session.close
         monkeypatch.setattr(session, "close", lambda: (closed.append(session), close()))
         opened.append(session)
+        another.set()
         return session
 
     monkeypatch.setattr(onnxruntime, "open_session", some_fail)

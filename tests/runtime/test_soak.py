@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from ending import wait_for
 from toys import write_study
 
 from rsna_lumbar.benchmarks.process_tree import tree_bytes
@@ -55,7 +56,8 @@ def test_two_thousand_studies(
             samples.append((tree_bytes(process.pid) / MEGABYTE, files))
             time.sleep(0.1)
     assert process.returncode == 0
-    assert not [one for one in psutil.process_iter() if lives_in(process.pid, one)]
+    session = process.pid
+    wait_for(lambda: not any(lives_in(session, one) for one in psutil.process_iter()))
     assert shared() <= before
     assert len(output.read_text().splitlines()) == 1 + 25 * STUDIES
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "out.run.json", "root"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from challenge import contents, write_root
+from ending import is_gone, kill_tree, wait_for
 from killing import KILLED, end_at_change
 
 from rsna_lumbar.train.prepare import PrepareOptions, prepare
@@ -95,9 +95,8 @@ def test_killed_by_the_system(
     process = subprocess.Popen([sys.executable, str(script)])
     while process.poll() is None and len(list(tmp_path.rglob("*.png"))) < images:
         time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    time.sleep(0.2)  # for the workers, which see that the pipe to their parent is closed
+    workers = kill_tree(process)
+    wait_for(lambda: all(map(is_gone, workers)))  # they see that the pipe to their parent is closed
     prepare(root, out, OPTIONS)
     assert contents(out) == expected
 

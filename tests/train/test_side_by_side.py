@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from counting import count
+from ending import is_gone, wait_for
 
 from rsna_lumbar.runtime.errors import DataError
 from rsna_lumbar.train.side_by_side import run_side_by_side
@@ -49,14 +49,11 @@ def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     )
     assert parent.stdout is not None
     workers = [int(parent.stdout.readline()) for _ in range(2)]
-    assert all(is_alive(worker) for worker in workers)
+    assert not any(map(is_gone, workers))
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    deadline = time.monotonic() + 10
-    while any(map(is_alive, workers)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not any(map(is_alive, workers))
+    wait_for(lambda: all(map(is_gone, workers)))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
@@ -64,7 +61,7 @@ def test_processes_of_a_library_end_with_the_one_that_started_them() -> None:
     """As with several GPUs: starter -> launcher -> worker; the starter is killed."""
     worker = (
         "import os, time; from rsna_lumbar.train.side_by_side import end_with_starter;"
-        "end_with_starter(); print(os.getpid(), flush=True); time.sleep(60)"
+        "end_with_starter(); print(os.getpid(), flush=True); time.sleep(1000)"
     )
     launcher = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {worker!r}])"
     starter = (
@@ -77,16 +74,4 @@ def test_processes_of_a_library_end_with_the_one_that_started_them() -> None:
     process.kill()
     process.wait()
     process.stdout.close()
-    deadline = time.monotonic() + 10
-    while is_alive(number) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not is_alive(number)
-
-
-def is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    state = Path(f"/proc/{process}/stat")
-    return not state.exists() or state.read_text().rpartition(")")[2].split()[0] != "Z"
+    wait_for(lambda: is_gone(number))
