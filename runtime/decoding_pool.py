@@ -234,10 +234,10 @@ class _Memory:
 
 
 class _Places:
-    """Counts the places that may be written: a byte in a pipe for each that was given back.
+    """Counts the places that may be written; how many were given back comes through a pipe.
 
     A semaphore would need room in /dev/shm, which may be full. Both sides have both ends of the
-    pipe, so that neither fails where the other has ended; it holds more than PLACES bytes.
+    pipe, so that neither fails where the other has ended; all places fit into it.
     """
 
     def __init__(
@@ -245,21 +245,21 @@ class _Places:
     ) -> None:
         self._given_back = given_back
         self._giving = giving
-        self._untouched = PLACES
+        self._free = PLACES
 
     def acquire(self, *, block: bool = True) -> bool:
-        """Take one, in the worker."""
-        if self._untouched:
-            self._untouched -= 1
-            return True
-        if not block and not self._given_back.poll():
-            return False
-        self._given_back.recv_bytes()
+        """Take one, in the worker; False where there is none, and it shall not wait."""
+        if not self._free:
+            if not block and not self._given_back.poll():
+                return False
+            (self._free,) = self._given_back.recv_bytes()
+        self._free -= 1
         return True
 
-    def release(self) -> None:
-        """Give one back, in the process that has read it."""
-        self._giving.send_bytes(b"1")
+    def release(self, count: int) -> None:
+        """Give some back that were read, from the other side; all of one message at a time."""
+        if count:
+            self._giving.send_bytes(bytes([count]))
 
     def close(self) -> None:
         self._given_back.close()
@@ -327,8 +327,10 @@ class _Worker:
             return False
         self.silent_s = 0.0
         self.started = True
+        before = self.place
         for reply in replies:
             self._take(reply)
+        self.free.release(self.place - before)
         return True
 
     def hear_out(self) -> None:
@@ -343,7 +345,6 @@ class _Worker:
         else:
             image = self.memory.square(self.place, task.size_px).copy()
             self.place += 1
-            self.free.release()
             task.slices.append(replace(reply.found, image=image, file=task.file))
             if reply.last:
                 task.answer = task.slices
