@@ -96,8 +96,9 @@ COMMANDS: Mapping[str, Command] = {
     ),
     "bench": Command(
         SMALL_BENCH,
-        ["--sizes", SIZE_PX, "--batch-sizes", "1", "--rounds", "1", "--series-slices", "2",
-         "--contenders", "predict,ultralytics-onnx,onnx-fp32", "--plot", "bench.png"],
+        ["--weights", "fitted/spinal.pt", "--sizes", SIZE_PX, "--batch-sizes", "1", "--rounds", "1",
+         "--series-slices", "2", "--threads", "1", "--contenders",
+         "predict,ultralytics-onnx,onnx-fp32", "--plot", "bench.png"],
         {"bench.png"},
     ),
     "Scorer": Command(SCORER, []),

@@ -107,7 +107,8 @@ def watch(program: str, words: Sequence[str], folder: Path, private: Path) -> Wa
         env={**kept, **own, "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1800,  # a hang
+
     )  # fmt: skip
     calls = tuple(one for path in sorted(trace.iterdir()) for one in _calls(path))
     return Watched(done, folder, private, calls if watcher else None)
