@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -9,9 +10,11 @@ import sys
 from multiprocessing.heap import Arena
 from pathlib import Path
 
+import click
 import pytest
 
 from rsna_lumbar.runtime import shared_memory
+from rsna_lumbar.runtime.command_line import entry_point
 
 RUN = "from rsna_lumbar.runtime.cli import main; main()"
 # As on a system that has no such call, or forbids it.
@@ -151,3 +154,28 @@ def test_no_room_for_locks_is_one_line(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
     assert done.stderr.startswith("Error: /dev/shm is full: ")
     assert python(TRAIN, [*words, "--workers", "1"], tmp_path / "again", **places).returncode == 0
+
+
+@pytest.mark.parametrize("folder", ["somewhere", None])
+def test_a_full_disk_without_a_name_is_one_line(
+    folder: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Libraries write files of their own, and their errors name none."""
+
+    @click.command()
+    def command() -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def found() -> str:
+        if folder is None:
+            raise FileNotFoundError("no folder is usable")
+        return folder
+
+    monkeypatch.setattr("tempfile.gettempdir", found)
+    with pytest.raises(SystemExit) as caught:
+        entry_point(command, "name")([])
+    assert caught.value.code == 1
+    said = "somewhere (another with TMPDIR)" if folder else "a folder for temporary files (TMPDIR)"
+    assert capsys.readouterr().err == (
+        f"Error: No space left on device: make room where results are written, or in {said}\n"
+    )
