@@ -8,13 +8,16 @@
             for row_id, normal_mild, moderate, severe in submission_rows(study):
                 ...
 
-Names are loaded when they are first used, so that importing this package costs nothing.
+Names are loaded when they are first used, so that importing this package costs nothing. It switches
+the telemetry of libraries off (:mod:`rsna_lumbar.runtime.telemetry`), which has to come first.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from rsna_lumbar.runtime.telemetry import switch_off
 
 if TYPE_CHECKING:
     from rsna_lumbar.runtime.bundle import Bundle, read_bundle
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
     from rsna_lumbar.runtime.scores import GroupScore, StudyScore
     from rsna_lumbar.runtime.scoring import Scorer
     from rsna_lumbar.runtime.studies import Inventory, Series, Study, StudyStream
+
+switch_off()
 
 _MODULE_OF = {
     "BackendError": "errors",

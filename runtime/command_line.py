@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -121,7 +122,19 @@ def _line(error: Exception, quote_errors: bool) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, LumbarError):
         return f"Error: {text}"
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC and not error.filename:
+        return f"Error: {error.strerror}: make room where results are written, or in {_temporary()}"
     if isinstance(error, OSError):
         return f"Error: {error.filename or 'system'}: {error.strerror or text}"
     quoted = f": {text}" if quote_errors else ""
     return f"Error: unexpected {type(error).__name__}{quoted} (--debug shows where)"
+
+
+def _temporary() -> str:
+    """Where files are written whose errors name none."""
+    import tempfile
+
+    try:
+        return f"{tempfile.gettempdir()} (another with TMPDIR)"
+    except OSError:
+        return "a folder for temporary files (TMPDIR)"

@@ -5,8 +5,8 @@
     copy of the square <------ shared memory ----- square, in the next free place of its ring
     Slices without image <---- pipe -------------- what the headers say
 
-A worker takes a place of its ring (a semaphore counts the free ones) before it writes, so memory
-is bounded however many frames a file holds. It works in the order in which it was asked, and
+A worker takes a place of its ring (the free ones lie in a pipe, see _Places) before it writes, so
+memory is bounded however many frames a file holds. It works in the order in which it was asked, and
 counts the files that it has begun in shared memory: when it dies, the file that it was at is to
 blame, and the others are given to the worker in its place. Patience with a worker that stays at one
 file runs out only while this process is waiting.
@@ -20,9 +20,10 @@ import multiprocessing
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from ctypes import c_longlong, c_uint8
+from ctypes import c_longlong
 from dataclasses import dataclass, field, replace
 from multiprocessing import connection
+from multiprocessing.heap import Arena
 from pathlib import Path
 from pickle import UnpicklingError
 from types import TracebackType
@@ -43,12 +44,14 @@ from rsna_lumbar.runtime.processes import (
     without_stderr,
 )
 from rsna_lumbar.runtime.reasons import Reason, SkipFile
+from rsna_lumbar.runtime.shared_memory import shared_memory
 
 # Files that a worker has been given, and decoded squares that may wait for this process: enough to
 # be busy while a batch is scored (16 slices of YOLOv8n in int8: 65 ms; a slice to decode: 1 to 2).
 IN_HAND = 32
 PLACES = 32
 AT_A_TIME = 8  # files in a message
+HEAD_BYTES = 64  # of the shared memory, before the squares: a cache line of its own
 FILE_TIMEOUT_S = 300.0  # 512 frames of JPEG 2000 at 512 x 512 take some 40 s
 # What a worker may take beside what it has when it starts. The most pixels that are decoded are
 # 256 MiB, and a file with them stored plainly is as large again.
@@ -191,7 +194,7 @@ class DecodingPool:
 
     def _started_worker(self, memory: _Memory) -> _Worker:
         ours, theirs = _SPAWN.Pipe()
-        free = _SPAWN.Semaphore(PLACES)
+        free = _Places(*_SPAWN.Pipe(duplex=False))
         memory.begun.value = 0
         process = _SPAWN.Process(
             target=_work,
@@ -214,17 +217,53 @@ class _Task:
 
 @dataclass(frozen=True, slots=True)
 class _Memory:
-    """What a worker shares: a ring of squares, and how many files it has begun."""
+    """What a worker shares: how many files it has begun, and a ring of squares."""
 
-    ring: Any  # ctypes array
+    shared: Arena
     side_px: int  # of the largest square
-    begun: Any  # ctypes integer
+
+    @property
+    def begun(self) -> c_longlong:
+        return c_longlong.from_buffer(self.shared.buffer)
 
     def square(self, index: int, size_px: int) -> NDArray[np.uint8]:
         """The (size_px, size_px) uint8 view of a place."""
-        start = index % PLACES * self.side_px**2
-        flat = np.frombuffer(self.ring, np.uint8, size_px * size_px, start)
+        start = HEAD_BYTES + index % PLACES * self.side_px**2
+        flat = np.frombuffer(self.shared.buffer, np.uint8, size_px * size_px, start)
         return flat.reshape(size_px, size_px)
+
+
+class _Places:
+    """Counts the places that may be written; how many were given back comes through a pipe.
+
+    A semaphore would need room in /dev/shm, which may be full. Both sides have both ends of the
+    pipe, so that neither fails where the other has ended; all places fit into it.
+    """
+
+    def __init__(
+        self, given_back: connection.Connection[Any, Any], giving: connection.Connection[Any, Any]
+    ) -> None:
+        self._given_back = given_back
+        self._giving = giving
+        self._free = PLACES
+
+    def acquire(self, *, block: bool = True) -> bool:
+        """Take one, in the worker; False where there is none, and it shall not wait."""
+        if not self._free:
+            if not block and not self._given_back.poll():
+                return False
+            (self._free,) = self._given_back.recv_bytes()
+        self._free -= 1
+        return True
+
+    def release(self, count: int) -> None:
+        """Give some back that were read, from the other side; all of one message at a time."""
+        if count:
+            self._giving.send_bytes(bytes([count]))
+
+    def close(self) -> None:
+        self._given_back.close()
+        self._giving.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +281,7 @@ class _Worker:
     process: Any
     pipe: connection.Connection[Any, Any]
     memory: _Memory
-    free: Any  # semaphore: places that may be written
+    free: _Places
     in_hand: deque[_Task] = field(default_factory=deque)
     started: bool = False
     broken: bool = False  # its pipe ended, or what came out of it cannot be read
@@ -288,8 +327,10 @@ class _Worker:
             return False
         self.silent_s = 0.0
         self.started = True
+        before = self.place
         for reply in replies:
             self._take(reply)
+        self.free.release(self.place - before)
         return True
 
     def hear_out(self) -> None:
@@ -304,7 +345,6 @@ class _Worker:
         else:
             image = self.memory.square(self.place, task.size_px).copy()
             self.place += 1
-            self.free.release()
             task.slices.append(replace(reply.found, image=image, file=task.file))
             if reply.last:
                 task.answer = task.slices
@@ -324,22 +364,18 @@ class _Worker:
         self.process.kill()
         self.process.join(END_TIMEOUT_S)
         self.pipe.close()
+        self.free.close()
         return not self.process.is_alive()
 
 
 def _new_memory(largest_px: int) -> _Memory:
-    """Memory without a name, which goes with the last process that has it.
-
-    The standard library takes /dev/shm where there is room, else a temporary file.
-    """
-    ring = _SPAWN.RawArray(c_uint8, PLACES * largest_px**2)
-    return _Memory(ring, largest_px, _SPAWN.RawValue(c_longlong, 0))
+    return _Memory(shared_memory(HEAD_BYTES + PLACES * largest_px**2), largest_px)
 
 
 def _work(
     pipe: connection.Connection[Any, Any],
     memory: _Memory,
-    free: Any,
+    free: _Places,
     preprocessing: Preprocessing,
     started_by_main_thread: bool,
 ) -> None:

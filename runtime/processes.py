@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import multiprocessing
 import os
 import signal
@@ -16,6 +17,8 @@ from itertools import islice
 from multiprocessing import connection, resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+
+from rsna_lumbar.runtime.errors import DataError
 
 if TYPE_CHECKING:
     from concurrent.futures import ProcessPoolExecutor
@@ -34,11 +37,30 @@ def worker_pool(workers: int, prepare: Callable[[], None] | None = None) -> Proc
     from concurrent.futures import ProcessPoolExecutor  # not for a process that needs no pool
 
     spawn = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, spawn, initializer=_start, initargs=(prepare,))
+    with locks_have_room():
+        pool = ProcessPoolExecutor(workers, spawn, initializer=_start, initargs=(prepare,))
     with interrupts_ignored():  # inherited, so also while a worker is still importing
         for _ in range(workers):  # each submission starts one, as none is idle yet
             pool.submit(int)
     return pool
+
+
+@contextmanager
+def locks_have_room() -> Iterator[None]:
+    """Say what is full where a lock of the standard library cannot be made; Linux has a file each.
+
+    Raises:
+        DataError: it cannot.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise DataError(
+            "/dev/shm is full: worker processes have their locks there; make room, or use one "
+            "worker (--workers 1, or --jobs 1 of rsna-train fit)"
+        ) from error
 
 
 def map_ahead(

@@ -1,10 +1,11 @@
 """Optional libraries: present, silent and offline before anything imports them.
 
 The runtime imports none of them; training, export and benchmarks call this first. ultralytics
-reads its switches from the environment when it is imported, and keeps settings in a folder of the
-user's. Here it gets a settings folder of its own that goes when the process ends; no telemetry,
-no look for updates, no download, no installing of packages, no experiment trackers, no chatter.
-A checkpoint is a pickle: it is loaded through ultralytics' list of allowed classes, unless the
+reads its switches from the environment when it is imported: no telemetry, no look for updates, no
+download, no installing of packages, no experiment trackers, no chatter. What these libraries keep
+between runs (settings, a list of fonts, compiled code) would lie in folders of the user's, or stay
+in the temporary one: here it goes to a private folder that ends with the process which made it. A
+checkpoint is a pickle: it is loaded through ultralytics' list of allowed classes, unless the
 environment says ``ULTRALYTICS_SAFE_LOAD=false`` for a file that you trust.
 """
 
@@ -15,15 +16,28 @@ import os
 import shutil
 import tempfile
 from importlib import import_module
+from pathlib import Path
 
 from rsna_lumbar.runtime.errors import UsageError
+from rsna_lumbar.runtime.telemetry import switch_off
 
-ALWAYS = {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false"}
-UNLESS_SET = {"YOLO_VERBOSE": "false", "ULTRALYTICS_SAFE_LOAD": "true"}
+ALWAYS = {"YOLO_AUTOINSTALL": "false"}
+UNLESS_SET = {
+    "YOLO_VERBOSE": "false",
+    "ULTRALYTICS_SAFE_LOAD": "true",
+    # matplotlib: figures are drawn in the font that it brings. To list the system's it starts
+    # fontconfig, which writes a cache of its own.
+    "MPL_IGNORE_SYSTEM_FONTS": "1",
+}
 UNLESS_SET_OF = {
     # Threads of OpenMP that spin while they wait made a training on a shared machine 60 times
     # slower. Only there: benchmarks time PyTorch as it comes.
     "train": {"OMP_WAIT_POLICY": "PASSIVE"},
+}
+FOLDERS_UNLESS_SET = {
+    "YOLO_CONFIG_DIR": "ultralytics",
+    "MPLCONFIGDIR": "matplotlib",
+    "TORCHINDUCTOR_CACHE_DIR": "torchinductor",
 }
 TRACKERS = ("clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard", "wandb")
 NEEDED = {
@@ -31,7 +45,9 @@ NEEDED = {
     "export": ("torch", "onnx", "ultralytics"),
     "convert": ("onnx",),
     "bench": ("torch", "onnx", "ultralytics"),
+    "figures": ("matplotlib.figure",),
 }
+EXTRA_OF = {"convert": "export", "figures": "train"}  # of the others, their own name
 
 
 def prepare_third_party(extra: str) -> None:
@@ -39,28 +55,41 @@ def prepare_third_party(extra: str) -> None:
 
     Args:
         extra: ``train``, ``export`` or ``bench``; ``convert`` for the part of ``export`` that makes
-            one model file from another, without a checkpoint.
+            one model file from another, without a checkpoint; ``figures`` for that of ``train``
+            which draws.
 
     Raises:
         UsageError: one of its libraries is not installed.
     """
+    switch_off()
     os.environ.update(ALWAYS)
     for name, value in {**UNLESS_SET, **UNLESS_SET_OF.get(extra, {})}.items():
         os.environ.setdefault(name, value)
-    if "YOLO_CONFIG_DIR" not in os.environ:
-        folder = tempfile.mkdtemp(prefix="rsna-lumbar-")
-        os.environ["YOLO_CONFIG_DIR"] = folder
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    _set_folders()
     try:
         for library in NEEDED[extra]:
             import_module(library)
         if "ultralytics" in NEEDED[extra]:
             _silence_ultralytics()
     except ImportError as error:
-        name = "export" if extra == "convert" else extra
+        library = (error.name or "a library").partition(".")[0]
+        name = EXTRA_OF.get(extra, extra)
         raise UsageError(
-            f"{error.name} is not installed: pip install 'rsna-lumbar[{name}]'"
+            f"{library} is not installed: pip install 'rsna-lumbar[{name}]'"
         ) from error
+
+
+def _set_folders() -> None:
+    """One private folder for all that have none yet; processes that are started share it."""
+    missing = FOLDERS_UNLESS_SET.keys() - os.environ.keys()
+    if not missing:
+        return
+    folder = Path(tempfile.mkdtemp(prefix="rsna-lumbar-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for name in missing:
+        place = folder / FOLDERS_UNLESS_SET[name]
+        place.mkdir()
+        os.environ[name] = str(place)
 
 
 def _silence_ultralytics() -> None:

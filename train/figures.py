@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rsna_lumbar.runtime.errors import UsageError
 from rsna_lumbar.runtime.files import write_atomically
 from rsna_lumbar.runtime.labels import GRADE_TITLES, GROUPS, Group
+from rsna_lumbar.runtime.third_party import prepare_third_party
 from rsna_lumbar.train.diagnostics import BINS, Diagnostics, GradeReport, GroupReport
 
 if TYPE_CHECKING:
@@ -150,11 +150,10 @@ def _styled(report: GroupReport) -> list[tuple[GradeReport, str, str, str]]:
 
 
 def _figure(width: float, height: float, title: str) -> Figure:
-    try:
-        from matplotlib.figure import Figure
-        from matplotlib.layout_engine import ConstrainedLayoutEngine
-    except ImportError as error:
-        raise UsageError("matplotlib is not installed: pip install 'rsna-lumbar[train]'") from error
+    prepare_third_party("figures")
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
     margins = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)  # inches
     figure = Figure(figsize=(width, height), dpi=_DPI, layout=margins)
     figure.suptitle(title, fontsize=12)

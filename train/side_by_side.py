@@ -13,7 +13,7 @@ from functools import partial
 from multiprocessing.queues import SimpleQueue
 from typing import TypeVar
 
-from rsna_lumbar.runtime.processes import worker_pool
+from rsna_lumbar.runtime.processes import locks_have_room, worker_pool
 
 T = TypeVar("T")
 Report = Callable[[str, int], None]
@@ -37,7 +37,8 @@ def run_side_by_side(
         for item in items:
             work(item, report)
         return
-    reports: Reports = multiprocessing.get_context("spawn").SimpleQueue()
+    with locks_have_room():
+        reports: Reports = multiprocessing.get_context("spawn").SimpleQueue()
     with worker_pool(min(jobs, len(items)), partial(_take, reports)) as pool:
         running = [pool.submit(_work, work, item) for item in items]
         try:

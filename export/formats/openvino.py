@@ -58,5 +58,11 @@ def _serialised(openvino: Any, model: Any) -> tuple[bytes, bytes]:
     """OpenVINO writes to files only: into a private folder, removed after."""
     with tempfile.TemporaryDirectory(prefix="rsna-lumbar-") as folder:
         structure, weights = Path(folder) / "model.xml", Path(folder) / "model.bin"
-        openvino.serialize(model, str(structure), str(weights))
+        try:
+            openvino.serialize(model, str(structure), str(weights))
+        except RuntimeError as error:  # its own, of C++ streams
+            raise ExportError(
+                f"OpenVINO cannot write a model into {tempfile.gettempdir()} ({error}): make room "
+                "there, or set TMPDIR to a folder that has some"
+            ) from error
         return structure.read_bytes(), weights.read_bytes()

@@ -34,7 +34,7 @@ ERRORS_ONLY = 3  # ONNX Runtime's log severity
 # How a tensor names the file that its data is in (StringStringEntryProto, key "location").
 EXTERNAL_DATA = b"\x0a\x08location"
 
-ort.disable_telemetry_events()
+ort.disable_telemetry_events()  # where it was imported before this package
 
 
 class OnnxSession(LaneSession):
