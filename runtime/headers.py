@@ -119,7 +119,9 @@ def read_header(path: Path) -> Header:
 
 def require_mr_image(dataset: Dataset) -> None:
     """Raise SkipFile unless Modality or SOPClassUID says MR image."""
-    sop_class = _text(dataset, "SOPClassUID")
+    sop_class = _text(dataset, "SOPClassUID") or str(
+        getattr(dataset, "file_meta", {}).get("MediaStorageSOPClassUID", "")
+    )
     if sop_class not in MR_CLASSES and not (
         not sop_class and _text(dataset, "Modality").upper() == "MR"
     ):
