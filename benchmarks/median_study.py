@@ -25,9 +25,9 @@ from rsna_lumbar.runtime.labels import FORAMINAL, SPINAL, SUBARTICULAR, Group
 from rsna_lumbar.runtime.tables import TABLE_COLUMNS
 from rsna_lumbar.train.phantom.acquisition import Series, plan_series
 from rsna_lumbar.train.phantom.anatomy import Spine
-from rsna_lumbar.train.phantom.dicom_files import Header, draw_timing, write_slice
+from rsna_lumbar.train.phantom.dicom_files import Header, draw_header, write_slice
 from rsna_lumbar.train.phantom.drawing import Scene, paint
-from rsna_lumbar.train.phantom.options import PhantomOptions
+from rsna_lumbar.train.phantom.options import USUAL_QUIRKS, PhantomOptions
 from rsna_lumbar.train.phantom.scanner import Receiver, acquire, draw_receiver, draw_texture
 from rsna_lumbar.train.phantom.seeds import StudySeed
 from rsna_lumbar.train.phantom.study import make_spine, study_scene
@@ -131,7 +131,7 @@ def _draw_study(folder: Path, size: StudySize, seed: StudySeed) -> None:
     spine = make_spine(seed, PhantomOptions())
     scene, rng = study_scene(seed, spine), seed.rng("pixels")
     receiver = draw_receiver(rng, NOISE)
-    header = Header(int(folder.name), receiver.rescaled, receiver.modality)
+    header = draw_header(seed.rng("header"), int(folder.name), USUAL_QUIRKS)
     for number, one in enumerate(size.series, start=1):
         series = replace(_planned(seed, spine, one), series_id=number)
         (folder / str(number)).mkdir(parents=True)
@@ -157,11 +157,10 @@ def _draw_series(
     header: Header,
     rng: np.random.Generator,
 ) -> None:
-    timing = draw_timing(rng, series.weighting)
     for one in series.slices:
         signal = paint(scene, one.plane, series.weighting, draw_texture(rng, one.plane))
         pixels = acquire(signal, one.plane, receiver, rng)
-        write_slice(folder / f"{one.instance}.dcm", pixels, header, series, one, timing)
+        write_slice(folder / f"{one.instance}.dcm", pixels, header, series, one)
 
 
 def _link_or_copy(source: str, target: str) -> str:

@@ -61,7 +61,8 @@ def test_files_are_as_the_challenges(drawn: Path) -> None:
     for path in drawn.rglob("*.dcm"):
         header = pydicom.dcmread(path)
         assert header.file_meta.TransferSyntaxUID == RLELossless
-        assert header.SOPClassUID == EnhancedMRImageStorage
+        assert header.file_meta.MediaStorageSOPClassUID == EnhancedMRImageStorage
+        assert "SOPClassUID" not in header and "Modality" not in header
         assert (header.BitsAllocated, header.BitsStored) == (16, 12)
         assert "NumberOfFrames" not in header
         assert 0 < header.pixel_array.max() < 2**12
@@ -92,7 +93,7 @@ def test_a_root_repeats_them_under_new_ids(drawn: Path, tmp_path: Path) -> None:
     assert [study.file_count for study in inventory.studies] == [TINY.slices] * 3
     images = root / IMAGES
     assert files_of(images / str(FIRST_ID + 2)) == files_of(drawn / IMAGES / str(FIRST_ID))
-    assert 0.3 < compressed_share(root, TINY) < 1
+    assert 0.3 < compressed_share(root, TINY) < 1.1  # of slices so small, headers are a third
 
 
 def test_a_complete_folder_is_left_and_half_a_one_is_not(drawn: Path, tmp_path: Path) -> None:

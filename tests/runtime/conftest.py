@@ -18,7 +18,7 @@ def toy_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def toy_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A root of the challenge with three studies and no tables."""
+    """A root in the challenge's layout: three studies with clinical headers, and no tables."""
     root = tmp_path_factory.mktemp("data")
     for seed, study_id in enumerate(("12", "7", "100")):
         write_study(root / "test_images", study_id, seed=seed)

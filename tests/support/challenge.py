@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pydicom
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
+from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian
 
 from rsna_lumbar.runtime.labels import GROUPS, LOCATIONS, condition_title, level_title
 
@@ -17,18 +16,52 @@ SERIES_OF = {"Sagittal T2/STIR": "1", "Sagittal T1": "2", "Axial T2": "3"}
 
 
 def write_dicom(path: Path, pixels: np.ndarray) -> None:
+    """A slice with the elements of the challenge's files (tests/data), named by its folders.
+
+    They say MR in the file meta information only. Stored as it is, not RLE.
+    """
+    study, series, instance = path.parts[-3], path.parts[-2], path.stem
+    axial = series.endswith(SERIES_OF["Axial T2"])
     meta = FileMetaDataset()
+    meta.FileMetaInformationVersion = b"\0\1"
+    meta.MediaStorageSOPClassUID = EnhancedMRImageStorage
+    meta.MediaStorageSOPInstanceUID = f"{study}.1.{instance}"
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.MediaStorageSOPClassUID = MRImageStorage
+    meta.ImplementationClassUID, meta.ImplementationVersionName = "1.2.3", "TEST"
+    fields = {
+        "SOPInstanceUID": meta.MediaStorageSOPInstanceUID,
+        "ContentDate": "20240503",
+        "ContentTime": "120000.000001",
+        "SeriesDescription": "T1" if series.endswith(SERIES_OF["Sagittal T1"]) else "T2",
+        "PatientID": study,
+        "SliceThickness": "4",
+        "SpacingBetweenSlices": "4.4",
+        "PatientPosition": "HFS",
+        "StudyInstanceUID": study,
+        "SeriesInstanceUID": f"{study}.{series}",
+        "InstanceNumber": instance,
+        "ImagePositionPatient": ["0", "0", instance] if axial else [instance, "0", "0"],
+        "ImageOrientationPatient": [1, 0, 0, 0, 1, 0] if axial else [0, 1, 0, 0, 0, -1],
+        "FrameOfReferenceUID": f"1.2.3.{study}",
+        "SliceLocation": instance,
+        "SamplesPerPixel": 1,
+        "PhotometricInterpretation": "MONOCHROME2",
+        "Rows": pixels.shape[0],
+        "Columns": pixels.shape[1],
+        "PixelSpacing": ["0.5", "0.5"],
+        "BitsAllocated": 16,
+        "BitsStored": 12,
+        "HighBit": 11,
+        "PixelRepresentation": 0,
+        "WindowCenter": "2048",
+        "WindowWidth": "4096",
+        "PixelData": pixels.astype("<u2").tobytes(),
+    }
     dataset = FileDataset(path, {}, file_meta=meta, preamble=b"\0" * 128)
-    dataset.SOPClassUID, dataset.Modality = MRImageStorage, "MR"
-    dataset.Rows, dataset.Columns = pixels.shape
-    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
-    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 12, 11
-    dataset.PixelRepresentation = 0
-    dataset.PixelData = pixels.astype("<u2").tobytes()
+    for keyword, value in fields.items():
+        setattr(dataset, keyword, value)
     path.parent.mkdir(parents=True, exist_ok=True)
-    pydicom.dcmwrite(path, dataset)
+    dataset.save_as(path, enforce_file_format=False)
 
 
 def pixels_of(study: str, series: str, instance: int) -> np.ndarray:

@@ -185,7 +185,10 @@ def slice_pixels(seed: int, shape: tuple[int, int] = (48, 40)) -> np.ndarray:
 
 
 def write_slice(path: Path, pixels: np.ndarray, **elements: object) -> FileDataset:
-    """Write one MR slice; elements override or, where None, drop what is there."""
+    """Write one MR slice with a clinical header, not the challenge's.
+
+    Elements override or, where None, drop what is there.
+    """
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     meta.MediaStorageSOPClassUID = MRImageStorage
@@ -250,7 +253,9 @@ def write_as(path: Path, pixels: np.ndarray, syntax: UID, **elements: object) ->
 def write_study(
     images: Path, study_id: str, *, seed: int = 0, counts: tuple[int, int, int] = (3, 4, 5)
 ) -> None:
-    """A study in the challenge's layout: T2, T1 and axial series of so many slices."""
+    """A study in the challenge's layout, with clinical headers: T2, T1 and axial series of so
+    many slices.
+    """
     kinds = (("11", SAGITTAL, T2), ("22", SAGITTAL, T1), ("33", AXIAL, T2))
     for index, ((series_id, orientation, times), count) in enumerate(
         zip(kinds, counts, strict=True)

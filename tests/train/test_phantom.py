@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import re
 from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
@@ -12,13 +13,14 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from pydicom.uid import RLELossless
+from pydicom.uid import EnhancedMRImageStorage, MRImageStorage, RLELossless
 
 from rsna_lumbar.runtime.errors import DataError
 from rsna_lumbar.runtime.labels import (
     FORAMINAL,
     GRADE_TITLES,
     GROUP_BY_KIND,
+    GROUPS,
     LEVELS,
     LOCATIONS,
     ROW_LOCATIONS,
@@ -30,11 +32,12 @@ from rsna_lumbar.runtime.labels import (
     level_title,
     row_id,
 )
-from rsna_lumbar.train.phantom import QUIRKS, PhantomOptions, make_phantom
+from rsna_lumbar.train.phantom import QUIRKS, USUAL_QUIRKS, PhantomOptions, make_phantom
+from rsna_lumbar.train.phantom.acquisition import plan_series
 from rsna_lumbar.train.phantom.anatomy import Spine, draw_spine, side_of
 from rsna_lumbar.train.phantom.drawing import paint
 from rsna_lumbar.train.phantom.grades import Finding, Findings, draw_findings, level_frequencies
-from rsna_lumbar.train.phantom.landmarks import landmark_mm
+from rsna_lumbar.train.phantom.landmarks import landmark_mm, mark_points
 from rsna_lumbar.train.phantom.plane import Field, Vector, centred_plane
 from rsna_lumbar.train.phantom.seeds import StudySeed
 from rsna_lumbar.train.phantom.solids import AXES
@@ -43,6 +46,11 @@ from rsna_lumbar.train.phantom.study import make_spine, study_scene
 SMALL = PhantomOptions(
     studies=2, matrix_px=40, slices_sagittal=5, slices_axial=10, sagittal_spacing_mm=9.0
 )
+FACTS = Path(__file__).parents[1] / "data"
+RSNA_LIKE = Path(__file__).parents[3] / "shared" / "data" / "rsna_like"
+# (7FE0,0010) OB of undefined length, a basic offset table of one frame, and the delimiter.
+ENCAPSULATED = bytes.fromhex("e07f10004f420000fffffffffeff00e00400000000000000feff00e0")
+DELIMITED = bytes.fromhex("feffdde000000000")
 TITLES = {condition_title(c): c for c, _ in LOCATIONS}
 LEVEL_TITLES = {level_title(level): level for level in LEVELS}
 
@@ -170,28 +178,120 @@ def test_test_part_has_its_own_studies_and_the_submission(tmp_path: Path) -> Non
     assert len(rows) == 25 and all(row["row_id"].startswith(f"{study}_") for row in rows)
 
 
-def test_files_are_stored_as_the_challenge_stores_them(root: Path) -> None:
-    for (study, series, instance), header in headers(root).items():
-        assert header.file_meta.TransferSyntaxUID == RLELossless
-        stored = (header.BitsAllocated, header.BitsStored, header.HighBit)
-        assert stored == (16, 12, 11) and header.PixelRepresentation == 0
-        assert header.PhotometricInterpretation == "MONOCHROME2"
-        assert header.StudyInstanceUID == study
-        assert header.SeriesInstanceUID == f"{study}.{series}"
-        assert header.InstanceNumber == int(instance)
-        assert "PatientName" not in header and "NumberOfFrames" not in header
-        pixels = header.pixel_array
-        assert pixels.dtype == np.uint16 and 200 < pixels.max() < 4096
-        assert header.EchoTime < 20 if "T1" in header.SeriesDescription else header.EchoTime > 80
+def challenge_elements(*, rescaled: bool = False) -> list[tuple[str, str, str]]:
+    """(part, keyword, VR) of a file, in its order."""
+    return [
+        (row["part"], row["keyword"], row["vr"])
+        for row in read(FACTS / "challenge_elements.csv")
+        if rescaled or row["presence"] == "always"
+    ]
 
 
-def test_optional_tags_come_and_go_between_studies(tmp_path: Path) -> None:
+def elements(path: Path) -> list[tuple[str, str, str]]:
+    header = pydicom.dcmread(path)
+    parts = (("file_meta", header.file_meta), ("data_set", header))
+    return [(part, element.keyword, element.VR) for part, data in parts for element in data]
+
+
+def test_elements_are_those_of_the_challenge(tmp_path: Path) -> None:
+    """The same ones in the same order, in file meta and data set; rescale tags in some studies."""
     options = replace(SMALL, studies=8, matrix_px=32, slices_sagittal=3, slices_axial=5)
     make_phantom(tmp_path / "many", options)
-    for tag in ("RescaleSlope", "Modality"):
-        seen = {(key[0], tag in header) for key, header in headers(tmp_path / "many").items()}
-        assert Counter(there for _, there in seen).keys() == {True, False}
-        assert len(seen) == 8  # the same in all files of a study
+    files = sorted((tmp_path / "many").rglob("*.dcm"))
+    seen = {(path.parts[-3], "RescaleSlope" in pydicom.dcmread(path)) for path in files}
+    assert len(seen) == 8  # the same in all files of a study
+    assert {rescaled for _, rescaled in seen} == {True, False}
+    for path in files:
+        assert elements(path) == challenge_elements(rescaled=(path.parts[-3], True) in seen)
+
+
+@pytest.fixture(scope="module")
+def rsna_like() -> list[Path]:
+    """Files with the challenge's header form, beside the checkout where they are there at all."""
+    if not RSNA_LIKE.is_dir():
+        pytest.skip("the folder of files in the challenge's form is not there")
+    return sorted(RSNA_LIKE.rglob("*.dcm"))
+
+
+def test_elements_are_those_of_files_in_the_challenges_form(rsna_like: list[Path]) -> None:
+    assert len(rsna_like) == 45
+    for path in rsna_like:
+        assert elements(path) == challenge_elements()
+
+
+def assert_stored_like_the_challenge(path: Path) -> None:
+    header, raw = pydicom.dcmread(path), path.read_bytes()
+    study, series, instance = path.parts[-3], path.parts[-2], path.stem
+    meta = header.file_meta
+    assert meta.TransferSyntaxUID == RLELossless
+    assert meta.MediaStorageSOPClassUID == EnhancedMRImageStorage
+    assert meta.MediaStorageSOPInstanceUID == header.SOPInstanceUID == f"{study}.1.{instance}"
+    assert raw[:128] == bytes(128) and raw.count(ENCAPSULATED) == 1 and raw.endswith(DELIMITED)
+    assert (header.StudyInstanceUID, header.PatientID) == (study, study)
+    assert header.SeriesInstanceUID == f"{study}.{series}"
+    assert header.InstanceNumber == int(instance)
+    stored = (header.BitsAllocated, header.BitsStored, header.HighBit, header.PixelRepresentation)
+    assert stored == (16, 12, 11, 0) and header.SamplesPerPixel == 1
+    assert header.PhotometricInterpretation == "MONOCHROME2" and header.PatientPosition == "HFS"
+    assert header.SeriesDescription in ("T1", "T2")
+    assert re.fullmatch(r"\d{8}", header.ContentDate)
+    assert re.fullmatch(r"\d{6}\.\d{6}", header.ContentTime)
+    assert re.fullmatch(r"1\.2\.826\.0\.1\.3680043\.8\.498\.\d+", header.FrameOfReferenceUID)
+    assert_plain_numbers(header)
+    directions = np.array(header.ImageOrientationPatient, float).reshape(2, 3)
+    normal = np.cross(*directions)
+    away = float(np.array(header.ImagePositionPatient, float) @ normal)
+    largest = normal[np.abs(normal).argmax()]
+    assert abs(header.SliceLocation - away * np.sign(largest)) < 1e-3
+
+
+def assert_plain_numbers(header: pydicom.Dataset) -> None:
+    """Decimal strings of at most 16 characters, no exponent, no empty digits: 4, not 4.0."""
+    for element in header:
+        if element.VR == "DS":
+            parts = element.value if element.VM > 1 else [element.value]
+            for part in parts:
+                text = str(getattr(part, "original_string", part))
+                assert len(text) <= 16, element
+                assert re.fullmatch(r"-?\d+(\.\d*[1-9])?", text), (element, text)
+
+
+def test_files_are_stored_as_the_challenge_stores_them(root: Path) -> None:
+    for path in root.rglob("*.dcm"):
+        assert_stored_like_the_challenge(path)
+
+
+def test_files_in_the_challenges_form_are_so_stored(rsna_like: list[Path]) -> None:
+    """What is asked of the phantom is true of them."""
+    for path in rsna_like:
+        assert_stored_like_the_challenge(path)
+
+
+def test_pixels_fill_twelve_bits(root: Path) -> None:
+    for header in headers(root).values():
+        pixels = header.pixel_array
+        assert pixels.dtype == np.uint16 and 200 < pixels.max() < 4096
+        assert pixels.shape == (SMALL.matrix_px, SMALL.matrix_px)
+
+
+def kinds_of(root: Path) -> dict[str, str]:
+    """Series -> kind, by the table: headers do not say it."""
+    table = read(root / "train_series_descriptions.csv")
+    return {row["series_id"]: row["series_description"] for row in table}
+
+
+def test_descriptions_say_the_weighting(root: Path) -> None:
+    kinds = kinds_of(root)
+    for (_, series, _), header in headers(root).items():
+        assert header.SeriesDescription == ("T1" if "T1" in kinds[series] else "T2")
+
+
+def test_the_frame_of_reference_and_the_date_are_of_the_study(root: Path) -> None:
+    seen = {
+        (study, str(h.FrameOfReferenceUID), h.ContentDate, h.ContentTime)
+        for (study, _, _), h in headers(root).items()
+    }
+    assert len(seen) == SMALL.studies == len({frame for _, frame, _, _ in seen})
 
 
 def test_windows_vary_from_slice_to_slice(root: Path) -> None:
@@ -203,6 +303,7 @@ def test_points_are_landmarks_projected_through_the_header(tmp_path: Path) -> No
     names = ("axial-series", "mixed-sizes", "holes", "reversed")
     out = with_quirks(tmp_path / "odd", *names)
     spine, files = make_spine(StudySeed(0, 0, 0), SMALL), headers(out)
+    kinds = kinds_of(out)
     points = read(out / "train_label_coordinates.csv")
     assert len(points) == 25
     for point in points:
@@ -211,7 +312,7 @@ def test_points_are_landmarks_projected_through_the_header(tmp_path: Path) -> No
         x, y, away = project(header, place)
         assert abs(x - float(point["x"])) < 1e-3 and abs(y - float(point["y"])) < 1e-3
         # No other slice of that kind is nearer.
-        same = [h for h in files.values() if h.SeriesDescription == header.SeriesDescription]
+        same = [h for key, h in files.items() if kinds[key[1]] == kinds[point["series_id"]]]
         assert away <= min(project(h, place)[2] for h in same) + 1e-4
 
 
@@ -341,11 +442,11 @@ def test_holes(tmp_path: Path) -> None:
 
 def test_reversed(root: Path, tmp_path: Path) -> None:
     odd = headers(with_quirks(tmp_path / "q", "reversed"))
+    kinds = kinds_of(root) | kinds_of(tmp_path / "q")
     for axis, text, sign in ((0, "Sagittal", 1), (2, "Axial", -1)):
         for files, direction in ((headers(root), sign), (odd, -sign)):
             study = sorted(key[0] for key in odd)[0]
-            for series in {k[1] for k, h in files.items()
-                           if k[0] == study and text in h.SeriesDescription}:  # fmt: skip
+            for series in {k[1] for k in files if k[0] == study and text in kinds[k[1]]}:
                 ordered = sorted((int(k[2]), float(h.ImagePositionPatient[axis]))
                                  for k, h in files.items() if k[1] == series)  # fmt: skip
                 assert (direction * np.diff([place for _, place in ordered]) > 0).all()
@@ -355,7 +456,7 @@ def orientations(files: dict[tuple[str, str, str], pydicom.Dataset]) -> dict[str
     """Axial series -> number of different orientations."""
     found: dict[str, set[tuple[float, ...]]] = {}
     for key, header in files.items():
-        if "Axial" in header.SeriesDescription:
+        if abs(header.ImageOrientationPatient[0]) > 0.5:  # rows run from right to left
             found.setdefault(key[1], set()).add(tuple(header.ImageOrientationPatient))
     return {series: len(seen) for series, seen in found.items()}
 
@@ -409,6 +510,94 @@ def test_crlf(tmp_path: Path) -> None:
     table = (out / "train_series_descriptions.csv").read_bytes()
     assert table.count(b"\r\n") == table.count(b"\n") == 4
     assert b"\r" not in (out / "train.csv").read_bytes()
+
+
+def test_rescale_tags(tmp_path: Path) -> None:
+    for header in headers(with_quirks(tmp_path / "q", "rescale-tags")).values():
+        assert (header.RescaleIntercept, header.RescaleSlope) == (0, 1)
+    for header in headers(with_quirks(tmp_path / "none")).values():
+        assert "RescaleSlope" not in header
+    assert PhantomOptions().quirks == USUAL_QUIRKS == {"rescale-tags"}
+
+
+def test_empty_description(tmp_path: Path) -> None:
+    out = with_quirks(tmp_path / "q", "empty-description")
+    for path in out.rglob("*.dcm"):
+        assert elements(path) == challenge_elements()
+        assert pydicom.dcmread(path).SeriesDescription == ""
+
+
+def test_clinical_header(tmp_path: Path) -> None:
+    """An ordinary file: it names class, body part and times, and every UID is a valid one."""
+    out = with_quirks(tmp_path / "q", "clinical-header")
+    kinds, files = kinds_of(out), headers(out)
+    for (_, series, _), header in files.items():
+        meta = header.file_meta
+        assert header.SOPClassUID == meta.MediaStorageSOPClassUID == MRImageStorage
+        assert meta.MediaStorageSOPInstanceUID == header.SOPInstanceUID
+        assert "FileMetaInformationGroupLength" in meta
+        assert header.Modality == "MR" and header.BodyPartExamined == "LSPINE"
+        assert list(header.ImageType)[:2] == ["ORIGINAL", "PRIMARY"]
+        assert header.ScanningSequence == "SE" and header.PatientName == ""
+        assert header.ProtocolName and header.PatientID
+        t1, axial = "T1" in kinds[series], "Axial" in kinds[series]
+        assert header.SeriesDescription.startswith("AX" if axial else "SAG")
+        assert ("T1" if t1 else "T2") in header.SeriesDescription
+        assert header.EchoTime < 20 and header.RepetitionTime < 800 if t1 else header.EchoTime > 80
+        for element in header:
+            if element.VR == "UI":
+                assert pydicom.uid.UID(element.value).is_valid, element
+    assert len({header.SOPInstanceUID for header in files.values()}) == len(files)
+    assert len({header.SeriesInstanceUID for header in files.values()}) == len(kinds)
+    assert len({header.StudyInstanceUID for header in files.values()}) == 1
+
+
+@pytest.fixture(scope="module")
+def places() -> dict[tuple[str, str], Field]:
+    """(group, axis) -> where the labels of 150 studies lie, as shares of the square."""
+    found: dict[tuple[str, str], list[float]] = {}
+    options = PhantomOptions()
+    for index in range(150):
+        seed = StudySeed(5, 0, index)
+        spine = make_spine(seed, options)
+        for point in mark_points(spine, plan_series(seed, options, spine, frozenset())):
+            group = next(g for g in GROUPS if point.condition in g.conditions)
+            for axis, pixel in (("column", point.x), ("row", point.y)):
+                share = (pixel + 0.5) / options.matrix_px
+                found.setdefault((group.name, axis), []).append(share)
+    return {key: np.array(shares) for key, shares in found.items()}
+
+
+@pytest.mark.parametrize(
+    "row", read(FACTS / "label_positions.csv"), ids=lambda r: f"{r['group']}-{r['axis']}"
+)
+def test_labels_lie_where_those_of_the_challenge_do(
+    row: dict[str, str], places: dict[tuple[str, str], Field]
+) -> None:
+    """Quantiles from 1 % to 99 %, within 4 % of the side; the median of an axis within 3 %."""
+    shares = places[row["group"], row["axis"]]
+    asked = {int(name[1:]): float(value) for name, value in row.items() if name[0] == "p"}
+    drawn = np.percentile(shares, list(asked))
+    assert np.abs(drawn - list(asked.values())).max() < 0.04, drawn
+    assert abs(np.median(shares) - asked[50]) < 0.03
+    assert shares.min() > 0 and shares.max() < 1
+
+
+def test_sagittal_labels_lie_in_the_middle_of_the_square(
+    places: dict[tuple[str, str], Field],
+) -> None:
+    """Columns 0.42 to 0.69, median 0.55, as all but a hundredth of the challenge's do."""
+    shares = np.concatenate([places["spinal", "column"], places["foraminal", "column"]])
+    low, middle, high = np.percentile(shares, (1, 50, 99))
+    assert 0.40 < low < 0.46 and 0.53 < middle < 0.57 and 0.64 < high < 0.71
+    assert shares.min() > 0.38 and shares.max() < 0.75
+
+
+def test_axial_labels_lie_in_the_middle_of_the_slice(places: dict[tuple[str, str], Field]) -> None:
+    """The middle 7/12 each way holds 99.995 % of the challenge's."""
+    for axis in ("column", "row"):
+        away = np.abs(places["subarticular", axis] - 0.5)
+        assert away.max() < 7 / 24
 
 
 def test_quirks_touch_only_a_share_of_the_studies(tmp_path: Path) -> None:

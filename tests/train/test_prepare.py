@@ -221,6 +221,10 @@ def test_boxes_in_millimetres(root: Path, tmp_path: Path) -> None:
 
 
 def test_millimetres_without_a_spacing_are_left_out(root: Path, tmp_path: Path) -> None:
+    for path in root.rglob("5.dcm"):
+        dataset = pydicom.dcmread(path)
+        del dataset.PixelSpacing
+        dataset.save_as(path)
     boxes = METHOD_BOX | {"spinal": BoxSize(12, "mm")}
     spinal, foraminal, _ = prepare(root, tmp_path / "out", replace(options(), boxes=boxes))
     assert spinal.left_out == {"no_pixel_spacing": 20}

@@ -11,7 +11,8 @@ from challenge import write_root
 
 from rsna_lumbar.runtime.labels import GROUPS, condition_title
 from rsna_lumbar.train.cli import main
-from rsna_lumbar.train.phantom import QUIRKS, PhantomOptions, make_phantom
+from rsna_lumbar.train.commands.phantom import phantom
+from rsna_lumbar.train.phantom import QUIRKS, USUAL_QUIRKS, PhantomOptions, make_phantom
 
 SMALL = PhantomOptions(
     studies=5, seed=3, matrix_px=64, slices_sagittal=9, slices_axial=12, quirks=frozenset(QUIRKS)
@@ -82,6 +83,11 @@ def test_prepare_goes_by_what_it_was_asked(tmp_path: Path) -> None:
     assert cards[0]["labels"] == {"name": "mask-non-severe", "none_severe": "drop"}
     assert cards[0]["split"]["folds"] == 2 and cards[0]["split"]["fold"] == 1
     assert cards[0]["images"]["train"] + cards[0]["images"]["val"] == 1  # the one severe study
+
+
+def test_the_command_draws_the_usual_quirks_unless_asked() -> None:
+    (quirks,) = (option for option in phantom.params if option.name == "quirks")
+    assert quirks.default == ",".join(USUAL_QUIRKS)
 
 
 def test_phantom_writes_what_prepare_reads(tmp_path: Path) -> None:

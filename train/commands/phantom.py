@@ -27,7 +27,12 @@ if TYPE_CHECKING:
     show_default=True,
     help="Shares of normal/mild, moderate and severe.",
 )
-@click.option("--quirks", default="", help="Comma list of oddities of the real files, or all.")
+@click.option(
+    "--quirks",
+    default="rescale-tags",
+    show_default=True,
+    help="Comma list of oddities of the real files, or all.",
+)
 @WORKERS
 @common_options
 def phantom(

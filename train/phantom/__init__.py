@@ -5,6 +5,6 @@ show the same spine, and a landmark projected through the header falls where the
 """
 
 from rsna_lumbar.train.phantom.make import make_phantom
-from rsna_lumbar.train.phantom.options import QUIRKS, PhantomOptions
+from rsna_lumbar.train.phantom.options import QUIRKS, USUAL_QUIRKS, PhantomOptions
 
-__all__ = ["QUIRKS", "PhantomOptions", "make_phantom"]
+__all__ = ["QUIRKS", "USUAL_QUIRKS", "PhantomOptions", "make_phantom"]

@@ -16,8 +16,12 @@ from rsna_lumbar.train.phantom.seeds import StudySeed
 from rsna_lumbar.train.phantom.solids import AXES, Frame
 
 _STACK_GAP_MM = 4.0  # between the slices of a stack angled to a disc
-_SAGITTAL_MIDDLE_MM = (-20.0, -14.0)  # y and z of the image's middle, from the middle of L3
-_AXIAL_FORWARD_MM = 14.0  # the image's middle, in front of the middle of the canal
+# Where the operator puts the middle of the field. The means and deviations (both millimetres; more
+# than 2.5 deviations is cut off) bring the labels where those of the challenge lie.
+_SAGITTAL_MIDDLE_MM = (16.5, -11.0)  # y and z, from the middle of L3
+_SAGITTAL_SHIFT_MM = (11.0, 4.0)  # y and z
+_AXIAL_FORWARD_MM = 8.0  # in front of the middle of the canal
+_AXIAL_SHIFT_MM = (2.0, 5.0)  # x and y
 _AXIAL_MARGIN_MM = 8.0  # of the continuous stack, beyond the first and the last disc
 # What mixed-sizes chooses from: matrix, and the shorter side of slices that are not square.
 _MATRIX_FACTORS = (0.75, 1.0, 1.25)
@@ -61,8 +65,9 @@ def plan_series(
 ) -> tuple[Series, ...]:
     """All series of a study, sagittal ones first."""
     rng = seed.rng("acquisition")
+    middle = np.array([0.0, *(_SAGITTAL_MIDDLE_MM + _shift(rng, _SAGITTAL_SHIFT_MM))])
     plans = [
-        (kind, options.sagittal_spacing_mm, _sagittal_stack(rng, options))
+        (kind, options.sagittal_spacing_mm, _sagittal_stack(rng, options, middle))
         for kind in (SPINAL.series_kind, FORAMINAL.series_kind)
     ]
     for gap_mm, planes in _axial_parts(rng, options, spine, quirks):
@@ -75,10 +80,16 @@ def plan_series(
     )
 
 
-def _sagittal_stack(rng: np.random.Generator, options: PhantomOptions) -> Stack:
+def _shift(rng: np.random.Generator, deviations_mm: tuple[float, float]) -> Vector:
+    """How far the operator was off, (2,) millimetres."""
+    shift: Vector = np.clip(rng.standard_normal(2), -2.5, 2.5) * deviations_mm
+    return shift
+
+
+def _sagittal_stack(rng: np.random.Generator, options: PhantomOptions, middle: Vector) -> Stack:
     """From the patient's right to the left; in a third of the series a few degrees oblique."""
     oblique = rng.normal(0, 1.5, 2) * (rng.uniform() < 0.3)
-    frame = Frame(np.array([rng.normal(0, 1), *_SAGITTAL_MIDDLE_MM]), AXES)
+    frame = Frame(middle, AXES).moved(float(rng.normal(0, 1)), 0, 0)
     frame = frame.turned(2, oblique[0]).turned(1, oblique[1])
     count, gap = options.slices_sagittal, options.sagittal_spacing_mm
     spacing = options.sagittal_fov_mm / options.matrix_px
@@ -93,9 +104,11 @@ def _axial_parts(
     rng: np.random.Generator, options: PhantomOptions, spine: Spine, quirks: frozenset[str]
 ) -> list[tuple[float, Stack]]:
     """(gap, planes) of each axial series, from L1 down."""
+    across, behind = _shift(rng, _AXIAL_SHIFT_MM)
+    middle = (float(across), float(behind) - _AXIAL_FORWARD_MM)
     if not quirks & {"axial-stacks", "axial-series"}:
-        return [_continuous_stack(rng, options, spine)]
-    stacks = [_angled_stack(options, spine, level) for level in LEVELS]
+        return [_continuous_stack(rng, options, spine, middle)]
+    stacks = [_angled_stack(options, spine, level, middle) for level in LEVELS]
     parts = int(rng.integers(2, 5)) if "axial-series" in quirks else 1
     bounds = np.linspace(0, len(stacks), parts + 1).round().astype(int)
     return [
@@ -105,23 +118,28 @@ def _axial_parts(
 
 
 def _continuous_stack(
-    rng: np.random.Generator, options: PhantomOptions, spine: Spine
+    rng: np.random.Generator, options: PhantomOptions, spine: Spine, middle: tuple[float, float]
 ) -> tuple[float, Stack]:
-    """Parallel slices over all five discs, tilted a little as the scan was planned."""
+    """Parallel slices over all five discs, tilted a little as the scan was planned.
+
+    ``middle`` of the field: left of and behind the middle of the canal.
+    """
     points = np.array([canal_point(spine, spine.disc(level)) for level in LEVELS])
     frame = Frame(points.mean(axis=0), AXES).turned(0, float(rng.uniform(0, 6)))
     heights = (points - frame.origin_mm) @ frame.axes[2]
     top, bottom = heights.max() + _AXIAL_MARGIN_MM, heights.min() - _AXIAL_MARGIN_MM
     gap = (top - bottom) / (options.slices_axial - 1)
-    middle = frame.moved(0, -_AXIAL_FORWARD_MM, float(top))
-    stack = _parallel(middle, options, [-i * gap for i in range(options.slices_axial)])
+    first = frame.moved(*middle, float(top))
+    stack = _parallel(first, options, [-i * gap for i in range(options.slices_axial)])
     return float(gap), stack
 
 
-def _angled_stack(options: PhantomOptions, spine: Spine, level: str) -> Stack:
-    """A few slices parallel to one disc."""
+def _angled_stack(
+    options: PhantomOptions, spine: Spine, level: str, middle: tuple[float, float]
+) -> Stack:
+    """A few slices parallel to one disc; ``middle`` as for a continuous stack."""
     disc, count = spine.disc(level), max(1, options.slices_axial // len(LEVELS))
-    frame = Frame(canal_point(spine, disc), disc.frame.axes).moved(0, -_AXIAL_FORWARD_MM, 0)
+    frame = Frame(canal_point(spine, disc), disc.frame.axes).moved(*middle, 0)
     return _parallel(frame, options, [((count - 1) / 2 - i) * _STACK_GAP_MM for i in range(count)])
 
 

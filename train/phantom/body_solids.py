@@ -84,7 +84,7 @@ def _fat_mm(spine: Spine) -> float:
 
 def _wall_front(spine: Spine) -> Table:
     """y of the front of the abdominal wall's muscle."""
-    return table(_front(spine) * 0.5 - 55 - 22 * spine.fatness)
+    return table(_front(spine) * 0.5 - 72 - 28 * spine.fatness)
 
 
 def _ellipse(x: Table, front: Table, back: Table, half_x: Table) -> Column:
@@ -190,7 +190,7 @@ def _bowel(spine: Spine, rng: np.random.Generator) -> Iterator[Solid]:
     """Small loops, most of them left; gas-filled colon right, in front of L3 to L5."""
     front = _front(spine)
     wall = table(_wall_front(spine) + 20)
-    for _ in range(48):
+    for _ in range(64):
         x = rng.uniform(-35, 95)
         z = _height(spine, float(rng.uniform(1.6, 6.5)))
         room = [float(np.interp(z, HEIGHTS_MM, side)) for side in (wall, front - 30)]

@@ -1,7 +1,9 @@
-"""Writes one slice as the challenge's files are: RLE Lossless, 12 of 16 bits, invalid-looking ids.
+"""Writes one slice as the challenge's files are: the same elements in data set and file meta.
 
-The SOP class says Enhanced MR although there is one frame a file and the geometry stands at the
-top level, as in the real files.
+RLE Lossless, 12 of 16 bits, ids that are no valid UIDs. That it is MR stands in the file meta
+information only, as Enhanced MR although there is one frame a file and the geometry stands at the
+top level. The data set names neither class nor modality, image type, body part or times. Instance
+UIDs repeat from series to series of a study.
 """
 
 from __future__ import annotations
@@ -12,24 +14,28 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import UID, EnhancedMRImageStorage, ExplicitVRLittleEndian, RLELossless
+from pydicom.uid import (
+    UID,
+    EnhancedMRImageStorage,
+    ExplicitVRLittleEndian,
+    RLELossless,
+)
 
 from rsna_lumbar.train.phantom.acquisition import Series, Slice
+from rsna_lumbar.train.phantom.clinical_header import (
+    Clinical,
+    describe_clinically,
+    draw_clinical,
+)
+from rsna_lumbar.train.phantom.plane import Plane
 from rsna_lumbar.train.phantom.scanner import STORED_BITS
 
 # A fixed implementation, for pydicom's own would change the bytes with its version. 2.25 is the
 # root for UIDs made from a UUID (PS3.5 B.2).
 _IMPLEMENTATION_UID = UID("2.25.80302813137786398554742050926734630921")
 _IMPLEMENTATION_NAME = "RSNA_LUMBAR_1"
+_PYDICOM_ROOT = "1.2.826.0.1.3680043.8.498"  # of the challenge's frames of reference
 _SLICE_THICKNESS = 0.9  # of the gap between slices
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """Echo and repetition time of a series, milliseconds."""
-
-    echo_ms: float
-    repetition_ms: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +43,27 @@ class Header:
     """What a study's files share, beyond their geometry."""
 
     study_id: int
-    rescaled: bool  # RescaleSlope, RescaleIntercept present
-    modality: bool  # Modality present
+    frame_of_reference: str
+    content_date: str
+    content_time: str
+    rescaled: bool = False  # RescaleIntercept, RescaleSlope present
+    described: bool = True  # SeriesDescription says T1 or T2
+    clinical: Clinical | None = None  # whose header is put over the challenge's
 
 
-def draw_timing(rng: np.random.Generator, weighting: str) -> Timing:
-    """Typical of a turbo spin echo of that weighting."""
-    if weighting == "t1":
-        return Timing(round(rng.uniform(8, 14), 2), round(rng.uniform(480, 720), 1))
-    return Timing(round(rng.uniform(92, 118), 2), round(rng.uniform(2900, 4300), 1))
+def draw_header(rng: np.random.Generator, study_id: int, quirks: frozenset[str]) -> Header:
+    """The header of a study that has the given quirks. Its date is drawn: no clock is asked."""
+    day, second = int(rng.integers(1, 29)), int(rng.integers(24 * 3600))
+    return Header(
+        study_id=study_id,
+        frame_of_reference=f"{_PYDICOM_ROOT}.{rng.integers(10**17, 10**18)}",
+        content_date=f"2024{rng.integers(1, 13):02}{day:02}",
+        content_time=f"{second // 3600:02}{second // 60 % 60:02}{second % 60:02}"
+        f".{rng.integers(10**6):06}",
+        rescaled="rescale-tags" in quirks,
+        described="empty-description" not in quirks,
+        clinical=draw_clinical(rng) if "clinical-header" in quirks else None,
+    )
 
 
 def write_slice(
@@ -54,35 +72,34 @@ def write_slice(
     header: Header,
     series: Series,
     one: Slice,
-    timing: Timing,
 ) -> None:
     """Writes ``pixels`` (rows, columns) to ``path``; the folder must exist."""
     dataset = Dataset()
-    _describe(dataset, header, series, one, timing)
-    _place(dataset, series, one)
-    _store(dataset, pixels)
+    _describe(dataset, header, series, one)
+    _place(dataset, header, series, one)
+    if header.clinical is not None:
+        describe_clinically(dataset, header.clinical, series)
     if header.rescaled:
         dataset.RescaleIntercept, dataset.RescaleSlope = "0", "1"
-        dataset.RescaleType = "US"
-    dataset.save_as(path, enforce_file_format=True)
+    _store(dataset, pixels)
+    dataset.preamble = bytes(128)
+    # Not enforced: that would add the length of the file meta, which the challenge's files lack.
+    dataset.save_as(path, enforce_file_format=header.clinical is not None)
 
 
-def _describe(dataset: Dataset, header: Header, series: Series, one: Slice, timing: Timing) -> None:
-    study, number = str(header.study_id), str(series.series_id)
-    dataset.SOPClassUID = EnhancedMRImageStorage
-    dataset.SOPInstanceUID = f"{study}.{number}.{one.instance}"
-    if header.modality:
-        dataset.Modality = "MR"
-    dataset.SeriesDescription = series.kind
+def _describe(dataset: Dataset, header: Header, series: Series, one: Slice) -> None:
+    study = str(header.study_id)
+    dataset.SOPInstanceUID = f"{study}.1.{one.instance}"
+    dataset.ContentDate, dataset.ContentTime = header.content_date, header.content_time
+    dataset.SeriesDescription = series.weighting.upper() if header.described else ""
     dataset.PatientID = study
-    dataset.RepetitionTime, dataset.EchoTime = timing.repetition_ms, timing.echo_ms
     dataset.PatientPosition = "HFS"
     dataset.StudyInstanceUID = study
-    dataset.SeriesInstanceUID = f"{study}.{number}"
+    dataset.SeriesInstanceUID = f"{study}.{series.series_id}"
     dataset.InstanceNumber = one.instance
 
 
-def _place(dataset: Dataset, series: Series, one: Slice) -> None:
+def _place(dataset: Dataset, header: Header, series: Series, one: Slice) -> None:
     """Image Plane module (PS3.3 C.7.6.2), in strings of at most 16 characters."""
     plane = one.plane
     directions = [*plane.along_row, *plane.along_column]
@@ -90,17 +107,21 @@ def _place(dataset: Dataset, series: Series, one: Slice) -> None:
     dataset.SpacingBetweenSlices = _decimal(series.gap_mm, 6)
     dataset.ImagePositionPatient = [_decimal(value, 6) for value in plane.origin_mm]
     dataset.ImageOrientationPatient = [_decimal(value, 9) for value in directions]
+    dataset.FrameOfReferenceUID = header.frame_of_reference
+    dataset.SliceLocation = _decimal(_location_mm(plane), 6)
     dataset.PixelSpacing = [_decimal(plane.spacing_mm, 9)] * 2
 
 
+def _location_mm(plane: Plane) -> float:
+    """Of the first pixel along the normal that points left, back or up, whichever it is nearest."""
+    largest = plane.normal[np.argmax(np.abs(plane.normal))]
+    return float(plane.origin_mm @ plane.normal * np.sign(largest))
+
+
 def _decimal(value: float, digits: int) -> str:
-    return repr(round(float(value), digits) + 0.0) if abs(value) >= 1e-4 else _small(value, digits)
-
-
-def _small(value: float, digits: int) -> str:
-    """Without an exponent: -0.00001234 in at most 16 characters."""
-    text = f"{value:.{digits}f}"
-    return "0.0" if float(text) == 0 else text
+    """Without an exponent and without empty digits: -0.00001234, 4."""
+    text = f"{value:.{digits}f}".rstrip("0").rstrip(".")
+    return "0" if float(text) == 0 else text
 
 
 def _store(dataset: Dataset, pixels: npt.NDArray[np.uint16]) -> None:
@@ -118,7 +139,8 @@ def _store(dataset: Dataset, pixels: npt.NDArray[np.uint16]) -> None:
 
 def _file_meta(dataset: Dataset) -> FileMetaDataset:
     meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+    meta.FileMetaInformationVersion = b"\0\1"
+    meta.MediaStorageSOPClassUID = dataset.get("SOPClassUID", EnhancedMRImageStorage)
     meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     meta.ImplementationClassUID = _IMPLEMENTATION_UID

@@ -15,7 +15,12 @@ QUIRKS = (
     "empty-labels",  # empty cells in train.csv, a few of them with coordinates
     "wrong-series",  # one spinal point lies on the Sagittal T1 series
     "crlf",  # train_series_descriptions.csv with CRLF (the table, not single studies)
+    "rescale-tags",  # RescaleIntercept 0 and RescaleSlope 1
+    "empty-description",  # SeriesDescription is there and empty
+    "clinical-header",  # the header of an ordinary clinical file, with valid UIDs
 )
+# Without any wish: the headers as they are in the real files, and nothing odd in the studies.
+USUAL_QUIRKS = frozenset({"rescale-tags"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +46,7 @@ class PhantomOptions:
     # error of an ideal reader between two equally frequent neighbours. 0 (none) to 0.4.
     overlap: float = 0.05
     noise: float = 0.025  # standard deviation, as a share of the signal of fat
-    quirks: frozenset[str] = frozenset()
+    quirks: frozenset[str] = USUAL_QUIRKS
     quirk_share: float = 0.5  # of studies that have a given quirk; 0 to 1
 
     def __post_init__(self) -> None:

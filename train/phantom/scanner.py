@@ -22,8 +22,6 @@ class Receiver:
     gain: float  # stored value of the signal 1
     noise: float  # standard deviation, as a share of the signal 1
     shading: float  # how much brighter the back is than the front, per metre
-    rescaled: bool  # whether the headers carry rescale tags
-    modality: bool  # whether the headers carry Modality
 
 
 def draw_receiver(rng: np.random.Generator, noise: float) -> Receiver:
@@ -31,8 +29,6 @@ def draw_receiver(rng: np.random.Generator, noise: float) -> Receiver:
         gain=float(rng.uniform(500, 2200)),
         noise=noise * float(rng.uniform(0.8, 1.3)),
         shading=float(rng.uniform(1.5, 4.0)),
-        rescaled=bool(rng.uniform() < 0.5),
-        modality=bool(rng.uniform() < 0.5),
     )
 
 

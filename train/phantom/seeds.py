@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-PURPOSES = ("grades", "anatomy", "acquisition", "scanner", "pixels", "quirks", "labels")
+PURPOSES = ("grades", "anatomy", "acquisition", "scanner", "pixels", "quirks", "labels", "header")
 
 # Identifiers look like the challenge's (4003253 to 4290709089). Multiplying by a number coprime to
 # the modulus is a bijection, so that ids are unique without knowing the other studies.

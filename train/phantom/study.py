@@ -11,7 +11,7 @@ from rsna_lumbar.runtime.labels import FORAMINAL, GRADE_TITLES, LOCATIONS, SPINA
 from rsna_lumbar.train.phantom.acquisition import Series, applied_quirks, plan_series
 from rsna_lumbar.train.phantom.anatomy import Spine, draw_spine
 from rsna_lumbar.train.phantom.body_solids import body_solids
-from rsna_lumbar.train.phantom.dicom_files import Header, draw_timing, write_slice
+from rsna_lumbar.train.phantom.dicom_files import Header, draw_header, write_slice
 from rsna_lumbar.train.phantom.drawing import Scene, make_scene, paint
 from rsna_lumbar.train.phantom.grades import draw_findings
 from rsna_lumbar.train.phantom.landmarks import Point, mark_point, mark_points
@@ -46,7 +46,8 @@ def make_study(images: Path, seed: StudySeed, options: PhantomOptions) -> StudyR
     spine = make_spine(seed, options)
     quirks = applied_quirks(seed, options)
     series = plan_series(seed, options, spine, quirks)
-    _write_images(images, seed, options, spine, series)
+    header = draw_header(seed.rng("header"), seed.study_id(), quirks)
+    _write_images(images, seed, options, spine, series, header)
     labels, points = _label(seed, spine, series, quirks)
     kinds = tuple((one.series_id, one.kind) for one in series)
     return StudyRecord(seed.study_id(), labels, kinds, points)
@@ -65,10 +66,10 @@ def _write_images(
     options: PhantomOptions,
     spine: Spine,
     series: tuple[Series, ...],
+    header: Header,
 ) -> None:
     scene, rng = study_scene(seed, spine), seed.rng("pixels")
     receiver = draw_receiver(rng, options.noise)
-    header = Header(seed.study_id(), receiver.rescaled, receiver.modality)
     for one in series:
         folder = images / str(header.study_id) / str(one.series_id)
         folder.mkdir(parents=True)
@@ -83,11 +84,10 @@ def _write_series(
     header: Header,
     series: Series,
 ) -> None:
-    timing = draw_timing(rng, series.weighting)
     for one in series.slices:
         signal = paint(scene, one.plane, series.weighting, draw_texture(rng, one.plane))
         pixels = acquire(signal, one.plane, receiver, rng)
-        write_slice(folder / f"{one.instance}.dcm", pixels, header, series, one, timing)
+        write_slice(folder / f"{one.instance}.dcm", pixels, header, series, one)
 
 
 def _label(
