@@ -160,8 +160,9 @@ def cli(
     against PyTorch float32 (later ones against the bundle's own float32 graph) on the same slices.
     What is over the limits is left out, with the reason, also where the bundle had it before;
     where that is the float32 graph itself, nothing is written. What this machine cannot run is
-    marked unverified, and rsna-run does not use it until --verify has completed it where it can run. An
-    engine whose builder fails, crashes or hangs is left out as well; one that the bundle had stays.
+    marked unverified, and rsna-run does not use it until --verify has completed it where it can
+    run. An engine whose builder fails, crashes or hangs is left out as well; one that the bundle
+    had stays.
 
     Exit codes: 0 done; 3 done, but a model was left out; 2 wrong usage; 1 failure, or with
     --inspect a damaged file. Checkpoints are pickles: export only files that you trust.
