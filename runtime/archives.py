@@ -30,6 +30,7 @@ from rsna_lumbar.runtime.file_kinds import (
     ISO_AT,
     ISO_BYTES,
     ZIP,
+    ZIPS,
     Kind,
     is_document,
     kind_of,
@@ -42,7 +43,8 @@ MOST_KIND_BYTES = ISO_AT + ISO_BYTES + INFLATED_BLOCK_BYTES  # that may be neede
 MOST_GZIP_PARTS = 2**14  # of a file; a block of bgzip holds 64 KiB
 # Of the names and places of a zip archive's members, some 100 bytes each.
 MOST_DIRECTORY_BYTES = 2**24
-MOST_MEMBERS_HELD = 2**18  # of all archives of which a process keeps the directory
+# Of the archives of which a process keeps the directory.
+MOST_HELD, MOST_MEMBERS_HELD = 64, 2**18
 ENCRYPTED = 0x1
 LOCAL_HEADER = struct.Struct("<26xHH")  # APPNOTE 4.3.7: signature, ..., lengths of name and extra
 DAMAGED_ARCHIVE = "a damaged zip archive, or one cut short"
@@ -132,8 +134,8 @@ def gunzip(stream: Readable) -> Iterator[bytes]:
         inflater = zlib.decompressobj(zlib.MAX_WBITS | 16)
         yield from _inflate(inflater, chain(rest, blocks))
         behind = inflater.unused_data
-        if len(behind) < len(GZIP):
-            behind += next(blocks, b"")
+        while len(behind) < len(GZIP) and (block := next(blocks, b"")):
+            behind += block
         if not behind.startswith(GZIP):  # padding, or nothing
             return
         rest = [behind]
@@ -192,7 +194,7 @@ def is_zip(path: Path) -> bool:
     except OSError:
         return False
     try:
-        return os.read(descriptor, len(ZIP)) == ZIP and stat.S_ISREG(os.fstat(descriptor).st_mode)
+        return os.read(descriptor, len(ZIP)) in ZIPS and stat.S_ISREG(os.fstat(descriptor).st_mode)
     except OSError:
         return False
     finally:
@@ -205,7 +207,7 @@ def dicom_members(archive: Path) -> tuple[Path, ...]:
         directory = _directory(archive)
         if directory.verdict is not None:
             return ()
-    except SkipFile:
+    except (OSError, SkipFile):
         return ()
     return tuple(archive / name for name in directory.members)
 
@@ -307,7 +309,9 @@ class _Bounded(io.BufferedReader):
     """A file of which no large piece is read at once: zipfile reads a directory in one."""
 
     def read(self, size: int | None = -1, /) -> bytes:
-        if size is None or not 0 <= size <= MOST_DIRECTORY_BYTES:
+        if size is None or size < 0:  # the end of the file, where the directory is told of
+            return super().read(MOST_DIRECTORY_BYTES)
+        if size > MOST_DIRECTORY_BYTES:
             raise SkipFile(Reason.TOO_LARGE, "too many members")
         return super().read(size)
 
@@ -322,11 +326,13 @@ def _directory(archive: Path) -> Directory:
     if directory is None:
         directory = Directory(archive, _members(archive))
         _held[key] = directory
-        while (
-            len(_held) > 1 and sum(len(held.members) for held in _held.values()) > MOST_MEMBERS_HELD
-        ):
+        while len(_held) > 1 and (len(_held) > MOST_HELD or _members_held() > MOST_MEMBERS_HELD):
             _held.pop(next(iter(_held)), None)
     return directory
+
+
+def _members_held() -> int:
+    return sum(len(directory.members) for directory in _held.values())
 
 
 def _members(archive: Path) -> dict[str, Member]:
@@ -373,12 +379,9 @@ def _safe_names(names: Iterable[str]) -> list[str]:
     seen: Counter[str] = Counter()
     taken = set[str]()
     for name in names:
-        wanted = "/".join(
-            part
-            for part in _DRIVE.sub("", name).replace("\\", "/").split("/")
-            if part not in ("", ".", "..")
-        )
-        wanted = wanted or "unnamed"
+        printable = "".join(one if one.isprintable() else "_" for one in name)
+        parts = _DRIVE.sub("", printable).replace("\\", "/").split("/")
+        wanted = "/".join(part for part in parts if part not in ("", ".", "..")) or "unnamed"
         found = wanted
         while found in taken:
             seen[wanted] += 1

@@ -21,7 +21,7 @@ from typing import BinaryIO
 import pydicom
 from pydicom import config, filereader
 from pydicom.dataelem import RawDataElement
-from pydicom.dataset import FileDataset
+from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.tag import Tag
 from pydicom.uid import (
@@ -210,7 +210,6 @@ def _parse(source: _Source, tags: tuple[str, ...] | None, *, force: bool = False
         InvalidDicomError: no preamble and prefix.
         SkipFile: damaged, cut short, too long, and in these cases maybe of another class.
     """
-    stream = source.stream
     try:
         stream = _metered(source) if tags else _in_one_piece(source)
         dataset = pydicom.dcmread(
@@ -221,14 +220,20 @@ def _parse(source: _Source, tags: tuple[str, ...] | None, *, force: bool = False
         )
         if tags is None:
             complete_syntax(dataset)
-        if not dataset or _has_no_pixels(dataset, stream, source.size):
+        if _has_no_pixels(dataset, stream, source.size):
+            _require_mr_image_so_far(dataset)
+            if tags is not None and _is_mr(dataset):
+                raise _why_no_pixels(stream, source.size)
+        elif not dataset and _meta_class(dataset) not in MR_CLASSES:
             _require_mr_image_so_far(dataset)
     except DAMAGE as error:
         if isinstance(error, OSError) and error.errno:
             raise
         raise _why_damaged(source, Reason.UNREADABLE, DAMAGED_HEADER) from error
     except SkipFile as skip:
-        raise _why_damaged(source, skip.reason, skip.detail) from skip.__cause__
+        if skip.reason is not Reason.TOO_LARGE:
+            raise
+        raise _why_damaged(source, skip.reason, skip.detail) from None
     return dataset
 
 
@@ -236,33 +241,43 @@ def _has_no_pixels(dataset: FileDataset, stream: _Stream, size: int) -> bool:
     """Whether a file ends before its pixels begin."""
     if not _header_alone.get():
         return PIXEL_DATA not in dataset
-    if size == UNKNOWN_SIZE:
-        return not stream.read(1)
-    if stream.tell() < size:
+    if size != UNKNOWN_SIZE and stream.tell() < size:
         return False
-    # Of this nothing is left in any case.
-    return dataset.file_meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian
+    if dataset.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+        return False  # of this nothing is left in any case
+    return size != UNKNOWN_SIZE or not stream.read(1)
 
 
 def _require_mr_image_so_far(dataset: FileDataset) -> None:
     """Raise SkipFile for what ends before its pixels and is not, or not yet, said to be MR.
 
     A file that was cut has no more than the class in its meta information, if that. Whatever
-    says of itself in its data set what it is, is the caller's to judge.
+    says in its data set what it is, is the caller's to judge.
     """
-    meta_class = str(dataset.file_meta.get("MediaStorageSOPClassUID", ""))
-    if (
-        meta_class
-        and meta_class not in MR_CLASSES
-        and _told(dataset, "SOPClassUID") not in MR_CLASSES
-    ):
+    meta_class, own_class = _meta_class(dataset), _told(dataset, "SOPClassUID")
+    if meta_class and meta_class not in MR_CLASSES and own_class not in MR_CLASSES:
         raise SkipFile(Reason.NOT_MR_IMAGE)
-    telling = ("SOPClassUID",) if meta_class else ("SOPClassUID", "Modality")
-    if not any(_told(dataset, keyword) for keyword in telling):
+    if not own_class and (meta_class or not _told(dataset, "Modality")):
         raise SkipFile(Reason.UNREADABLE, DAMAGED_HEADER)
 
 
-def _told(dataset: FileDataset, keyword: str) -> str:
+def _is_mr(dataset: FileDataset) -> bool:
+    own_class = _told(dataset, "SOPClassUID")
+    return own_class in MR_CLASSES or (not own_class and _told(dataset, "Modality") == "MR")
+
+
+def _why_no_pixels(stream: _Stream, size: int) -> SkipFile:
+    """What is said of an MR file that ends with its header, or in it."""
+    if stream.tell() > size:
+        return SkipFile(Reason.UNREADABLE, DAMAGED_HEADER)
+    return SkipFile(Reason.NO_PIXELS)
+
+
+def _meta_class(dataset: FileDataset) -> str:
+    return _told(dataset.file_meta, "MediaStorageSOPClassUID")
+
+
+def _told(dataset: Dataset, keyword: str) -> str:
     """A value that is there as long as it says; pydicom takes what was cut for a shorter one."""
     if keyword not in dataset:
         return ""

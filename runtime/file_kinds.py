@@ -18,6 +18,7 @@ HEAD_BYTES = 4096  # that tell a file's kind
 UNKNOWN_SIZE = 2**62
 PREFIX, PREFIX_AT = b"DICM", 128
 GZIP, ZIP = b"\x1f\x8b\x08", b"PK\x03\x04"
+ZIPS = (ZIP, b"PK\x05\x06")  # with members, and without
 BZIP2 = b"BZh", b"1AY&SY"  # between them stands the size of the blocks
 TAR, TAR_AT = b"ustar", 257
 ISO_AT, ISO_BYTES = 0x8001, 5  # ISO 9660 and UDF: the first volume descriptor
@@ -93,7 +94,7 @@ def kind_of(head: bytes, size: int = UNKNOWN_SIZE) -> FileKind:
         return FileKind(Kind.DICOM)
     if head.startswith(GZIP):
         return FileKind(Kind.GZIP, "gzip")
-    if head.startswith(ZIP):
+    if head.startswith(ZIPS):
         return FileKind(Kind.ZIP, "zip")
     for magic, name in ARCHIVES.items():
         if head.startswith(magic):
@@ -160,8 +161,8 @@ def _elements_fit(head: bytes, size: int, order: str, *, explicit: bool) -> bool
                 return seen > 0
             if not explicit and length % 2:
                 return False
-            if value_at + length > size:
-                break
+            if value_at + length > size:  # cut: two whole values, or two VRs, tell enough
+                return seen + explicit >= FEWEST_ELEMENTS
             before, at, seen = tag, value_at + length, seen + 1
     except struct.error:  # the end of the head
         pass

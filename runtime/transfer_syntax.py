@@ -49,7 +49,10 @@ RLE_SEGMENTS = range(1, 16)
 
 
 def complete_syntax(dataset: FileDataset) -> None:
-    """Name the transfer syntax of a parsed file in its meta information, if that does not."""
+    """Name the transfer syntax of a parsed file in its meta information, if that does not.
+
+    It is empty where nothing tells.
+    """
     if SYNTAX in dataset.file_meta:
         return
     syntax = NATIVE.get(dataset.original_encoding)  # type: ignore[arg-type]
@@ -57,8 +60,7 @@ def complete_syntax(dataset: FileDataset) -> None:
     if isinstance(element, RawDataElement) and element.length == UNDEFINED_LENGTH:
         explicit = syntax == ExplicitVRLittleEndian
         syntax = encapsulated_syntax(_first_fragment(element.value or b"")) if explicit else None
-    if syntax is not None:
-        dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.file_meta.TransferSyntaxUID = syntax or UID("")
 
 
 def encapsulated_syntax(fragment: bytes) -> UID | None:
