@@ -293,6 +293,19 @@ def test_another_class_without_what_is_asked_for_is_harmless(
     assert [reason(path, tags) for tags in MODES] == [Reason.NOT_MR_IMAGE] * 2
 
 
+@pytest.mark.parametrize(
+    ("uid", "expected"), [("4", Reason.UNREADABLE), ("88.11", Reason.NOT_MR_IMAGE)]
+)
+def test_damage_matters_to_mr_files_alone(tmp_path: Path, uid: str, expected: Reason) -> None:
+    """An element that ends within its length."""
+    dataset = write_slice(tmp_path / "a", PIXELS)
+    del dataset.PixelData
+    dataset.file_meta.MediaStorageSOPClassUID = f"1.2.840.10008.5.1.4.1.1.{uid}"
+    dataset.save_as(tmp_path / "a", enforce_file_format=False)
+    path = written(tmp_path / "b", (tmp_path / "a").read_bytes() + b"\x41\0\x10\0OB\0\0\1")
+    assert [reason(path, tags) for tags in MODES] == [expected] * 2
+
+
 def test_an_mr_file_without_what_is_asked_for_is_there(tmp_path: Path) -> None:
     """It has pixels and its class, if only in the meta information."""
     dataset = write_slice(tmp_path / "a", PIXELS)
@@ -499,6 +512,15 @@ def test_no_name_of_a_member_leads_out(
     assert [path.relative_to(tmp_path / "z.zip").as_posix() for path in found] == safe
     last = [read_frames(path)[0].pixels[-1, -1] >> 8 for path in found]
     assert last == list(range(len(names)))  # each is the one that has the name
+
+
+def test_a_member_without_a_name(tmp_path: Path, good: bytes) -> None:
+    content = bytearray(zipped([("a", good)]))
+    central = content.index(b"PK\1\2")
+    struct.pack_into("<3H", content, central + 28, 0, 0, 1)  # its name is a comment now
+    path = written(tmp_path / "z.zip", bytes(content))
+    assert below(tmp_path) == ["z.zip/unnamed"]
+    require_slice(path / "unnamed")
 
 
 @given(st.lists(st.text(st.sampled_from("ab./\\:~2"), max_size=6), max_size=12))
