@@ -6,6 +6,7 @@ import errno
 import io
 import logging
 import os
+import re
 import stat
 import struct
 import warnings
@@ -13,21 +14,50 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import pydicom
 from pydicom import config, filereader
-from pydicom.dataset import FileDataset
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.tag import Tag
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    EnhancedMRColorImageStorage,
+    EnhancedMRImageStorage,
+    LegacyConvertedEnhancedMRImageStorage,
+    MRImageStorage,
+)
 
+from rsna_lumbar.runtime.archives import (
+    NESTED,
+    Inflated,
+    archive_of,
+    gunzip,
+    open_member,
+    why_not_read,
+)
+from rsna_lumbar.runtime.file_kinds import (
+    HEAD_BYTES,
+    ISO_AT,
+    ISO_BYTES,
+    UNKNOWN_SIZE,
+    FileKind,
+    Kind,
+    is_directory,
+    is_disc_image,
+    is_document,
+    kind_of,
+    named_as_archive,
+)
 from rsna_lumbar.runtime.reasons import Reason, SkipFile
+from rsna_lumbar.runtime.transfer_syntax import complete_syntax
 
 DAMAGED_HEADER = "the header is damaged or cut short"
-NO_HEADER = {  # by whether the file is empty
-    True: (Reason.NOT_DICOM, "empty"),
-    False: (Reason.UNREADABLE, DAMAGED_HEADER),
-}
+DAMAGED_PACKING = "damaged or cut short where it is packed"
 # What pydicom raises on a damaged header.
 DAMAGE = (
     ArithmeticError,
@@ -54,6 +84,18 @@ LONG_HEADER = f"a header of more than {MOST_HEADER_BYTES >> 20} MiB"
 START_OF_PIXELS = b"\xe0\x7f\x10\x00"  # (7fe0,0010), little endian
 # A deflated file may become as large as the most pixels that are decoded, and a header.
 MOST_INFLATED_BYTES = 2**28 + 2**24
+INFLATES_TO_MORE = f"inflates to more than {MOST_INFLATED_BYTES} bytes"
+MR_CLASSES = frozenset(
+    {
+        MRImageStorage,
+        EnhancedMRImageStorage,
+        EnhancedMRColorImageStorage,
+        LegacyConvertedEnhancedMRImageStorage,
+    }
+)
+# (0002,0002) in the file meta information, explicit VR little endian (PS3.10 7.1); and its value.
+META_CLASS = re.compile(rb"\x02\x00\x02\x00UI[\x01-\x40]\x00([0-9.]{5,64}[\0 ]?)\x02\x00")
+PIXEL_DATA = Tag("PixelData")
 
 
 @contextmanager
@@ -69,36 +111,193 @@ def quiet_pydicom() -> Iterator[None]:
         logger.disabled = disabled
 
 
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """An open file. Its size is UNKNOWN_SIZE where it shows at the end of inflating it."""
+
+    stream: BinaryIO | Inflated
+    size: int
+    path: Path
+    packed: bool = False
+
+
 @contextmanager
 def open_dicom(path: Path, *, tags: tuple[str, ...] | None = None) -> Iterator[FileDataset]:
-    """Read a regular DICOM file, wholly or only the given tags of its header.
+    """Read a DICOM file, wholly or only the given tags of its header.
+
+    It is a regular file, packed by gzip or not, or a member of a zip archive; with or without
+    preamble, prefix and file meta information. Where these do not name the transfer syntax of a
+    file that is read wholly, the bytes do, if they can.
 
     Raises:
-        SkipFile: not a DICOM file, not a regular file, or not readable as one.
+        SkipFile: not a DICOM file, not a regular file, not readable as one; or, where its header
+            ends before it says so, not of an MR class.
     """
     with quiet_pydicom():
         try:
-            with _open_regular(path) as stream, _inflating(header_alone=tags is not None):
-                is_empty = os.fstat(stream.fileno()).st_size == 0
-                dataset = pydicom.dcmread(
-                    _metered(stream) if tags else _in_one_piece(stream),
-                    stop_before_pixels=tags is not None,
-                    specific_tags=list(tags) if tags else None,
-                )
-        except InvalidDicomError:
-            raise SkipFile(Reason.NOT_DICOM) from None
+            with _inflating(header_alone=tags is not None), _opened(path) as source:
+                dataset = _read(source, tags)
         except OSError as error:
             raise SkipFile(Reason.UNREADABLE, error.strerror or "") from error
-        except DAMAGE as error:
-            raise SkipFile(Reason.UNREADABLE, DAMAGED_HEADER) from error
+        except zlib.error as error:
+            raise SkipFile(Reason.UNREADABLE, DAMAGED_PACKING) from error
         except MemoryError:
             raise SkipFile(Reason.TOO_LARGE, "more memory than there is") from None
-        if not dataset:
-            raise SkipFile(*NO_HEADER[is_empty])
         try:
             yield dataset
         except DAMAGE as error:  # pydicom converts a value when it is asked for
             raise SkipFile(Reason.UNREADABLE, DAMAGED_HEADER) from error
+
+
+def _read(source: _Source, tags: tuple[str, ...] | None) -> FileDataset:
+    if source.size > MOST_FILE_BYTES:
+        raise _why_not_read(source, *_kind(source))
+    try:
+        return _parse(source, tags)
+    except InvalidDicomError:
+        return _read_unmarked(source, tags)
+
+
+def _read_unmarked(source: _Source, tags: tuple[str, ...] | None) -> FileDataset:
+    """Read a file without preamble and prefix, or what a gzip file holds."""
+    kind, head = _kind(source)
+    if kind.kind is Kind.GZIP:
+        source.stream.seek(0)
+        inflated = Inflated(gunzip(source.stream))
+        source = _Source(inflated, UNKNOWN_SIZE, source.path.with_suffix(""), packed=True)
+        kind, head = _kind(source)
+        _limit(inflated)
+    if kind.kind is Kind.DICOM or (kind.kind is Kind.BARE and not is_directory(head)):
+        source.stream.seek(0)
+        return _parse(source, tags, force=True)
+    raise _why_not_read(source, kind, head)
+
+
+def _kind(source: _Source) -> tuple[FileKind, bytes]:
+    source.stream.seek(0)
+    head = source.stream.read(HEAD_BYTES)
+    return kind_of(head, source.size), head
+
+
+def _why_not_read(source: _Source, kind: FileKind, head: bytes) -> SkipFile:
+    """What is said of a file that is too large, or none that is parsed."""
+    if kind.kind in (Kind.DICOM, Kind.BARE):
+        if is_directory(head) or _is_of_another_class(head):
+            return SkipFile(Reason.NOT_MR_IMAGE)
+        return SkipFile(Reason.TOO_LARGE, f"{source.size} bytes")
+    if kind.kind is Kind.GZIP and not source.packed:
+        return SkipFile(Reason.TOO_LARGE, f"{source.size} bytes")
+    if kind.kind is Kind.ZIP:
+        if not source.packed:
+            return why_not_read(source.path)
+        if is_document(head):
+            return SkipFile(Reason.NOT_DICOM)
+    if kind.kind is not Kind.OTHER:
+        form = NESTED if source.packed else "a {} archive"
+        return SkipFile(Reason.ARCHIVE_NOT_READ, form.format(kind.name))
+    source.stream.seek(ISO_AT)
+    if is_disc_image(source.stream.read(ISO_BYTES)):
+        return SkipFile(Reason.ARCHIVE_NOT_READ, "an image of a disc")
+    if head and named_as_archive(source.path.name):
+        return SkipFile(Reason.ARCHIVE_NOT_READ, "an archive by its name")
+    return SkipFile(Reason.NOT_DICOM)
+
+
+def _parse(source: _Source, tags: tuple[str, ...] | None, *, force: bool = False) -> FileDataset:
+    """Parse a DICOM file; ``force`` where it is known to be one without preamble and prefix.
+
+    Raises:
+        InvalidDicomError: no preamble and prefix.
+        SkipFile: damaged, cut short, too long, and in these cases maybe of another class.
+    """
+    try:
+        stream = _metered(source) if tags else _in_one_piece(source)
+        dataset = pydicom.dcmread(
+            stream,
+            stop_before_pixels=tags is not None,
+            specific_tags=list(tags) if tags else None,
+            force=force,
+        )
+        if tags is None:
+            complete_syntax(dataset)
+        if _has_no_pixels(dataset, stream, source.size):
+            _require_mr_image_so_far(dataset)
+            if tags is not None and _is_mr(dataset):
+                raise _why_no_pixels(stream, source.size)
+        elif not dataset and _meta_class(dataset) not in MR_CLASSES:
+            _require_mr_image_so_far(dataset)
+    except DAMAGE as error:
+        if isinstance(error, OSError) and error.errno:
+            raise
+        raise _why_damaged(source, Reason.UNREADABLE, DAMAGED_HEADER) from error
+    except SkipFile as skip:
+        if skip.reason is not Reason.TOO_LARGE:
+            raise
+        raise _why_damaged(source, skip.reason, skip.detail) from None
+    return dataset
+
+
+def _has_no_pixels(dataset: FileDataset, stream: _Stream, size: int) -> bool:
+    """Whether a file ends before its pixels begin."""
+    if not _header_alone.get():
+        return PIXEL_DATA not in dataset
+    if size != UNKNOWN_SIZE and stream.tell() < size:
+        return False
+    if dataset.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+        return False  # of this nothing is left in any case
+    return size != UNKNOWN_SIZE or not stream.read(1)
+
+
+def _require_mr_image_so_far(dataset: FileDataset) -> None:
+    """Raise SkipFile for what ends before its pixels and is not, or not yet, said to be MR.
+
+    A file that was cut has no more than the class in its meta information, if that. Whatever
+    says in its data set what it is, is the caller's to judge.
+    """
+    meta_class, own_class = _meta_class(dataset), _told(dataset, "SOPClassUID")
+    if meta_class and meta_class not in MR_CLASSES and own_class not in MR_CLASSES:
+        raise SkipFile(Reason.NOT_MR_IMAGE)
+    if not own_class and (meta_class or not _told(dataset, "Modality")):
+        raise SkipFile(Reason.UNREADABLE, DAMAGED_HEADER)
+
+
+def _is_mr(dataset: FileDataset) -> bool:
+    own_class = _told(dataset, "SOPClassUID")
+    return own_class in MR_CLASSES or (not own_class and _told(dataset, "Modality") == "MR")
+
+
+def _why_no_pixels(stream: _Stream, size: int) -> SkipFile:
+    """What is said of an MR file that ends with its header, or in it."""
+    if stream.tell() > size:
+        return SkipFile(Reason.UNREADABLE, DAMAGED_HEADER)
+    return SkipFile(Reason.NO_PIXELS)
+
+
+def _meta_class(dataset: FileDataset) -> str:
+    return _told(dataset.file_meta, "MediaStorageSOPClassUID")
+
+
+def _told(dataset: Dataset, keyword: str) -> str:
+    """A value that is there as long as it says; pydicom takes what was cut for a shorter one."""
+    if keyword not in dataset:
+        return ""
+    element = dataset.get_item(keyword)
+    if isinstance(element, RawDataElement) and len(element.value or b"") < element.length:
+        return ""
+    return str(dataset.get(keyword) or "")
+
+
+def _why_damaged(source: _Source, reason: Reason, detail: str) -> SkipFile:
+    """What is said of a damaged or long header: nothing more where it is none of MR."""
+    source.stream.seek(0)
+    other = _is_of_another_class(source.stream.read(HEAD_BYTES))
+    return SkipFile(Reason.NOT_MR_IMAGE) if other else SkipFile(reason, detail)
+
+
+def _is_of_another_class(head: bytes) -> bool:
+    """Whether the file meta information says so."""
+    found = META_CLASS.search(head)
+    return found is not None and found[1].rstrip(b"\0 ").decode("ascii") not in MR_CLASSES
 
 
 _header_alone = ContextVar("_header_alone", default=False)
@@ -125,12 +324,14 @@ class _BoundedZlib:
         inflater = zlib.decompressobj(wbits)
         if _header_alone.get():
             begin = inflater.decompress(content, MOST_HEADER_BYTES)
-            if inflater.unconsumed_tail and START_OF_PIXELS not in begin:
+            if not inflater.eof and START_OF_PIXELS not in begin:
+                if not inflater.unconsumed_tail:
+                    raise zlib.error(DAMAGED_HEADER)
                 raise SkipFile(Reason.TOO_LARGE, LONG_HEADER)
             return begin
         inflated = inflater.decompress(content, MOST_INFLATED_BYTES + 1)
         if len(inflated) > MOST_INFLATED_BYTES:
-            raise SkipFile(Reason.TOO_LARGE, f"inflates to more than {MOST_INFLATED_BYTES} bytes")
+            raise SkipFile(Reason.TOO_LARGE, INFLATES_TO_MORE)
         return inflated
 
 
@@ -141,7 +342,7 @@ filereader.zlib = _BoundedZlib  # type: ignore[assignment,attr-defined]
 class _Metered:
     """A file of which only so much may be read; what is passed over is not read."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: BinaryIO | Inflated) -> None:
         self.seek, self.tell = stream.seek, stream.tell
         self._stream = stream
         self._left = MOST_HEADER_BYTES
@@ -154,19 +355,49 @@ class _Metered:
         return content
 
 
-def _metered(stream: BinaryIO) -> BinaryIO | _Metered:
-    """The same file; one that is small as a whole needs no meter."""
-    small = os.fstat(stream.fileno()).st_size <= MOST_HEADER_BYTES
-    return stream if small else _Metered(stream)
+_Stream = BinaryIO | Inflated | _Metered
 
 
-def _in_one_piece(stream: BinaryIO) -> BinaryIO:
+def _metered(source: _Source) -> _Stream:
+    """The same file; one that is small as a whole needs no meter, one that is inflated has one."""
+    metered = source.packed or source.size <= MOST_HEADER_BYTES
+    return source.stream if metered else _Metered(source.stream)
+
+
+def _in_one_piece(source: _Source) -> _Stream:
     """The same file in memory: pydicom reads it in a hundred small pieces."""
-    small = os.fstat(stream.fileno()).st_size <= WHOLE_FILE_BYTES
-    return io.BytesIO(stream.read()) if small else stream
+    if isinstance(source.stream, Inflated):
+        return source.stream.whole()
+    small = source.size <= WHOLE_FILE_BYTES
+    return io.BytesIO(source.stream.read()) if small else source.stream
 
 
-def _open_regular(path: Path) -> BinaryIO:
+@contextmanager
+def _opened(path: Path) -> Iterator[_Source]:
+    """A file, or a member of the zip archive that its path leads through."""
+    try:
+        stream, size = _open_regular(path)
+    except OSError:
+        archive = archive_of(path)
+        if archive is None:
+            raise
+    else:
+        with stream:
+            yield _Source(stream, size, path)
+        return
+    with open_member(archive, path) as (inflated, size):
+        _limit(inflated)
+        yield _Source(inflated, size, path, packed=True)
+
+
+def _limit(inflated: Inflated) -> None:
+    if _header_alone.get():
+        inflated.limit(MOST_HEADER_BYTES, LONG_HEADER)
+    else:
+        inflated.limit(MOST_INFLATED_BYTES, INFLATES_TO_MORE)
+
+
+def _open_regular(path: Path) -> tuple[BinaryIO, int]:
     """Open without waiting for a FIFO's writer, and refuse what is no regular file."""
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
@@ -175,9 +406,7 @@ def _open_regular(path: Path) -> BinaryIO:
             raise SkipFile(Reason.NOT_DICOM, NOT_REGULAR) from None
         raise
     found = os.fstat(descriptor)
-    if stat.S_ISREG(found.st_mode) and found.st_size <= MOST_FILE_BYTES:
-        return os.fdopen(descriptor, "rb")
-    os.close(descriptor)
     if stat.S_ISREG(found.st_mode):
-        raise SkipFile(Reason.TOO_LARGE, f"{found.st_size} bytes")
+        return os.fdopen(descriptor, "rb"), found.st_size
+    os.close(descriptor)
     raise SkipFile(Reason.NOT_DICOM, NOT_REGULAR)

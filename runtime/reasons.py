@@ -13,6 +13,7 @@ class Reason(StrEnum):
     NOT_DICOM = "not_dicom"
     NOT_MR_IMAGE = "not_mr_image"
     UNREADABLE = "unreadable"
+    ARCHIVE_NOT_READ = "archive_not_read"  # it may hold slices; unpacked, they are read
     NO_PIXELS = "no_pixels"
     NOT_GREY = "not_grey"
     TOO_LARGE = "too_large"

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
+from rsna_lumbar.runtime.archives import archive_of
 from rsna_lumbar.runtime.errors import UsageError
 from rsna_lumbar.runtime.identity import digest
 from rsna_lumbar.runtime.naming import Names
@@ -60,8 +61,12 @@ def _stamped(found: StudyStream, stamps: deque[tuple[str, str]]) -> Iterator[Stu
 
 
 def _size_and_time(path: Path) -> str:
+    """Of a member of a zip archive: the archive's."""
     try:
         found = os.stat(path)
     except OSError as error:
-        return error.strerror or "unreadable"
+        archive = archive_of(path)
+        if archive is None:
+            return error.strerror or "unreadable"
+        return _size_and_time(archive)
     return f"{found.st_size}|{found.st_mtime_ns}"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rsna_lumbar.runtime.archives import dicom_members, is_zip
 from rsna_lumbar.runtime.reasons import Reason, Skip
 from rsna_lumbar.runtime.studies import natural_key, relative
 
@@ -48,6 +50,9 @@ class Walk:
         """Every file below a folder, no folder entered twice.
 
         Links are followed out of the data folder; what lies inside it is met on its own way.
+        A zip archive that holds DICOM files is gone through like a folder; its members have paths
+        below its own, which `open_dicom` reads. Where ``folder`` is a file, it is yielded, or its
+        members are.
         """
         seen: set[tuple[int, int]] = set()
         waiting = [folder] if self._leads_on(folder) else []
@@ -58,7 +63,9 @@ class Walk:
             except OSError as error:
                 skips.append(self._unreadable(name, error))
                 continue
-            if (found.st_dev, found.st_ino) not in seen:
+            if stat.S_ISREG(found.st_mode):
+                yield from _file_or_members(name)
+            elif (found.st_dev, found.st_ino) not in seen:
                 seen.add((found.st_dev, found.st_ino))
                 listing = self.listing(name, skips)
                 waiting += sorted(
@@ -66,7 +73,8 @@ class Walk:
                     key=lambda path: natural_key(path.name),
                     reverse=True,
                 )
-                yield from listing.files
+                for file in listing.files:
+                    yield from _file_or_members(file)
 
     def _leads_on(self, folder: Path) -> bool:
         if folder == self.data or not folder.is_symlink():
@@ -80,6 +88,10 @@ class Walk:
 
     def _unreadable(self, folder: Path, error: OSError) -> Skip:
         return Skip(Reason.UNREADABLE, relative(folder, self.data), error.strerror or "")
+
+
+def _file_or_members(file: Path) -> tuple[Path, ...]:
+    return (is_zip(file) and dicom_members(file)) or (file,)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -1,4 +1,4 @@
-"""Fuzz what reads DICOM: any bytes are a header and slices, or a file that is skipped.
+"""Fuzz what reads DICOM: any bytes are header and slices, packed files, or a file to skip.
 
     python tests/fuzz/fuzz_slices.py CORPUS [-runs=N] [-max_total_time=SECONDS] ...   (libFuzzer's)
 
@@ -18,6 +18,7 @@ with atheris.instrument_imports(include=["rsna_lumbar", "pydicom"]):
     from rsna_lumbar.runtime.headers import read_header
     from rsna_lumbar.runtime.preprocess import Preprocessing
     from rsna_lumbar.runtime.reasons import SkipFile
+    from rsna_lumbar.runtime.walking import Walk
 
 SIZE_PX = 32
 
@@ -27,13 +28,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="rsna-lumbar-") as folder:
         path = Path(folder) / "slice.dcm"
 
+        def slices(file: Path) -> object:
+            return read_slices(file, SIZE_PX, Preprocessing())
+
         def one_input(content: bytes) -> None:
             path.write_bytes(content)
-            for read in (read_header, lambda file: read_slices(file, SIZE_PX, Preprocessing())):
-                try:
-                    read(path)
-                except SkipFile as skip:
-                    assert len(skip.detail) < 80
+            for file in Walk(path).below(path, []):
+                for read in (read_header, slices):
+                    try:
+                        read(file)
+                    except SkipFile as skip:
+                        assert len(skip.detail) < 80
 
         atheris.Setup(sys.argv, one_input)
         atheris.Fuzz()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from packing import end_of_meta, zipped
 from toys import SYNTAXES, slice_pixels, write_as, write_toy_bundle
 
 if find_spec("atheris") is None:
@@ -20,7 +22,11 @@ FUZZERS = Path(__file__).parent.parent / "fuzz"
 
 def slices(corpus: Path) -> None:
     for number, syntax in enumerate(SYNTAXES):
-        write_as(corpus / f"{number}.dcm", slice_pixels(number, (12, 10)), syntax)
+        path = write_as(corpus / f"{number}.dcm", slice_pixels(number, (12, 10)), syntax)
+        content = path.read_bytes()
+        (corpus / f"{number}.gz").write_bytes(gzip.compress(content))
+        (corpus / f"{number}.zip").write_bytes(zipped([("a", content), ("b.gz", b"")]))
+        (corpus / f"{number} alone").write_bytes(content[end_of_meta(content) :])
 
 
 def manifest(corpus: Path) -> None:

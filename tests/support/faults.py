@@ -13,6 +13,7 @@ import logging
 import random
 import struct
 import warnings
+import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pydicom
+from packing import (
+    PREAMBLE,
+    bare,
+    directory_of,
+    encrypted,
+    end_of_meta,
+    of_method,
+    overlapping,
+    tarred,
+    zipped,
+)
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.uid import (
@@ -38,7 +50,6 @@ from pydicom.uid import (
 )
 
 SCORED = "scored"
-PREAMBLE = 132  # bytes up to the end of "DICM"
 NOT_DICOM = frozenset({"not_dicom"})
 NOT_MR = frozenset({"not_mr_image"})
 PIXELS = frozenset({"bad_pixels", "too_large", "decoder_failed"})
@@ -104,6 +115,8 @@ def faults(slices: Sequence[Path], *, mutants: int = 0) -> Iterator[Fault]:
 def _all_faults(slices: Sequence[Path], mutants: int) -> Iterator[Fault]:
     plain = slices[0]
     yield from _no_dicom(plain.read_bytes())
+    yield from _packed(plain.read_bytes())
+    yield from _unmarked(plain.read_bytes())
     for number, path in enumerate(slices):
         yield from _cut(f"syntax {number}", path.read_bytes())
     for name, fits, change in (*_headers(), *_usable()):
@@ -125,8 +138,15 @@ def _no_dicom(good: bytes) -> Iterator[Fault]:
         "CSV": b"study_id,level\n1,l1_l2\n" * 20,
         "PNG": b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 8,
         "JPEG": b"\xff\xd8\xff\xe0\x00\x10JFIF" + bytes(range(256)) * 8,
-        "zip": b"PK\x03\x04" + bytes(range(256)) * 8,
-        "gzip of a slice": gzip.compress(good, 1, mtime=0),
+        "empty zip": zipped([]),
+        "zip of a text": zipped([("a.txt", b"text\n" * 100)]),
+        "document": zipped([("[Content_Types].xml", b"<xml/>"), ("word/a.xml", b"<xml/>")]),
+        "half a document": zipped([("[Content_Types].xml", b"<xml/>" * 50)])[:60],
+        "gzip of a text": gzip.compress(b"text\n" * 100, mtime=0),
+        "AppleDouble": b"\0\5\x16\7\0\2\0\0Mac OS X        " + bytes(4000),
+        "Thumbs.db": b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(5000),
+        "program": b"MZ" + bytes(9000),
+        "NIfTI": struct.pack("<l", 348) + bytes(344) + b"n+1\0" + bytes(2000),
         "pickle": b"\x80\x04\x95" + bytes(range(256)),
         "prefix in the wrong place": b"DICM" + bytes(128) + good[PREAMBLE:],
         "prefix in lower case": bytes(128) + b"dicm" + good[PREAMBLE:],
@@ -139,6 +159,66 @@ def _no_dicom(good: bytes) -> Iterator[Fault]:
         yield Fault(f"{length} bytes of noise", dice.randbytes(length), NOT_DICOM)
         noise = bytes(128) + b"DICM" + dice.randbytes(length)
         yield Fault(f"{length} bytes of noise behind the prefix", noise, ANYTHING - {SCORED})
+
+
+def _packed(good: bytes) -> Iterator[Fault]:
+    """In other wrappings; a zip archive is read in a tree and named in a folder of slices."""
+    packed, archive = gzip.compress(good, 1, mtime=0), zipped([("IM1", good), ("a.txt", b"a")])
+    once = frozenset({SCORED})
+    named = frozenset({"archive_not_read"})
+    lost = frozenset({"unreadable"})
+    for name, content, fits in (
+        ("gzip", packed, once),
+        ("gzip in parts", b"".join(map(_gzip, (good[:500], good[500:900], good[900:]))), once),
+        ("gzip, padded", packed + bytes(512), once),
+        ("gzip without preamble", _gzip(good[PREAMBLE:]), once),
+        ("gzip cut", packed[: len(packed) // 2], lost),
+        ("gzip cut at its beginning", packed[:20], lost),
+        ("gzip, damaged", packed[:-8] + bytes(8), lost),
+        ("gzip in gzip", _gzip(packed), named),
+        ("zip in gzip", _gzip(archive), named),
+        ("tar in gzip", _gzip(tarred([("IM1", good)])), named),
+        ("zip", archive, once | named),
+        ("zip, not packed", zipped([("IM1", good)], method=zipfile.ZIP_STORED), once | named),
+        ("zip cut", archive[: len(archive) // 2], lost),
+        ("zip magic alone", b"PK\x03\x04" + bytes(range(256)) * 8, lost),
+        ("zip, encrypted", encrypted(archive), lost),
+        ("zip by another method", of_method(archive, 9), named),
+        ("zip of one", overlapping(good, 50), lost),
+        ("zip in zip", zipped([("a.zip", archive)]), named),
+        ("tar in zip", zipped([("a.tar", tarred([("IM1", good)]))]), named),
+        ("tar", tarred([("IM1", good)]), named),
+        ("tar.xz", tarred([("IM1", good)], mode="w:xz"), named),
+        ("tar.bz2", tarred([("IM1", good)], mode="w:bz2"), named),
+        ("7z", b"7z\xbc\xaf\x27\x1c" + bytes(500), named),
+        ("rar", b"Rar!\x1a\x07\x01\x00" + bytes(500), named),
+        ("zstd", b"\x28\xb5\x2f\xfd" + bytes(500), named),
+        ("disc image", bytes(0x8001) + b"CD001" + bytes(5000), named),
+    ):
+        yield Fault(f"packed: {name}", content, fits)
+    bomb = _gzip(good + bytes(2**29))
+    yield Fault("packed: gzip bomb", bomb, frozenset({"too_large"}))
+    bomb = zipped([("IM1", good + bytes(2**29))])
+    yield Fault("packed: zip bomb", bomb, frozenset({"too_large", "archive_not_read", SCORED}))
+
+
+def _gzip(content: bytes) -> bytes:
+    return gzip.compress(content, 1, mtime=0)
+
+
+def _unmarked(good: bytes) -> Iterator[Fault]:
+    """Without preamble and prefix, and cut in the header."""
+    once, lost = frozenset({SCORED}), frozenset({"unreadable", "no_pixels"})
+    yield Fault("no preamble", good[PREAMBLE:], once)
+    yield Fault("no meta information", good[end_of_meta(good) :], once)
+    yield Fault("no meta information, implicit", bare(good, implicit=True), once)
+    data_set = end_of_meta(good)
+    for length in (data_set - 20, data_set, data_set + 30, 400, 500):
+        yield Fault(f"cut in the header at {length}", good[:length], lost)
+        yield Fault(f"no preamble, cut at {length}", good[PREAMBLE:length], lost)
+    yield Fault("no meta information, cut", good[data_set : data_set + 150], lost)
+    yield Fault("a disc's directory", directory_of(good), NOT_MR)
+    yield Fault("a disc's directory without preamble", directory_of(good)[PREAMBLE:], NOT_MR)
 
 
 def _cut(name: str, good: bytes) -> Iterator[Fault]:
@@ -297,10 +377,9 @@ def _nesting_raw(depth: int) -> Change:
         content = _saved(dataset)
         head, tag = content[:PREAMBLE], struct.pack("<HH2sHL", 0x0008, 0x1140, b"SQ", 0, 0xFFFFFFFF)
         item = struct.pack("<HHL", 0xFFFE, 0xE000, 0xFFFFFFFF)
-        meta_length = struct.unpack_from("<L", content, PREAMBLE + 8)[0]
-        end_of_meta = PREAMBLE + 12 + meta_length
-        meta = content[PREAMBLE:end_of_meta]
-        return head + meta + (tag + item) * depth + content[end_of_meta:]
+        data_set = end_of_meta(content)
+        meta = content[PREAMBLE:data_set]
+        return head + meta + (tag + item) * depth + content[data_set:]
 
     return change
 
@@ -323,8 +402,7 @@ def _bombs(path: Path) -> Iterator[Fault]:
     dataset = pydicom.dcmread(path)
     dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     content = _saved(dataset)
-    meta_length = struct.unpack_from("<L", content, PREAMBLE + 8)[0]
-    meta = content[: PREAMBLE + 12 + meta_length]
+    meta = content[: end_of_meta(content)]
     deflate = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
     zeros = b"".join([deflate.compress(bytes(2**20)) for _ in range(1500)] + [deflate.flush()])
     yield Fault("deflated bomb of 1.5 GB", meta + zeros, PIXELS | {"unreadable", "not_mr_image"})
