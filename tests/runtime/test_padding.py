@@ -78,7 +78,9 @@ UNSIGNED, SIGNED = np.dtype("<u2"), np.dtype("<i2")
     ("kind", "elements", "expected"),
     [
         (UNSIGNED, [], None),
-        (UNSIGNED, [(VALUE, "US", 0)], Padding(0, 0)),
+        (UNSIGNED, [(VALUE, "US", 0)], None),  # air, as it was in training
+        (UNSIGNED, [(VALUE, "US", 0), (LIMIT, "US", 3)], Padding(0, 3)),
+        (SIGNED, [(VALUE, "SS", 0)], Padding(0, 0)),
         (UNSIGNED, [(VALUE, "US", 65535)], Padding(65535, 65535)),
         (UNSIGNED, [(VALUE, "SS", -2000)], Padding(63536, 63536)),  # the same bits
         (SIGNED, [(VALUE, "SS", -2000)], Padding(-2000, -2000)),
