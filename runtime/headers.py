@@ -13,12 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pydicom.dataset import Dataset, FileDataset
-from pydicom.uid import (
-    EnhancedMRColorImageStorage,
-    EnhancedMRImageStorage,
-    LegacyConvertedEnhancedMRImageStorage,
-    MRImageStorage,
-)
 
 from rsna_lumbar.runtime.acquisition import (
     FRAME_GROUPS,
@@ -28,7 +22,7 @@ from rsna_lumbar.runtime.acquisition import (
     frame_value,
     has_frame_groups,
 )
-from rsna_lumbar.runtime.dicom_files import open_dicom
+from rsna_lumbar.runtime.dicom_files import MR_CLASSES, open_dicom
 from rsna_lumbar.runtime.plain_values import (
     plain_integer,
     plain_numbers,
@@ -36,14 +30,6 @@ from rsna_lumbar.runtime.plain_values import (
 )
 from rsna_lumbar.runtime.reasons import Reason, SkipFile
 
-MR_CLASSES = frozenset(
-    {
-        MRImageStorage,
-        EnhancedMRImageStorage,
-        EnhancedMRColorImageStorage,
-        LegacyConvertedEnhancedMRImageStorage,
-    }
-)
 HEADER_TAGS = (
     *TAGS,
     "SOPClassUID",

@@ -46,7 +46,7 @@ from pydicom.uid import (
 )
 from toys import SYNTAXES, slice_pixels, write_as, write_slice
 
-from rsna_lumbar.runtime import archives, dicom_files, headers
+from rsna_lumbar.runtime import archives, dicom_files
 from rsna_lumbar.runtime.decode import read_frames
 from rsna_lumbar.runtime.decoders import stored_pixels
 from rsna_lumbar.runtime.dicom_files import open_dicom
@@ -351,10 +351,6 @@ def test_a_long_header_matters_to_mr_files_alone(
             dataset.file_meta.MediaStorageSOPClassUID = f"1.2.840.10008.5.1.4.1.1.{uid}"
             dataset.save_as(tmp_path / "a")
         assert reason(tmp_path / "a", HEADER_TAGS) is expected
-
-
-def test_the_classes_are_those_of_the_headers() -> None:
-    assert dicom_files.MR_CLASSES == headers.MR_CLASSES
 
 
 # gzip
