@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from rsna_lumbar.export.card import default_card
 from rsna_lumbar.export.checkpoint import Checkpoint
 from rsna_lumbar.export.errors import ExportError
 from rsna_lumbar.export.formats import BuildOptions, load_format
+from rsna_lumbar.export.formats import openvino as openvino_writer
 from rsna_lumbar.export.int8 import LEAST_SLICES
 from rsna_lumbar.export.limits import LIMITS
 from rsna_lumbar.export.precisions import graph_in
@@ -215,3 +217,13 @@ def test_building_imports_no_telemetry() -> None:
         [sys.executable, "-c", program], input=toy_model(SPINAL), env=os.environ, timeout=600
     )
     assert done.returncode == 0
+
+
+def test_a_full_temporary_folder_is_named() -> None:
+    """OpenVINO's own error is of C++ streams and names nothing."""
+
+    def serialize(*_: object) -> None:
+        raise RuntimeError("basic_ios::clear: iostream error")
+
+    with pytest.raises(ExportError, match=r"^OpenVINO cannot write a model into .*set TMPDIR"):
+        openvino_writer._serialised(SimpleNamespace(serialize=serialize), None)
