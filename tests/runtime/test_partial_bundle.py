@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from toys import write_study, write_toy_bundle
 
+from rsna_lumbar.runtime import scoring
 from rsna_lumbar.runtime.cli import main
 from rsna_lumbar.runtime.discovery import find_studies
 from rsna_lumbar.runtime.labels import FORAMINAL, GROUPS, SPINAL, SUBARTICULAR, Group
@@ -137,3 +138,23 @@ def test_the_table_for_a_person_has_its_columns_only(root: Path, tmp_path: Path)
     table = study_table(score).splitlines()
     assert table[1].split() == ["Left", "Subarticular", "Right", "Subarticular"]
     assert len(table) == 7
+
+
+def test_an_interrupted_run_goes_on(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its journal holds what was not read, too; --strict stops at the second study's fault."""
+    monkeypatch.setattr(scoring, "STUDIES_A_CHUNK", 1)
+    bundle, whole = partial(tmp_path / "b", (FORAMINAL,)), tmp_path / "whole.csv"
+    assert run(root, "--bundle", bundle, "--output", whole) == 0
+    series, output = root / "test_images" / "12" / "22", tmp_path / "out.csv"
+    shutil.move(series, tmp_path / "aside")
+    words = (root, "--bundle", bundle, "--output", output)
+    assert run(*words, "--strict") == 1 and not output.exists()
+    shutil.move(tmp_path / "aside", series)
+    assert run(*words, "--strict", "--resume") == 0
+    assert output.read_bytes() == whole.read_bytes()
+    manifest = manifest_of(output)
+    assert manifest["resumed_after_studies"] == 1
+    assert manifest["counts"] == manifest_of(whole)["counts"]
+    assert manifest["groups_not_in_bundle"] == ["spinal", "subarticular"]
