@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from itertools import chain
 
-from pydicom.dataelem import RawDataElement
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
@@ -96,7 +96,7 @@ def frame_value(dataset: Dataset, keyword: str, frame: int = 0) -> object:
     for sequence, index in zip(reversed(FRAME_GROUPS), (frame, 0), strict=True):
         items = _items(dataset, sequence)
         for element in items[index] if index < len(items) else ():
-            if element.VR == "SQ" and element.value and keyword in element.value[0]:
+            if _is_group(element) and keyword in element.value[0]:
                 value = element.value[0].get(keyword)
                 if value is not None:
                     return value
@@ -114,12 +114,17 @@ def _items(dataset: Dataset, sequence: str) -> Sequence[Dataset]:
     return dataset.get(sequence) or ()
 
 
+def _is_group(element: DataElement) -> bool:
+    """Whether it is a functional group; what Philips keeps in private ones is of another file."""
+    return element.VR == "SQ" and bool(element.value) and not element.tag.is_private
+
+
 def _flat(item: Dataset) -> dict[str, object]:
     """Keyword -> value over the first items of the sequences of a functional group."""
     return {
         inner.keyword: inner.value
         for element in item
-        if element.VR == "SQ" and element.value
+        if _is_group(element)
         for inner in element.value[0]
         if inner.value is not None
     }

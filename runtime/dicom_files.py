@@ -85,6 +85,8 @@ START_OF_PIXELS = b"\xe0\x7f\x10\x00"  # (7fe0,0010), little endian
 # A deflated file may become as large as the most pixels that are decoded, and a header.
 MOST_INFLATED_BYTES = 2**28 + 2**24
 INFLATES_TO_MORE = f"inflates to more than {MOST_INFLATED_BYTES} bytes"
+# DICOM's own classes, and private ones of GE, Philips and Siemens.
+CLASS_ROOTS = ("1.2.840.10008.", "1.2.840.113619.", "1.3.46.670589.", "1.3.12.2.1107.")
 MR_CLASSES = frozenset(
     {
         MRImageStorage,
@@ -254,15 +256,20 @@ def _require_mr_image_so_far(dataset: FileDataset) -> None:
     A file that was cut has no more than the class in its meta information, if that. Whatever
     says in its data set what it is, is the caller's to judge.
     """
-    meta_class, own_class = _meta_class(dataset), _told(dataset, "SOPClassUID")
+    meta_class, own_class = _meta_class(dataset), _own_class(dataset)
     if meta_class and meta_class not in MR_CLASSES and own_class not in MR_CLASSES:
         raise SkipFile(Reason.NOT_MR_IMAGE)
     if not own_class and (meta_class or not _told(dataset, "Modality")):
         raise SkipFile(Reason.UNREADABLE, DAMAGED_HEADER)
 
 
+def is_class(uid: str) -> bool:
+    """Whether a UID can be a class of DICOM or of a vendor: anonymisers replace some of them."""
+    return uid.startswith(CLASS_ROOTS)
+
+
 def _is_mr(dataset: FileDataset) -> bool:
-    own_class = _told(dataset, "SOPClassUID")
+    own_class = _own_class(dataset)
     return own_class in MR_CLASSES or (not own_class and _told(dataset, "Modality") == "MR")
 
 
@@ -274,7 +281,13 @@ def _why_no_pixels(stream: _Stream, size: int) -> SkipFile:
 
 
 def _meta_class(dataset: FileDataset) -> str:
-    return _told(dataset.file_meta, "MediaStorageSOPClassUID")
+    uid = _told(dataset.file_meta, "MediaStorageSOPClassUID")
+    return uid if is_class(uid) else ""
+
+
+def _own_class(dataset: FileDataset) -> str:
+    uid = _told(dataset, "SOPClassUID")
+    return uid if is_class(uid) else ""
 
 
 def _told(dataset: Dataset, keyword: str) -> str:
@@ -297,7 +310,8 @@ def _why_damaged(source: _Source, reason: Reason, detail: str) -> SkipFile:
 def _is_of_another_class(head: bytes) -> bool:
     """Whether the file meta information says so."""
     found = META_CLASS.search(head)
-    return found is not None and found[1].rstrip(b"\0 ").decode("ascii") not in MR_CLASSES
+    uid = found[1].rstrip(b"\0 ").decode("ascii") if found else ""
+    return is_class(uid) and uid not in MR_CLASSES
 
 
 _header_alone = ContextVar("_header_alone", default=False)

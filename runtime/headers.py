@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from pydicom.dataset import Dataset, FileDataset
 
 from rsna_lumbar.runtime.acquisition import (
@@ -22,7 +23,7 @@ from rsna_lumbar.runtime.acquisition import (
     frame_value,
     has_frame_groups,
 )
-from rsna_lumbar.runtime.dicom_files import MR_CLASSES, open_dicom
+from rsna_lumbar.runtime.dicom_files import MR_CLASSES, is_class, open_dicom
 from rsna_lumbar.runtime.plain_values import (
     plain_integer,
     plain_numbers,
@@ -48,6 +49,7 @@ HEADER_TAGS = (
     "ImageOrientationPatient",
     *FRAME_GROUPS,
 )
+LEAST_NORMAL = 0.1  # length of the cross product of two directions that span a plane
 MOST_FRAMES = 4096  # of one file that are told apart
 # Terms of PS3.3 C.7.6.3.1.2: anything else in their place is not quoted.
 PHOTOMETRIC = frozenset(
@@ -132,9 +134,7 @@ def read_header(path: Path) -> Header:
             rows=int(_number(dataset, "Rows") or 0),
             columns=int(_number(dataset, "Columns") or 0),
             acquisitions=acquisitions(dataset),
-            orientations=_alike(
-                tuple(_vector(dataset, "ImageOrientationPatient", 6, frame) for frame in told)
-            ),
+            orientations=_alike(tuple(frame_orientation(dataset, frame) for frame in told)),
             centres_mm=_alike(tuple(_centre_mm(dataset, frame) for frame in told)),
             spacing_mm=pixel_spacing_mm(dataset, 0),
             frames=frames,
@@ -147,9 +147,11 @@ def mr_claim(dataset: FileDataset) -> bool | None:
     None where none of them says anything, as in files that lost everything but their pixels.
     """
     meta = getattr(dataset, "file_meta", None)
-    sop_class = _text(dataset, "SOPClassUID") or (
-        _text(meta, "MediaStorageSOPClassUID") if meta else ""
+    told = (
+        _text(dataset, "SOPClassUID"),
+        _text(meta, "MediaStorageSOPClassUID") if meta else "",
     )
+    sop_class = next(filter(is_class, told), "")
     if sop_class:
         return sop_class in MR_CLASSES
     modality = _text(dataset, "Modality").upper()
@@ -173,7 +175,8 @@ def _alike(vectors: tuple[Vector | None, ...]) -> tuple[Vector | None, ...]:
 
 def _hashed(patient_id: str) -> str:
     """So that no name is kept: of letters and digits alone, whatever their case."""
-    plain = "".join(filter(str.isalnum, patient_id.casefold()))
+    alone, _, _ = patient_id.partition("^^^")  # which some write before who issued it
+    plain = "".join(filter(str.isalnum, alone.casefold()))
     return hashlib.blake2b(plain.encode(), digest_size=12).hexdigest() if plain else ""
 
 
@@ -183,7 +186,7 @@ def frame_geometry(dataset: Dataset, frame: int) -> Geometry | None:
     centre = position + (columns - 1) / 2 * dx * row direction + (rows - 1) / 2 * dy * column
     direction (PS3.3 C.7.6.2.1.1; dy is the first value of PixelSpacing).
     """
-    orientation = _vector(dataset, "ImageOrientationPatient", 6, frame)
+    orientation = frame_orientation(dataset, frame)
     position = _vector(dataset, "ImagePositionPatient", 3, frame)
     spacing = pixel_spacing_mm(dataset, frame) or (1.0, 1.0)
     if orientation is None or position is None:
@@ -196,8 +199,15 @@ def frame_geometry(dataset: Dataset, frame: int) -> Geometry | None:
 
 
 def frame_orientation(dataset: Dataset, frame: int) -> Vector | None:
-    """Direction cosines of a frame's rows and columns; None where the header does not say."""
-    return _vector(dataset, "ImageOrientationPatient", 6, frame)
+    """Direction cosines of a frame's rows and columns; None where the header does not say.
+
+    Zeros, and two directions that are one, span no plane and say nothing.
+    """
+    vector = _vector(dataset, "ImageOrientationPatient", 6, frame)
+    if vector is None:
+        return None
+    normal = np.cross(vector[:3], vector[3:])
+    return vector if float(normal @ normal) > LEAST_NORMAL**2 else None
 
 
 def _extent(dataset: Dataset, keyword: str) -> int:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from statistics import median
 from typing import TypeVar
 
 import numpy as np
@@ -102,9 +103,20 @@ class Part:
 
     @cached_property
     def height_mm(self) -> tuple[float, float] | None:
-        """From the feet to the head, what the pictures show; None where that is not told."""
+        """From the feet to the head, what most pictures show; None where that is not told."""
         spans = [span for one in self.frames if (span := _height_mm(one)) is not None]
-        return (min(low for low, _ in spans), max(high for _, high in spans)) if spans else None
+        return (
+            (median(low for low, _ in spans), median(high for _, high in spans)) if spans else None
+        )
+
+    @property
+    def width_mm(self) -> float:
+        """Of the stack, as far as the middle 90 % of its slices tell: few odd ones do not count."""
+        if not self.positions_mm:
+            return 0.0
+        low = np.quantile(self.positions_mm, 0.05, method="higher")
+        high = np.quantile(self.positions_mm, 0.95, method="lower")
+        return float(high - low) / 0.9
 
 
 def parts_of(series: str, files: Iterable[Found]) -> list[Part]:

@@ -31,7 +31,7 @@ class Reason(StrEnum):
     SERIES_NOT_FOUND = "series_not_found"
     NO_DETECTOR = "no_detector"  # of a group that the bundle lacks
     # studies and their sets
-    SPLIT = "split"  # one UID over several patients, or over several series: told apart
+    REGROUPED = "regrouped"  # UIDs alone did not tell patients, studies or series: what was done
     SERIES_MISSING = "series_missing"
     NO_READABLE_SLICE = "no_readable_slice"
     NO_SERIES_TO_SCORE = "no_series_to_score"
@@ -46,7 +46,7 @@ HARMLESS = frozenset(
         Reason.DUPLICATE,
         Reason.KIND_NOT_NEEDED,
         Reason.SAME_ANATOMY,
-        Reason.SPLIT,
+        Reason.REGROUPED,
         Reason.NO_DETECTOR,
     }
 )
@@ -63,7 +63,7 @@ CONSEQUENCES = frozenset(
         Reason.NO_READABLE_SLICE,
         Reason.NO_SERIES_TO_SCORE,
         Reason.DUPLICATE,
-        Reason.SPLIT,
+        Reason.REGROUPED,
     }
 )
 

@@ -108,9 +108,12 @@ class Inventory:
         return sum(study.file_count for study in self.studies)
 
 
+WITHOUT_UID = "no-uid-"
+
+
 def without_uid(folder: str) -> str:
     """What names a study or series by UID that has none: not the folder, which may be a name."""
-    return f"no-uid-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]}"
+    return f"{WITHOUT_UID}{hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]}"
 
 
 def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:

@@ -105,19 +105,13 @@ def _open(part: Part, plane: str) -> bool:
 def _by_height(part: Part) -> Part:
     if not _open(part, "sagittal"):
         return part
-    height, across = part.height_mm, part.positions_mm
-    if height is not None and not HEIGHT_MM[0] <= (shown := _picture_mm(part)) <= HEIGHT_MM[1]:
-        return _doubted(part, f"pictures of {shown:.0f} mm height")
-    if across and across[-1] - across[0] > WIDEST_STACK_MM:
-        return _doubted(part, f"a stack {across[-1] - across[0]:.0f} mm wide")
+    height = part.height_mm
+    shown_mm = None if height is None else height[1] - height[0]
+    if shown_mm is not None and not HEIGHT_MM[0] <= shown_mm <= HEIGHT_MM[1]:
+        return _doubted(part, f"pictures of {shown_mm:.0f} mm height")
+    if part.width_mm > WIDEST_STACK_MM:
+        return _doubted(part, f"a stack {part.width_mm:.0f} mm wide")
     return part
-
-
-def _picture_mm(part: Part) -> float:
-    """Height of one picture: of the first that tells."""
-    alone = (replace(part, frames=(one,)).height_mm for one in part.frames)
-    low, high = next(span for span in alone if span is not None)
-    return high - low
 
 
 def _by_station(part: Part, parts: Sequence[Part]) -> Part:
@@ -274,7 +268,9 @@ def _as_series(
     read = {one.key for one in told if isinstance(one.reader, Group)}
     for key, count in Counter(one.key for one in told).items():
         if count > 1 and key in read:
-            skips.append(Skip(Reason.SPLIT, shown[key], f"one series of files, {count} by headers"))
+            skips.append(
+                Skip(Reason.REGROUPED, shown[key], f"one series by its UID, {count} by headers")
+            )
     return sorted(series, key=lambda one: natural_key(one.series_id)), skips
 
 

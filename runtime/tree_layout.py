@@ -16,6 +16,7 @@ from rsna_lumbar.runtime.patients import Members, studies_of
 from rsna_lumbar.runtime.reasons import Reason, Skip, SkipFile
 from rsna_lumbar.runtime.studies import (
     FOLDER,
+    WITHOUT_UID,
     Study,
     StudyStream,
     in_row_order,
@@ -200,7 +201,16 @@ def _study(
     shown = {key: f"{name}/{one}" for key, one in names.items()}
     series, skips = series_of(name, found.members, names, shown, found.listed, is_spine=False)
     if found.patients > 1:
-        skips.append(Skip(Reason.SPLIT, name, f"one study of files, {found.patients} patients"))
+        why = f"one study by its UID, {found.patients} patients"
+        skips.append(Skip(Reason.REGROUPED, name, why))
+    if found.uid.startswith(WITHOUT_UID):
+        skips.append(Skip(Reason.REGROUPED, name, "no StudyInstanceUID: told by folder"))
+    joined = sum(
+        len({one.header.series_uid for one in files}) > 1 for files in found.members.values()
+    )
+    if joined:
+        why = f"a SeriesInstanceUID for every file: {joined} series by headers"
+        skips.append(Skip(Reason.REGROUPED, name, why))
     return Study(name, tuple(series), listed, (*absent, *skips))
 
 

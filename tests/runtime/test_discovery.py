@@ -463,7 +463,7 @@ def test_localizers_inside_a_series_are_not_its_own(tmp_path: Path) -> None:
         write_slice(images / "1" / "11" / f"{number}.dcm", slice_pixels(number), **odd)
     (study,) = find_studies(images).studies
     assert [(one.group, len(one.files)) for one in study.series] == [(SPINAL, 10), (None, 2)]
-    assert [skip.reason for skip in study.skips] == [Reason.KIND_NOT_NEEDED, Reason.SPLIT]
+    assert [skip.reason for skip in study.skips] == [Reason.KIND_NOT_NEEDED, Reason.REGROUPED]
     assert study.skips[0].what == "1/11~2"
 
 

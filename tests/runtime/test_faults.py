@@ -31,14 +31,15 @@ from rsna_lumbar.runtime.labels import FORAMINAL, SPINAL, SUBARTICULAR, Group
 from rsna_lumbar.runtime.preprocess import Preprocessing
 from rsna_lumbar.runtime.reasons import Reason, SkipFile
 from rsna_lumbar.runtime.scoring import STUDIES_A_CHUNK, Scorer
-from rsna_lumbar.runtime.series_kind import reader_of
+from rsna_lumbar.runtime.series_kind import plane_of
 from rsna_lumbar.runtime.studies import Inventory
 
 RUN = (sys.executable, "-c", "from rsna_lumbar.runtime.cli import main; main()")
 FAULTS_A_STUDY = 10
 GOOD_STUDIES = STUDIES_A_CHUNK + 8  # a chunk of their own, and some among the others
 MOST_MEMORY_MB = 1500
-SERIES_OF: Mapping[Group | Reason, str] = {SPINAL: "11", FORAMINAL: "22", SUBARTICULAR: "33"}
+SERIES: Mapping[str, Group] = {"11": SPINAL, "22": FORAMINAL, "33": SUBARTICULAR}
+SERIES_OF = {"sagittal": "11", "axial": "33"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,15 +96,29 @@ def write_faulty(images: Path, kinds: Sequence[Fault], series: str) -> dict[str,
     return written
 
 
+def write_table(images: Path) -> None:
+    """What each series is: slices of brains and phantoms are among the faults."""
+    lines = [
+        f"{study.name},{series},{group.series_kind}"
+        for study in images.iterdir()
+        for series, group in SERIES.items()
+    ]
+    table = images.parent / "test_series_descriptions.csv"
+    table.write_text("\n".join(["study_id,series_id,series_description", *lines]) + "\n")
+
+
 def check(slices: Sequence[Path], mutants: int, bundle: Path, folder: Path) -> Counter[str]:
     """Run over good studies, and over them with faulty ones between; count of each verdict."""
     images = folder / "root" / "test_images"
     good = write_good(images)
+    write_table(images)
     clean = run(folder / "root", bundle, folder / "clean.csv", "--workers", "2")
     assert clean.code == 0
     kinds = list(faults(slices, mutants=mutants))
-    series = SERIES_OF[reader_of(read_header(slices[0]))]
-    written = write_faulty(images, kinds, series)
+    orientation = read_header(slices[0]).orientation
+    assert orientation is not None
+    written = write_faulty(images, kinds, SERIES_OF[plane_of(orientation)])
+    write_table(images)
     found = run(folder / "root", bundle, folder / "found.csv", "--workers", "2")
     assert found.code == 3
     assert "Traceback" not in found.said and "panicked" not in found.said

@@ -162,7 +162,7 @@ def test_parts_of_a_series_are_corrected_by_name(tmp_path: Path) -> None:
     assert {one.series_id: one.group for one in study.series} == {
         "1.2.3.4": SPINAL, "1.2.3.4~2": FORAMINAL, "1.2.3.4~3": SUBARTICULAR,
     }  # fmt: skip
-    assert [skip.reason for skip in study.skips] == [Reason.SPLIT]
+    assert [skip.reason for skip in study.skips] == [Reason.REGROUPED]
     table = tmp_path / "series.csv"
     table.write_text(f"{TABLE}1.2.3,1.2.3.4~2,nothing\n")
     (study,) = find_studies(tmp_path / "tree", table).studies

@@ -51,7 +51,7 @@ def test_one_study_uid_over_two_patients(tmp_path: Path) -> None:
     assert studies(found) == [("1.2.3", [4, 4, 4]), ("1.2.3~2", [4, 4, 4])]
     folders = [study.series[0].files[0].parent.parent.name for study in found.studies]
     assert folders == ["p1", "p2"]
-    assert [skip.reason for skip in found.skips] == [Reason.SPLIT] * 2
+    assert [skip.reason for skip in found.skips] == [Reason.REGROUPED] * 2
     assert all(skip.harmless and "P1" not in skip.detail for skip in found.skips)
 
 
@@ -153,4 +153,4 @@ def test_a_series_uid_for_every_file(tmp_path: Path) -> None:
             dataset.save_as(path)
     (study,) = find_studies(tmp_path).studies
     assert sorted(len(one.files) for one in study.series) == [4, 4, 4]
-    assert study.skips == ()
+    assert [skip.reason for skip in study.skips] == [Reason.REGROUPED]

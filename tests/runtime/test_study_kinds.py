@@ -106,7 +106,7 @@ def test_an_ordinary_study() -> None:
 def test_one_uid_over_a_whole_study() -> None:
     groups, skips = told(stack("a", T2), stack("a", T1), stack("a", T2, AX, 30))
     assert groups == {"a": "spinal", "a~2": "foraminal", "a~3": "subarticular"}
-    assert skips == {"a": Reason.SPLIT}
+    assert skips == {"a": Reason.REGROUPED}
 
 
 def test_two_echoes_of_one_series() -> None:
@@ -222,6 +222,11 @@ def test_what_has_not_the_size_of_a_lumbar_spine_is_left_to_a_person(
     assert told(one) == ({"a": None}, {"a": Reason.KIND_UNKNOWN})
     named = stack("a", T2, slices=count, gap_mm=gap_mm, side_px=side_px)
     assert told(named)[0] == told(one, is_spine=True)[0] == {"a": "spinal"}
+
+
+def test_one_odd_position_decides_nothing() -> None:
+    odd = stack("a", untold(T2), slices=1, start_mm=900, height_mm=900)
+    assert told([*stack("a", untold(T2)), *odd])[0] == {"a": "spinal"}
 
 
 def test_an_axial_series_is_read_beside_a_sagittal_one_at_its_height() -> None:

@@ -281,7 +281,7 @@ def _headers() -> Iterator[tuple[str, frozenset[str], Change]]:
 
         yield name, NOT_MR, other
         yield f"{name} without pixels", NOT_MR, bare
-    yield "class unknown", NOT_MR, with_value("SOPClassUID", "1.2.3.4")
+    yield "class of an anonymiser", {SCORED}, with_value("SOPClassUID", "1.2.3.4")
     for uid in (b"1.2.840.10008.1.9.9", b"1.2.840.10008.1.2.9", b"1.2.3", b"none"):
 
         def syntax(dataset: FileDataset, uid: bytes = uid) -> bytes:
