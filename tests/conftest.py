@@ -11,7 +11,10 @@ from hypothesis import HealthCheck, settings
 # How long an example takes says nothing on a busy machine.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
-REAL_MR = Path(__file__).parents[2] / "shared" / "data" / "real_mr"
+SHARED = Path(__file__).parents[2] / "shared"
+REAL_MR = SHARED / "data" / "real_mr"
+RSNA_LIKE = SHARED / "data" / "rsna_like"
+FIELD_CASES = SHARED / "tools" / "field_cases.py"
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +26,22 @@ def real_mr() -> Path:
     if not REAL_MR.is_dir():
         pytest.skip("the folder of real MR files is not there; their checks did not run")
     return REAL_MR
+
+
+@pytest.fixture(scope="session")
+def rsna_like() -> Path:
+    """Root of 45 files with the challenge's exact headers, where it is there at all."""
+    if not RSNA_LIKE.is_dir():
+        pytest.skip("the files in the challenge's form are not there; their checks did not run")
+    return RSNA_LIKE
+
+
+@pytest.fixture(scope="session")
+def field_cases() -> Path:
+    """The script that writes studies as archives store them, where it is there at all."""
+    if not FIELD_CASES.is_file():
+        pytest.skip("the studies as archives store them are not there; their checks did not run")
+    return FIELD_CASES
 
 
 @pytest.fixture(scope="session", autouse=True)
