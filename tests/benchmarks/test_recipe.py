@@ -59,12 +59,17 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def whole(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """WORK of a recipe that nobody interrupted."""
     work = tmp_path_factory.mktemp("whole") / "work"
+    assert "Score (mean)" in run_to_its_end(root, work)
+    return work
+
+
+def run_to_its_end(root: Path, work: Path) -> str:
+    """What it prints."""
     done = subprocess.run(
         [RECIPE, root, work], env=os.environ | SETTINGS, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert "Score (mean)" in done.stdout
-    return work
+    return done.stdout
 
 
 def test_it_ends_with_a_scored_submission(root: Path, whole: Path) -> None:
@@ -106,7 +111,7 @@ def test_killed_in_each_command_it_ends_with_the_same_bytes(
     shutil.copytree(whole / "weights", work / "weights")
     for sign in SIGNS[1:]:
         run_until(sign, root, work)
-    subprocess.run([RECIPE, root, work], env=os.environ | SETTINGS, check=True, capture_output=True)
+    run_to_its_end(root, work)
     found, expected = contents(work), contents(whole)
     assert found.pop(TIMED) and expected.pop(TIMED)
     assert sorted(found) == sorted(expected)
@@ -120,7 +125,7 @@ def test_killed_in_training_it_ends_all_the_same(root: Path, whole: Path, tmp_pa
     shutil.copytree(whole / "prepared", work / "prepared")
     shutil.copytree(whole / "bundle", work / "bundle")  # of other weights, and older than these
     run_until("weights/spinal/run/results.csv", root, work)
-    subprocess.run([RECIPE, root, work], env=os.environ | SETTINGS, check=True, capture_output=True)
+    run_to_its_end(root, work)
     found, expected = contents(work), contents(whole)
     assert sorted(map(without_hash, found)) == sorted(map(without_hash, expected))
     for detector in read_bundle(work / "bundle").detectors:
