@@ -24,12 +24,14 @@ SETTINGS = {
     "FIT_SPINAL": "--model demo --device cpu --epochs 2",
     "OMP_NUM_THREADS": "1",
 }
-# What is there once a command is at work, in the order of the commands; fit is told apart below.
+# What is there once a command is at work, or nearly done; fit is told apart below.
 SIGNS = (
-    "prepared.partial/foraminal",
-    "bundle/.rsna-export/*.onnx",
-    "bundle/bundle.json",
-    "submission.csv",
+    ("prepare", "prepared.partial/foraminal"),
+    ("rsna-export", "bundle/.rsna-export/*.onnx"),
+    ("rsna-export", "bundle/bundle.json"),
+    ("calibrate", "bundle/bundle.json"),
+    ("rsna-run", "submission.csv"),
+    ("evaluate", "figures/*.png"),
 )
 TIMED = "submission.run.json"  # says when it was made
 
@@ -59,12 +61,17 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def whole(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """WORK of a recipe that nobody interrupted."""
     work = tmp_path_factory.mktemp("whole") / "work"
+    assert "Score (mean)" in run_to_its_end(root, work)
+    return work
+
+
+def run_to_its_end(root: Path, work: Path) -> str:
+    """What it prints."""
     done = subprocess.run(
         [RECIPE, root, work], env=os.environ | SETTINGS, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert "Score (mean)" in done.stdout
-    return work
+    return done.stdout
 
 
 def test_it_ends_with_a_scored_submission(root: Path, whole: Path) -> None:
@@ -79,13 +86,17 @@ def test_it_ends_with_a_scored_submission(root: Path, whole: Path) -> None:
     }
 
 
-def run_until(sign: str, root: Path, work: Path) -> None:
-    """Have the recipe kill itself and all that it started as soon as a file is there.
+def run_until(command: str, sign: str, root: Path, work: Path) -> None:
+    """Have a command kill itself and the whole recipe as soon as a file is there.
 
     From outside, a sign may come and go unseen.
     """
     paths = [str(KILLED_AT_SIGN), *filter(None, [os.environ.get("PYTHONPATH")])]
-    killing = {"PYTHONPATH": os.pathsep.join(paths), "KILL_SIGN": str(work / sign)}
+    killing = {
+        "PYTHONPATH": os.pathsep.join(paths),
+        "KILL_COMMAND": command,
+        "KILL_SIGN": str(work / sign),
+    }
     recipe = subprocess.run(
         [RECIPE, root, work],
         env=os.environ | SETTINGS | killing,
@@ -102,11 +113,11 @@ def test_killed_in_each_command_it_ends_with_the_same_bytes(
 ) -> None:
     """All but the training, whose weights are taken over: resumed ones are not the same bytes."""
     work = tmp_path / "work"
-    run_until(SIGNS[0], root, work)
+    run_until(*SIGNS[0], root, work)
     shutil.copytree(whole / "weights", work / "weights")
-    for sign in SIGNS[1:]:
-        run_until(sign, root, work)
-    subprocess.run([RECIPE, root, work], env=os.environ | SETTINGS, check=True, capture_output=True)
+    for command, sign in SIGNS[1:]:
+        run_until(command, sign, root, work)
+    run_to_its_end(root, work)
     found, expected = contents(work), contents(whole)
     assert found.pop(TIMED) and expected.pop(TIMED)
     assert sorted(found) == sorted(expected)
@@ -119,8 +130,8 @@ def test_killed_in_training_it_ends_all_the_same(root: Path, whole: Path, tmp_pa
     work = tmp_path / "work"
     shutil.copytree(whole / "prepared", work / "prepared")
     shutil.copytree(whole / "bundle", work / "bundle")  # of other weights, and older than these
-    run_until("weights/spinal/run/results.csv", root, work)
-    subprocess.run([RECIPE, root, work], env=os.environ | SETTINGS, check=True, capture_output=True)
+    run_until("fit", "weights/spinal/run/results.csv", root, work)
+    run_to_its_end(root, work)
     found, expected = contents(work), contents(whole)
     assert sorted(map(without_hash, found)) == sorted(map(without_hash, expected))
     for detector in read_bundle(work / "bundle").detectors:
