@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,7 +24,7 @@ from pydicom import config, filereader
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.tag import Tag
+from pydicom.tag import BaseTag, Tag
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     EnhancedMRColorImageStorage,
@@ -217,7 +218,7 @@ def _parse(source: _Source, tags: tuple[str, ...] | None, *, force: bool = False
         dataset = pydicom.dcmread(
             stream,
             stop_before_pixels=tags is not None,
-            specific_tags=list(tags) if tags else None,
+            specific_tags=list(_as_tags(tags)) if tags else None,
             force=force,
         )
         if tags is None:
@@ -237,6 +238,12 @@ def _parse(source: _Source, tags: tuple[str, ...] | None, *, force: bool = False
             raise
         raise _why_damaged(source, skip.reason, skip.detail) from None
     return dataset
+
+
+@cache
+def _as_tags(keywords: tuple[str, ...]) -> tuple[BaseTag, ...]:
+    """pydicom looks each keyword up for each file otherwise."""
+    return tuple(map(Tag, keywords))
 
 
 def _has_no_pixels(dataset: FileDataset, stream: _Stream, size: int) -> bool:

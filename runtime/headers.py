@@ -12,7 +12,6 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from pydicom.dataset import Dataset, FileDataset
 
 from rsna_lumbar.runtime.acquisition import (
@@ -206,8 +205,9 @@ def frame_orientation(dataset: Dataset, frame: int) -> Vector | None:
     vector = _vector(dataset, "ImageOrientationPatient", 6, frame)
     if vector is None:
         return None
-    normal = np.cross(vector[:3], vector[3:])
-    return vector if float(normal @ normal) > LEAST_NORMAL**2 else None
+    (a, b, c), (d, e, f) = vector[:3], vector[3:]
+    normal = (b * f - c * e, c * d - a * f, a * e - b * d)  # numpy's takes 80 microseconds
+    return vector if math.hypot(*normal) > LEAST_NORMAL else None
 
 
 def _extent(dataset: Dataset, keyword: str) -> int:

@@ -196,6 +196,7 @@ OTHER_BODY = re.compile(
 )
 
 
+@lru_cache(maxsize=4096)  # the frames of a stack share an orientation
 def plane_of(orientation: Vector) -> str:
     """``sagittal``, ``axial`` or ``coronal`` from the direction cosines of rows and columns."""
     normal = np.abs(np.cross(orientation[:3], orientation[3:]))
