@@ -274,6 +274,9 @@ def test_each_frame_of_an_enhanced_file_tells_how_it_was_acquired(tmp_path: Path
         (None, None, "CT", False),
         (None, CTImageStorage, "MR", False),
         (CTImageStorage, MRImageStorage, "MR", False),
+        ("1.2.826.0.1.3680043.8.498.77", None, "MR", True),  # an anonymiser replaced the class
+        ("2.25.77", MRImageStorage, None, True),
+        ("1.3.46.670589.11.0.0.12.1", None, "MR", False),  # a spectrum, of Philips' own
     ],
 )
 def test_what_says_that_a_file_is_an_mr_image(
@@ -314,11 +317,39 @@ def test_a_file_that_says_nothing_is_read_where_something_names_its_series(
         assert [skip.reason for skip in found.strays] == [Reason.NOT_MR_IMAGE]
 
 
+@pytest.mark.parametrize(
+    "orientation", [[0, 0, 0, 0, 0, 0], [1, 0, 0, 1, 0, 0], [0, 1, 0, 0, -1, 0]]
+)
+def test_directions_that_span_no_plane_say_nothing(
+    tmp_path: Path, orientation: list[float]
+) -> None:
+    write_slice(tmp_path / "a.dcm", slice_pixels(1), ImageOrientationPatient=orientation)
+    assert read_header(tmp_path / "a.dcm").orientation is None
+    (frame,) = read_frames(tmp_path / "a.dcm")
+    assert frame.geometry is None
+
+
+def test_private_groups_of_a_frame_are_of_another_file(tmp_path: Path) -> None:
+    """Philips keeps the classic header of each frame in (2005,140F), with times of its own."""
+    write_enhanced(tmp_path / "a.dcm", 2)
+    dataset = pydicom.dcmread(tmp_path / "a.dcm")
+    for item in dataset.PerFrameFunctionalGroupsSequence:
+        item.MREchoSequence = group(EffectiveEchoTime=96.0)
+        classic = group(EchoTime=3, ImagePositionPatient=[9, 9, 9])
+        item.add_new(0x20050010, "LO", "Philips MR Imaging DD 005")
+        item.add_new(0x2005140F, "SQ", classic)
+    dataset.save_as(tmp_path / "a.dcm")
+    header = read_header(tmp_path / "a.dcm")
+    assert [one.echo_ms for one in header.acquisitions] == [96]
+    assert header.centres_mm == ((0.0, 78.0, -47.0), (1.0, 78.0, -47.0))
+
+
 def test_a_patient_is_told_by_a_hash_whatever_the_spelling(tmp_path: Path) -> None:
     def patient(text: str | None) -> str:
         write_slice(tmp_path / "a.dcm", slice_pixels(1), PatientID=text)
         return read_header(tmp_path / "a.dcm").patient
 
+    assert patient("AB12") == patient("AB12^^^HOSPITAL&1.2.3&ISO")
     assert patient("AB 12") == patient("ab12 ") == patient("Ab^12") != patient("AB13")
     assert patient(None) == patient("  ") == ""
     assert "ab12" not in patient("AB12")
