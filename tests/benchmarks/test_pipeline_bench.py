@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from toys import write_slice
+from toys import write_clinical_slice
 
 from rsna_lumbar.benchmarks import process_tree
 from rsna_lumbar.benchmarks.fresh_runs import METHOD, Contender, FreshRun, quiet_environment
@@ -97,7 +97,7 @@ def test_what_is_no_variant_is_refused(text: str) -> None:
 def test_the_method_maps_lowest_to_0_and_highest_to_255(tmp_path: Path) -> None:
     pixels = [np.array([[0, 500], [1000, 250]], np.uint16), np.full((2, 2), 7, np.uint16)]
     for number, image in zip((10, 9), pixels, strict=True):
-        write_slice(tmp_path / f"{number}.dcm", image)
+        write_clinical_slice(tmp_path / f"{number}.dcm", image)
     constant, ramp = read_series(tmp_path)  # 9 before 10
     assert (ramp[:, :, 0].tolist(), ramp.shape) == ([[0, 127], [255, 63]], (2, 2, 3))
     assert constant.max() == 0

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from toys import write_study
+from toys import write_clinical_study
 
 from rsna_lumbar.export import cli, placing, workshop
 from rsna_lumbar.export.build import build_bundle
@@ -31,8 +31,8 @@ Weights = Mapping[str, tuple[Path, ...]]
 def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two small DICOM studies to verify with."""
     folder = tmp_path_factory.mktemp("studies")
-    write_study(folder, "100", seed=1)
-    write_study(folder, "200", seed=2)
+    write_clinical_study(folder, "100", seed=1)
+    write_clinical_study(folder, "200", seed=2)
     return folder
 
 
@@ -223,7 +223,7 @@ def test_refuses_what_does_not_agree(tmp_path: Path, weights: Weights, studies: 
 
 def test_refuses_data_without_a_group(tmp_path: Path, weights: Weights) -> None:
     data = tmp_path / "data"
-    write_study(data, "100", counts=(2, 2, 0))
+    write_clinical_study(data, "100", counts=(2, 2, 0))
     with pytest.raises(ExportError, match=r"no slice that subarticular reads \(Axial T2\)"):
         export(tmp_path / "bundle", weights, data)
     assert not (tmp_path / "bundle").exists()

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from ending import DEADLINE_S, is_gone, wait_for
 from ending_work import echo, end_at_work, grumble, refuse, stumble
-from toys import write_study, write_toy_bundle
+from toys import write_clinical_study, write_toy_bundle
 
 from rsna_lumbar.export.errors import ExportError
 from rsna_lumbar.export.formats import builder_process
@@ -159,7 +159,7 @@ class Export:
         self.temporary = folder / "temporary"
         self.temporary.mkdir()
         write_toy_bundle(self.bundle)
-        write_study(self.studies, "100", counts=(1, 1, 1))
+        write_clinical_study(self.studies, "100", counts=(1, 1, 1))
         self.before = self.state()
 
     def state(self) -> dict[str, str]:

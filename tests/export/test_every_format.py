@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from toys import write_study
+from toys import write_clinical_study
 
 from rsna_lumbar.export.build import Outcome, build_bundle
 from rsna_lumbar.export.formats import FORMATS, BuildOptions, load_format
@@ -49,7 +49,7 @@ Rows = dict[tuple[str, str], NDArray[np.float64]]
 def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("studies")
     for seed in range(4):
-        write_study(folder, str(100 + seed), seed=seed, counts=(10, 10, 20))
+        write_clinical_study(folder, str(100 + seed), seed=seed, counts=(10, 10, 20))
     return folder
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toys import write_study
+from toys import write_clinical_study
 
 from rsna_lumbar.export import cli
 from rsna_lumbar.export.build import Outcome, build_bundle, extend_bundle, verify_bundle
@@ -31,7 +31,7 @@ ONLY_SPINAL = ("spinal",)
 @pytest.fixture(scope="session")
 def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("studies")
-    write_study(folder, "100", seed=1, counts=(2, 2, 2))
+    write_clinical_study(folder, "100", seed=1, counts=(2, 2, 2))
     return folder
 
 
@@ -148,8 +148,8 @@ def test_a_bundle_that_lacks_groups_is_extended_and_verified(
 def test_it_is_verified_on_studies_that_have_its_groups(tmp_path: Path, weights: Weights) -> None:
     """Also with labels: the metric is of the groups there are."""
     data = tmp_path / "data"
-    write_study(data / "test_images", "1", seed=1, counts=(2, 2, 2))
-    write_study(data / "test_images", "2", seed=2, counts=(2, 0, 0))
+    write_clinical_study(data / "test_images", "1", seed=1, counts=(2, 2, 2))
+    write_clinical_study(data / "test_images", "2", seed=2, counts=(2, 0, 0))
     labels = tmp_path / "train.csv"
     graded = ["Severe" if location in SPINAL.locations else "" for location in LOCATIONS]
     lines = [["study_id", *map("_".join, LOCATIONS)], ["1", *graded], ["2", *graded]]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from killing import KILLED, end_at_change
-from toys import write_study, write_toy_bundle
+from toys import write_clinical_study, write_toy_bundle
 
 from rsna_lumbar.export import precisions
 from rsna_lumbar.export.build import extend_bundle
@@ -27,7 +27,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("studies")
-    write_study(folder, "100", counts=(1, 1, 1))
+    write_clinical_study(folder, "100", counts=(1, 1, 1))
     return folder
 
 

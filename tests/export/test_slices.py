@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from toys import SIZE_PX, write_study
+from toys import SIZE_PX, write_clinical_study
 
 from rsna_lumbar.export.errors import ExportError
 from rsna_lumbar.export.slices import calibration_slices, spread, verification_data
@@ -28,7 +28,7 @@ def detector(group: Group = SUBARTICULAR) -> Detector:
 def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("studies")
     for seed, study in enumerate(STUDIES):
-        write_study(folder / "train_images", study, seed=seed, counts=(1, 1, 2))
+        write_clinical_study(folder / "train_images", study, seed=seed, counts=(1, 1, 2))
     return folder
 
 
@@ -79,7 +79,7 @@ def test_calibration_slices_come_from_all_studies(
 
 
 def test_folders_without_a_slice_are_refused(tmp_path: Path) -> None:
-    write_study(tmp_path, "100", counts=(1, 0, 1))
+    write_clinical_study(tmp_path, "100", counts=(1, 0, 1))
     with pytest.raises(ExportError, match=r"no slice that foraminal reads .* --verify-data"):
         verification_data(tmp_path, None, None).sets(detector(FORAMINAL), Preprocessing())
     with pytest.raises(ExportError, match=r"no slice that foraminal .* --calibration-data"):

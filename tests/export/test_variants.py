@@ -15,7 +15,7 @@ import onnx
 import pandas as pd
 import pytest
 from machines import ENGINE, L4, machine, plan_of
-from toys import write_study, write_toy_bundle
+from toys import write_clinical_study, write_toy_bundle
 
 from rsna_lumbar.export import make, precisions
 from rsna_lumbar.export.build import Outcome, extend_bundle, verify_bundle
@@ -49,7 +49,7 @@ STUDIES = ("100", "200")
 def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("root")
     for seed, study in enumerate(STUDIES):
-        write_study(root / "train_images", study, seed=seed, counts=(1, 2, 2))
+        write_clinical_study(root / "train_images", study, seed=seed, counts=(1, 2, 2))
     generator = np.random.default_rng(3)
     columns = {
         "_".join(location): [GRADE_TITLES[k] for k in generator.integers(0, 3, len(STUDIES))]

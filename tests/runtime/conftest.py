@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from toys import write_study, write_toy_bundle
+from toys import write_clinical_study, write_toy_bundle
 
 
 @pytest.fixture(scope="session")
@@ -21,5 +21,5 @@ def toy_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root in the challenge's layout: three studies with clinical headers, and no tables."""
     root = tmp_path_factory.mktemp("data")
     for seed, study_id in enumerate(("12", "7", "100")):
-        write_study(root / "test_images", study_id, seed=seed)
+        write_clinical_study(root / "test_images", study_id, seed=seed)
     return root

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from ending import DEADLINE_S
-from toys import write_study
+from toys import write_clinical_study
 
 from rsna_lumbar.runtime.cli import main
 from rsna_lumbar.runtime.dicom_files import open_dicom
@@ -90,7 +90,7 @@ def test_the_same_run_gives_the_same_bytes(root: Path, toy_bundle: Path, tmp_pat
 
 def test_relevant_slices_only(toy_bundle: Path, tmp_path: Path) -> None:
     """19 sagittal slices 4 mm apart: 25 mm to either side of the middle hold 13, 40 mm all."""
-    write_study(tmp_path / "root" / "test_images", "5", counts=(19, 19, 3))
+    write_clinical_study(tmp_path / "root" / "test_images", "5", counts=(19, 19, 3))
     counts = {}
     for slices in ("all", "relevant"):
         output = tmp_path / f"{slices}.csv"

@@ -9,7 +9,7 @@ import pydicom
 import pytest
 from pydicom.data import get_testdata_file
 from pydicom.uid import RLELossless, SecondaryCaptureImageStorage
-from toys import slice_pixels, write_slice
+from toys import slice_pixels, write_clinical_slice
 
 from rsna_lumbar.runtime.decode import doubt_of, read_frames, read_slices
 from rsna_lumbar.runtime.preprocess import Preprocessing, square_slice
@@ -46,7 +46,7 @@ def test_pydicoms_own_files_decode_as_pydicom_does(name: str) -> None:
 
 def test_a_multi_frame_file_gives_one_slice_a_frame(tmp_path: Path) -> None:
     stack = np.stack([slice_pixels(seed) for seed in range(3)])
-    write_slice(tmp_path / "a.dcm", stack, NumberOfFrames=3)
+    write_clinical_slice(tmp_path / "a.dcm", stack, NumberOfFrames=3)
     slices = read_slices(tmp_path / "a.dcm", 64, Preprocessing())
     assert [one.frame for one in slices] == [0, 1, 2]
     for one, pixels in zip(slices, stack, strict=True):
@@ -56,7 +56,7 @@ def test_a_multi_frame_file_gives_one_slice_a_frame(tmp_path: Path) -> None:
 
 def test_rle_decodes_to_what_was_stored(tmp_path: Path) -> None:
     pixels = slice_pixels(1)
-    dataset = write_slice(tmp_path / "a.dcm", pixels)
+    dataset = write_clinical_slice(tmp_path / "a.dcm", pixels)
     dataset.compress(RLELossless)
     dataset.save_as(tmp_path / "rle.dcm")
     np.testing.assert_array_equal(read_frames(tmp_path / "rle.dcm")[0].pixels, pixels)
@@ -69,7 +69,7 @@ def test_rle_decodes_to_what_was_stored(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_direction_of_grey(tmp_path: Path, photometric: str, slope: object, inverted: bool) -> None:
     path = tmp_path / "a.dcm"
-    dataset = write_slice(path, slice_pixels(1), PhotometricInterpretation=photometric)
+    dataset = write_clinical_slice(path, slice_pixels(1), PhotometricInterpretation=photometric)
     if slope == "nan":
         dataset.RescaleSlope = 1
         dataset["RescaleSlope"]._value = "NaN"
@@ -82,14 +82,14 @@ def test_direction_of_grey(tmp_path: Path, photometric: str, slope: object, inve
 
 def test_signed_pixels(tmp_path: Path) -> None:
     pixels = slice_pixels(1).astype(np.int16) - 1000
-    write_slice(tmp_path / "a.dcm", pixels)
+    write_clinical_slice(tmp_path / "a.dcm", pixels)
     (frame,) = read_frames(tmp_path / "a.dcm")
     np.testing.assert_array_equal(frame.pixels, pixels)
 
 
 def test_the_centre_of_an_oblique_slice(tmp_path: Path) -> None:
     """Worked by hand: 5 rows, 3 columns, 2 x 4 mm, rows along +y, columns along -z."""
-    write_slice(
+    write_clinical_slice(
         tmp_path / "a.dcm",
         np.zeros((5, 3), np.uint16),
         ImagePositionPatient=[10, 20, 30],
@@ -112,27 +112,27 @@ def broken(tmp_path: Path, kind: str) -> Path:
     elif kind == "missing":
         pass
     elif kind == "no pixels":
-        write_slice(path, pixels, PixelData=None)
+        write_clinical_slice(path, pixels, PixelData=None)
     elif kind == "truncated":
-        write_slice(path, pixels)
+        write_clinical_slice(path, pixels)
         path.write_bytes(path.read_bytes()[:-700])
     elif kind == "truncated header":
-        write_slice(path, pixels)
+        write_clinical_slice(path, pixels)
         path.write_bytes(path.read_bytes()[:200])
     elif kind == "unknown syntax":
-        write_slice(path, pixels)
+        write_clinical_slice(path, pixels)
         content = path.read_bytes()
         path.write_bytes(content.replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.9.9\0"))
     elif kind == "secondary capture":
-        write_slice(path, pixels, SOPClassUID=SecondaryCaptureImageStorage, Modality="OT")
+        write_clinical_slice(path, pixels, SOPClassUID=SecondaryCaptureImageStorage, Modality="OT")
     elif kind == "colour":
-        write_slice(path, pixels, PhotometricInterpretation="RGB", SamplesPerPixel=3)
+        write_clinical_slice(path, pixels, PhotometricInterpretation="RGB", SamplesPerPixel=3)
     elif kind == "huge":
-        write_slice(path, pixels, Rows=65535, Columns=65535)
+        write_clinical_slice(path, pixels, Rows=65535, Columns=65535)
     elif kind == "no rows":
-        write_slice(path, pixels, Rows=None)
+        write_clinical_slice(path, pixels, Rows=None)
     elif kind == "32 bits":
-        write_slice(path, pixels, BitsAllocated=32)
+        write_clinical_slice(path, pixels, BitsAllocated=32)
     return path
 
 
@@ -184,6 +184,6 @@ def test_zeros_at_the_end_are_doubted(tmp_path: Path) -> None:
     assert doubt_of(masked) == doubt_of(np.zeros_like(full)) == ""
     half = full.copy()
     half[30:] = 0
-    write_slice(tmp_path / "a.dcm", half)
+    write_clinical_slice(tmp_path / "a.dcm", half)
     (one,) = read_slices(tmp_path / "a.dcm", 64, Preprocessing())
     assert one.doubt == "zeros from row 30 of 64 on"

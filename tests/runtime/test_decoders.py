@@ -22,7 +22,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
     RLELossless,
 )
-from toys import SYNTAXES, slice_pixels, write_as, write_slice
+from toys import SYNTAXES, slice_pixels, write_as, write_clinical_slice
 
 from rsna_lumbar.runtime import decoders
 from rsna_lumbar.runtime.decoders import DECODERS, stored_pixels
@@ -146,7 +146,7 @@ def test_pixels_of_an_uncompressed_file_are_a_view(tmp_path: Path) -> None:
 def test_an_odd_number_of_bytes_is_padded(tmp_path: Path) -> None:
     pixels = slice_pixels(1, (9, 11)).astype(np.uint8)
     path = tmp_path / "a.dcm"
-    write_slice(path, pixels, PixelData=pixels.tobytes() + b"\0")
+    write_clinical_slice(path, pixels, PixelData=pixels.tobytes() + b"\0")
     np.testing.assert_array_equal(decoded(path), pixels[None])
 
 
@@ -155,13 +155,13 @@ def unusual(tmp_path: Path, what: str) -> Path:
     pixels = slice_pixels(1)
     stack = np.stack([pixels, pixels + 1])
     if what == "padded":
-        write_slice(path, pixels, PixelData=pixels.tobytes() + bytes(100))
+        write_clinical_slice(path, pixels, PixelData=pixels.tobytes() + bytes(100))
     elif what == "RLE frames":
         write_as(path, stack, RLELossless, NumberOfFrames=2)
     elif what == "big-endian bytes":
         write_as(path, pixels.astype(np.uint8), ExplicitVRBigEndian)
     elif what == "another photometric interpretation":
-        write_slice(path, pixels, PhotometricInterpretation="PALETTE COLOR")
+        write_clinical_slice(path, pixels, PhotometricInterpretation="PALETTE COLOR")
     return path
 
 
@@ -217,7 +217,7 @@ def test_real_slices_of_another_size_than_declared(
 
 def test_more_rle_frames_than_declared_are_a_fault(tmp_path: Path) -> None:
     stack = np.stack([slice_pixels(1), slice_pixels(2)])
-    dataset = write_slice(tmp_path / "a.dcm", stack, NumberOfFrames=2)
+    dataset = write_clinical_slice(tmp_path / "a.dcm", stack, NumberOfFrames=2)
     dataset.compress(RLELossless, generate_instance_uid=False)
     dataset.NumberOfFrames = 1
     dataset.save_as(tmp_path / "a.dcm")
@@ -253,7 +253,7 @@ def test_what_is_unusual_is_left_to_pydicom(
 def test_pydicoms_refusal_counts(
     tmp_path: Path, fallbacks: list[UID], elements: dict[str, object]
 ) -> None:
-    write_slice(tmp_path / "a.dcm", slice_pixels(1), **elements)
+    write_clinical_slice(tmp_path / "a.dcm", slice_pixels(1), **elements)
     with pytest.raises(SkipFile) as caught:
         decoded(tmp_path / "a.dcm")
     assert caught.value.reason is Reason.BAD_PIXELS

@@ -17,7 +17,7 @@ import numpy as np
 import psutil
 import pytest
 from ending import DEADLINE_S, is_gone, wait_for
-from toys import slice_pixels, write_slice
+from toys import slice_pixels, write_clinical_slice
 
 from rsna_lumbar.runtime import decoding_pool
 from rsna_lumbar.runtime.decode import Slice
@@ -60,7 +60,7 @@ def fragile(monkeypatch: pytest.MonkeyPatch) -> None:
 def files(tmp_path: Path) -> list[Path]:
     paths = [tmp_path / f"{number}.dcm" for number in range(12)]
     for number, path in enumerate(paths):
-        write_slice(path, slice_pixels(number), InstanceNumber=number)
+        write_clinical_slice(path, slice_pixels(number), InstanceNumber=number)
     return paths
 
 
@@ -105,7 +105,7 @@ def test_more_files_than_are_ever_in_hand(files: list[Path]) -> None:
 
 def test_a_file_with_more_frames_than_places(tmp_path: Path) -> None:
     frames = np.stack([slice_pixels(seed) for seed in range(2 * PLACES + 3)])
-    write_slice(tmp_path / "a.dcm", frames, NumberOfFrames=len(frames))
+    write_clinical_slice(tmp_path / "a.dcm", frames, NumberOfFrames=len(frames))
     files = [tmp_path / "a.dcm"] * 2
     with pool(1) as decoder:
         answers = decode_all(decoder, files)
@@ -214,7 +214,7 @@ def test_odd_numbers_are_the_same_fault_everywhere(tmp_path: Path) -> None:
     """Values that no number can be made of, and an error that nobody thought of."""
     for value in ("1e400", "inf", "nan", "-", "1e", "9" * 40):
         path = tmp_path / f"{len(list(tmp_path.iterdir()))}.dcm"
-        write_slice(path, slice_pixels(1), InstanceNumber="7777")
+        write_clinical_slice(path, slice_pixels(1), InstanceNumber="7777")
         content = path.read_bytes()
         path.write_bytes(
             content.replace(b"IS\x04\x007777", b"IS\x04\x00" + value[:4].ljust(4).encode())

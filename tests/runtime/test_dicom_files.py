@@ -44,7 +44,7 @@ from pydicom.uid import (
     JPEGLSNearLossless,
     RLELossless,
 )
-from toys import SYNTAXES, slice_pixels, write_as, write_slice
+from toys import SYNTAXES, slice_pixels, write_as, write_clinical_slice
 
 from rsna_lumbar.runtime import archives, dicom_files
 from rsna_lumbar.runtime.decode import read_frames
@@ -82,7 +82,7 @@ def require_slice(path: Path) -> None:
 
 @pytest.fixture
 def good(tmp_path: Path) -> bytes:
-    write_slice(tmp_path / "good", PIXELS)
+    write_clinical_slice(tmp_path / "good", PIXELS)
     content = (tmp_path / "good").read_bytes()
     (tmp_path / "good").unlink()
     return content
@@ -174,7 +174,7 @@ def test_a_syntax_told_by_its_first_bytes(fragment: bytes, syntax: UID | None) -
 
 
 def test_jpeg_2000_is_told_by_its_first_bytes(tmp_path: Path) -> None:
-    dataset = write_slice(tmp_path / "a", slice_pixels(1, (64, 56)))
+    dataset = write_clinical_slice(tmp_path / "a", slice_pixels(1, (64, 56)))
     dataset.compress(JPEG2000Lossless)
     dataset.save_as(tmp_path / "a")
     content = (tmp_path / "a").read_bytes()
@@ -235,7 +235,7 @@ def test_any_change_is_read_or_a_reason(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     folder = tmp_path_factory.mktemp("any")
-    write_slice(folder / "good", PIXELS)
+    write_clinical_slice(folder / "good", PIXELS)
     content = (folder / "good").read_bytes()[PREAMBLE:]
     if packing == "gzip":
         content = gzip.compress(content)
@@ -260,7 +260,7 @@ def test_any_change_is_read_or_a_reason(
 @pytest.mark.parametrize("form", ["whole", "challenge", "no preamble", "no meta"])
 def test_an_mr_file_cut_anywhere_in_its_header_is_a_fault(tmp_path: Path, form: str) -> None:
     absent = {"SOPClassUID": None, "Modality": None} if form == "challenge" else {}
-    write_slice(tmp_path / "a", PIXELS, **absent)
+    write_clinical_slice(tmp_path / "a", PIXELS, **absent)
     content = (tmp_path / "a").read_bytes()
     pixels = content.rindex(b"\xe0\x7f\x10\x00")
     first = {"no preamble": PREAMBLE, "no meta": end_of_meta(content)}.get(form, 0)
@@ -283,7 +283,7 @@ def test_another_class_without_what_is_asked_for_is_harmless(
     tmp_path: Path, name: str, length: int | None
 ) -> None:
     """Even if it is damaged: no slice is lost."""
-    dataset = write_slice(tmp_path / "a", PIXELS)
+    dataset = write_clinical_slice(tmp_path / "a", PIXELS)
     for keyword in HEADER_TAGS:
         dataset.pop(keyword, None)
     del dataset.PixelData
@@ -298,7 +298,7 @@ def test_another_class_without_what_is_asked_for_is_harmless(
 )
 def test_damage_matters_to_mr_files_alone(tmp_path: Path, uid: str, expected: Reason) -> None:
     """An element that ends within its length."""
-    dataset = write_slice(tmp_path / "a", PIXELS)
+    dataset = write_clinical_slice(tmp_path / "a", PIXELS)
     del dataset.PixelData
     dataset.file_meta.MediaStorageSOPClassUID = f"1.2.840.10008.5.1.4.1.1.{uid}"
     dataset.save_as(tmp_path / "a", enforce_file_format=False)
@@ -308,7 +308,7 @@ def test_damage_matters_to_mr_files_alone(tmp_path: Path, uid: str, expected: Re
 
 def test_an_mr_file_without_what_is_asked_for_is_there(tmp_path: Path) -> None:
     """It has pixels and its class, if only in the meta information."""
-    dataset = write_slice(tmp_path / "a", PIXELS)
+    dataset = write_clinical_slice(tmp_path / "a", PIXELS)
     for keyword in HEADER_TAGS:
         dataset.pop(keyword, None)
     dataset.save_as(tmp_path / "a")
@@ -347,7 +347,7 @@ def test_a_long_header_matters_to_mr_files_alone(
     monkeypatch.setattr(dicom_files, "MOST_HEADER_BYTES", 700)
     for uid, expected in (("4", Reason.TOO_LARGE), ("7", Reason.NOT_MR_IMAGE)):
         with odd_values():
-            dataset = write_slice(tmp_path / "a", PIXELS, SeriesDescription="x" * 900)
+            dataset = write_clinical_slice(tmp_path / "a", PIXELS, SeriesDescription="x" * 900)
             dataset.file_meta.MediaStorageSOPClassUID = f"1.2.840.10008.5.1.4.1.1.{uid}"
             dataset.save_as(tmp_path / "a")
         assert reason(tmp_path / "a", HEADER_TAGS) is expected

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from faults import CORONAL, odd_values
-from toys import AXIAL, SAGITTAL, T1, T2, slice_pixels, write_slice, write_study
+from toys import AXIAL, SAGITTAL, T1, T2, slice_pixels, write_clinical_slice, write_clinical_study
 
 from rsna_lumbar.runtime.discovery import find_studies
 from rsna_lumbar.runtime.errors import DataError
@@ -49,7 +49,7 @@ def test_root_without_tables(toy_root: Path) -> None:
 
 def test_rows_of_one_id_that_begins_another(tmp_path: Path) -> None:
     for name in ("1", "12", "2"):
-        write_study(tmp_path / "test_images", name, counts=(1, 1, 1))
+        write_clinical_study(tmp_path / "test_images", name, counts=(1, 1, 1))
     rows = [study.study_id for study in find_studies(tmp_path).studies]
     assert rows == sorted(rows, key=lambda name: f"{name}_left")
 
@@ -57,7 +57,7 @@ def test_rows_of_one_id_that_begins_another(tmp_path: Path) -> None:
 def test_files_come_in_natural_order(toy_root: Path, tmp_path: Path) -> None:
     images = tmp_path / "train_images" / "5" / "6"
     for number in (100, 9, 20):
-        write_slice(images / f"{number}.dcm", slice_pixels(number))
+        write_clinical_slice(images / f"{number}.dcm", slice_pixels(number))
     (study,) = find_studies(tmp_path).studies
     assert [path.name for path in study.series[0].files] == ["9.dcm", "20.dcm", "100.dcm"]
 
@@ -92,8 +92,8 @@ def test_the_table_beside_the_images_is_used(toy_root: Path, tmp_path: Path) -> 
 def test_a_root_with_both_folders_means_test_images_unless_the_table_lies_in_train(
     tmp_path: Path,
 ) -> None:
-    write_study(tmp_path / "test_images", "1", counts=(1, 1, 1))
-    write_study(tmp_path / "train_images", "2", counts=(1, 1, 1))
+    write_clinical_study(tmp_path / "test_images", "1", counts=(1, 1, 1))
+    write_clinical_study(tmp_path / "train_images", "2", counts=(1, 1, 1))
     assert list(shape(find_studies(tmp_path))) == ["1"]
     table = tmp_path / "series.csv"
     table.write_text(TABLE + "2,11,Axial T2\n")
@@ -166,7 +166,7 @@ def test_a_series_for_nobody_is_kept_and_named(
     reason: Reason,
     why: str,
 ) -> None:
-    write_slice(
+    write_clinical_slice(
         tmp_path / "a.dcm",
         slice_pixels(0),
         ImageOrientationPatient=orientation,
@@ -182,7 +182,7 @@ def test_a_series_for_nobody_is_kept_and_named(
 
 def test_an_unreadable_series_without_table_is_named(tmp_path: Path) -> None:
     images = tmp_path / "test_images"
-    write_study(images, "1", counts=(1, 1, 1))
+    write_clinical_study(images, "1", counts=(1, 1, 1))
     (images / "1" / "44").mkdir()
     (images / "1" / "44" / "1.dcm").write_text("broken")
     assert [s.what for s in find_studies(tmp_path).skips] == ["test_images/1/44/1.dcm"]
@@ -222,7 +222,7 @@ def test_only_the_studies_asked_for_in_a_tree(toy_root: Path, tmp_path: Path) ->
 def test_studies_asked_for_tell_which_images_a_root_means(toy_root: Path, tmp_path: Path) -> None:
     """The challenge's own root has both folders."""
     shutil.copytree(toy_root, tmp_path, dirs_exist_ok=True)
-    write_study(tmp_path / "train_images", "5", counts=(1, 1, 1))
+    write_clinical_study(tmp_path / "train_images", "5", counts=(1, 1, 1))
     assert list(shape(find_studies(tmp_path))) == ["100", "12", "7"]
     assert list(shape(find_studies(tmp_path, studies=["5"]))) == ["5"]
     assert list(shape(find_studies(tmp_path, studies=["12"]))) == ["12"]
@@ -349,7 +349,9 @@ def test_the_first_file_alone_does_not_tell_the_kind(
     ids = {"StudyInstanceUID": "1.2.12", "SeriesInstanceUID": "1.2.12.22"}
     if first in ("no orientation", "coronal"):
         orientation = None if first == "no orientation" else [1, 0, 0, 0, 0, -1]
-        write_slice(series / "0.dcm", slice_pixels(9), ImageOrientationPatient=orientation, **ids)
+        write_clinical_slice(
+            series / "0.dcm", slice_pixels(9), ImageOrientationPatient=orientation, **ids
+        )
     else:
         cut = (series / "1.dcm").read_bytes()[:500]
         (series / "0.dcm").write_bytes(cut if first == "cut" else b"no DICOM")
@@ -375,7 +377,7 @@ def test_a_link_in_a_circle_is_a_file_of_its_series(toy_root: Path, tmp_path: Pa
 @pytest.mark.parametrize("uid", ["Doe^Jane", "=HYPERLINK(1)", "1.2.3 Doe", "1" * 65])
 def test_what_is_no_uid_is_not_shown_as_one(tmp_path: Path, uid: str) -> None:
     with odd_values():
-        write_slice(
+        write_clinical_slice(
             tmp_path / "tree" / "a" / "1.dcm",
             slice_pixels(1),
             StudyInstanceUID=uid,
@@ -450,7 +452,9 @@ def test_most_headers_tell_a_series(tmp_path: Path, layout: str, odd: dict[str, 
     images = tmp_path / ("test_images" if layout == "challenge" else "archive")
     for number in range(12):
         elements = odd if number in (0, 11) else {}
-        write_slice(images / "1" / "11" / f"{number}.dcm", slice_pixels(number), **elements)
+        write_clinical_slice(
+            images / "1" / "11" / f"{number}.dcm", slice_pixels(number), **elements
+        )
     (study,) = find_studies(images).studies
     assert [one.group for one in study.series] == [SPINAL]
     assert study.skips == ()
@@ -460,7 +464,7 @@ def test_localizers_inside_a_series_are_not_its_own(tmp_path: Path) -> None:
     images = tmp_path / "test_images"
     for number in range(12):
         odd = {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]} if number in (0, 11) else {}
-        write_slice(images / "1" / "11" / f"{number}.dcm", slice_pixels(number), **odd)
+        write_clinical_slice(images / "1" / "11" / f"{number}.dcm", slice_pixels(number), **odd)
     (study,) = find_studies(images).studies
     assert [(one.group, len(one.files)) for one in study.series] == [(SPINAL, 10), (None, 2)]
     assert [skip.reason for skip in study.skips] == [Reason.KIND_NOT_NEEDED, Reason.REGROUPED]
@@ -472,7 +476,7 @@ def test_a_series_whose_first_headers_tell_nothing(tmp_path: Path) -> None:
     images = tmp_path / "test_images"
     for number in range(30):
         echo = {} if number == 29 else {"EchoTime": None}
-        write_slice(images / "1" / "11" / f"{number}.dcm", slice_pixels(number), **echo)
+        write_clinical_slice(images / "1" / "11" / f"{number}.dcm", slice_pixels(number), **echo)
     (study,) = find_studies(images).studies
     assert [one.group for one in study.series] == [SPINAL]
 
@@ -481,7 +485,7 @@ def test_a_series_that_is_mostly_nobodys(tmp_path: Path) -> None:
     images = tmp_path / "test_images"
     for number in range(9):
         plane = SAGITTAL if number == 4 else CORONAL
-        write_slice(
+        write_clinical_slice(
             images / "1" / "11" / f"{number}.dcm",
             slice_pixels(number),
             ImageOrientationPatient=plane,
@@ -497,7 +501,7 @@ def test_by_uid_neither_folder_nor_what_stands_in_place_of_a_uid_is_shown(
 ) -> None:
     images = tmp_path / ("test_images" if layout == "challenge" else "archive")
     with odd_values():
-        write_slice(
+        write_clinical_slice(
             images / "Doe 1" / "Doe 11" / "1.dcm",
             slice_pixels(0),
             StudyInstanceUID="Jane Doe",

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 from faults import SCORED, Fault, faults
-from toys import SYNTAXES, slice_pixels, write_as, write_slice, write_study
+from toys import SYNTAXES, slice_pixels, write_as, write_clinical_slice, write_clinical_study
 
 from rsna_lumbar.benchmarks.process_tree import PeakMemory
 from rsna_lumbar.runtime.decoding_pool import DecodingPool
@@ -77,7 +77,7 @@ def write_good(images: Path) -> list[str]:
     """The first chunk whole, and every hundredth number after it."""
     numbers = [*range(1000, 1000 + STUDIES_A_CHUNK), *range(2050, 2050 + 100 * 8, 100)]
     for number in numbers:
-        write_study(images, str(number), seed=number, counts=(2, 1, 2))
+        write_clinical_study(images, str(number), seed=number, counts=(2, 1, 2))
     return list(map(str, numbers))
 
 
@@ -87,7 +87,7 @@ def write_faulty(images: Path, kinds: Sequence[Fault], series: str) -> dict[str,
     for index, fault in enumerate(kinds):
         study = images / str(2000 + index // FAULTS_A_STUDY * 8)
         if index % FAULTS_A_STUDY == 0:
-            write_study(images, study.name, seed=index, counts=(2, 2, 2))
+            write_clinical_study(images, study.name, seed=index, counts=(2, 2, 2))
         before, between, behind = 0, 1, 999  # slices 1 and 2
         place = (before, between, behind)[index % 3]
         path = study / series / f"{place} {index} fäult.dcm"
@@ -216,7 +216,7 @@ def test_more_than_a_thousand_faults_of_real_slices(
 def test_what_is_no_file_at_all(toy_bundle: Path, tmp_path: Path) -> None:
     """Pipes, sockets, devices, links in a circle or to nowhere, folders, huge and private files."""
     series = tmp_path / "root" / "test_images" / "100" / "11"
-    write_study(series.parent.parent, "100", counts=(2, 1, 1))
+    write_clinical_study(series.parent.parent, "100", counts=(2, 1, 1))
     expected = {}
     os.mkfifo(series / "pipe.dcm")
     with socket.socket(socket.AF_UNIX) as listener:
@@ -265,7 +265,7 @@ def test_a_file_that_vanishes(
 ) -> None:
     """Between listing and reading."""
     root = tmp_path / "root"
-    write_study(root / "test_images", "100", counts=(3, 1, 1))
+    write_clinical_study(root / "test_images", "100", counts=(3, 1, 1))
     stream = stream_studies(root)
     (study,) = stream.studies
     (root / "test_images" / "100" / "11" / "2.dcm").unlink()
@@ -279,7 +279,7 @@ def test_a_file_that_vanishes(
 def test_a_bomb_costs_itself(tmp_path: Path) -> None:
     """The next file is decoded by the same process."""
     slices = tmp_path / "good.dcm"
-    write_slice(slices, slice_pixels(1))
+    write_clinical_slice(slices, slice_pixels(1))
     bomb = next(one for one in faults([slices]) if one.name.startswith("deflated bomb"))
     (tmp_path / "bomb.dcm").write_bytes(bomb.content)
     with DecodingPool(1, Preprocessing(), largest_px=64) as pool:

@@ -21,7 +21,7 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     MRImageStorage,
 )
-from toys import AXIAL, SAGITTAL, slice_pixels, write_slice
+from toys import AXIAL, SAGITTAL, slice_pixels, write_clinical_slice
 
 from rsna_lumbar.runtime import dicom_files, headers
 from rsna_lumbar.runtime.decode import read_frames
@@ -103,7 +103,7 @@ def group(**elements: object) -> list[Dataset]:
 def write_enhanced(path: Path, frames: int) -> None:
     """Orientation, spacing and slope shared by all frames, positions a frame (PS3.3 C.7.6.16)."""
     stack = np.stack([slice_pixels(seed) for seed in range(frames)])
-    dataset = write_slice(
+    dataset = write_clinical_slice(
         path,
         stack,
         SOPClassUID=EnhancedMRImageStorage,
@@ -141,7 +141,7 @@ def test_enhanced_mr_has_its_facts_in_groups(tmp_path: Path) -> None:
 def test_missing_facts_are_none(tmp_path: Path) -> None:
     path = tmp_path / "a.dcm"
     bare = {"ImagePositionPatient": None, "PixelSpacing": None, "InstanceNumber": None}
-    write_slice(path, slice_pixels(1), **bare)
+    write_clinical_slice(path, slice_pixels(1), **bare)
     (frame,) = read_frames(path)
     assert (frame.geometry, frame.spacing_mm, frame.instance_number) == (None, None, None)
 
@@ -151,7 +151,7 @@ def test_a_file_too_large_for_one_piece_reads_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size_limit: int
 ) -> None:
     monkeypatch.setattr(dicom_files, "WHOLE_FILE_BYTES", size_limit)
-    write_slice(tmp_path / "a.dcm", slice_pixels(1))
+    write_clinical_slice(tmp_path / "a.dcm", slice_pixels(1))
     (frame,) = read_frames(tmp_path / "a.dcm")
     np.testing.assert_array_equal(frame.pixels, slice_pixels(1))
 
@@ -207,7 +207,7 @@ def test_only_so_much_of_a_header_is_looked_at(
 
 def test_what_nobody_asked_for_is_passed_over(tmp_path: Path) -> None:
     """A private value that is larger than any header may be."""
-    dataset = write_slice(tmp_path / "a.dcm", slice_pixels(0))
+    dataset = write_clinical_slice(tmp_path / "a.dcm", slice_pixels(0))
     header = read_header(tmp_path / "a.dcm")
     block = dataset.private_block(0x0009, "large", create=True)
     block.add_new(0x01, "OB", bytes(2 * dicom_files.MOST_HEADER_BYTES))
@@ -220,7 +220,7 @@ def test_what_pydicom_says_of_a_header_stays_inside(
 ) -> None:
     """Its warnings quote values."""
     path = tmp_path / "a.dcm"
-    dataset = write_slice(path, slice_pixels(1))
+    dataset = write_clinical_slice(path, slice_pixels(1))
     dataset.add(pydicom.DataElement(Tag("PixelSpacing"), "DS", ["1.0", "1.0"]))
     dataset.save_as(path)
     content = path.read_bytes()
@@ -299,7 +299,7 @@ def test_a_file_that_says_nothing_is_read_where_something_names_its_series(
 ) -> None:
     """The layout of the challenge, or a table; in a tree it is no MR image."""
     path = tmp_path / layout / "1" / "2" / "3.dcm"
-    write_slice(path, slice_pixels(1), Modality=None)
+    write_clinical_slice(path, slice_pixels(1), Modality=None)
     dataset = pydicom.dcmread(path)
     del dataset.SOPClassUID
     dataset.file_meta.MediaStorageSOPClassUID = ""
@@ -323,7 +323,7 @@ def test_a_file_that_says_nothing_is_read_where_something_names_its_series(
 def test_directions_that_span_no_plane_say_nothing(
     tmp_path: Path, orientation: list[float]
 ) -> None:
-    write_slice(tmp_path / "a.dcm", slice_pixels(1), ImageOrientationPatient=orientation)
+    write_clinical_slice(tmp_path / "a.dcm", slice_pixels(1), ImageOrientationPatient=orientation)
     assert read_header(tmp_path / "a.dcm").orientation is None
     (frame,) = read_frames(tmp_path / "a.dcm")
     assert frame.geometry is None
@@ -346,7 +346,7 @@ def test_private_groups_of_a_frame_are_of_another_file(tmp_path: Path) -> None:
 
 def test_a_patient_is_told_by_a_hash_whatever_the_spelling(tmp_path: Path) -> None:
     def patient(text: str | None) -> str:
-        write_slice(tmp_path / "a.dcm", slice_pixels(1), PatientID=text)
+        write_clinical_slice(tmp_path / "a.dcm", slice_pixels(1), PatientID=text)
         return read_header(tmp_path / "a.dcm").patient
 
     assert patient("AB12") == patient("AB12^^^HOSPITAL&1.2.3&ISO")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toys import slice_pixels, write_slice
+from toys import slice_pixels, write_clinical_slice
 
 from rsna_lumbar.runtime.cli import main
 
@@ -101,7 +101,9 @@ def test_no_row_is_a_failure_with_a_manifest_that_names_what_was_there(
         (data / "notes.txt").write_text("text")
     if what == "no lumbar spine":
         for number in range(8):
-            write_slice(data / f"{number}.dcm", slice_pixels(number), BodyPartExamined="KNEE")
+            write_clinical_slice(
+                data / f"{number}.dcm", slice_pixels(number), BodyPartExamined="KNEE"
+            )
     assert run(data, "--bundle", toy_bundle, "--output", output) == 1
     said = capsys.readouterr().err
     assert "Error: nothing to score: no series of a lumbar spine was found" in said

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from toys import AXIAL, SAGITTAL, T1, T2, slice_pixels, write_slice
+from toys import AXIAL, SAGITTAL, T1, T2, slice_pixels, write_clinical_slice
 
 from rsna_lumbar.runtime.cli import main
 from rsna_lumbar.runtime.discovery import find_studies
@@ -32,7 +32,7 @@ def tree(toy_root: Path, tmp_path: Path) -> Path:
     tree = Path(shutil.copytree(toy_root / "test_images", tmp_path / "tree"))
     for study in ("12", "7"):
         for number in range(4):
-            write_slice(
+            write_clinical_slice(
                 tree / study / "44" / f"{number}.dcm",
                 slice_pixels(number),
                 StudyInstanceUID=f"1.2.{study}",
@@ -151,7 +151,7 @@ def test_parts_of_a_series_are_corrected_by_name(tmp_path: Path) -> None:
     for number, (orientation, times) in enumerate([(SAGITTAL, T2), (SAGITTAL, T1), (AXIAL, T2)]):
         for index in range(8):
             along = [4 * index, 0, 0] if orientation is SAGITTAL else [0, 0, -4 * index]
-            write_slice(
+            write_clinical_slice(
                 tmp_path / "tree" / f"{number}-{index}",
                 slice_pixels(10 * number + index),
                 ImageOrientationPatient=orientation,

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pydicom.uid import UID
-from toys import SYNTAXES, slice_pixels, write_as, write_slice
+from toys import SYNTAXES, slice_pixels, write_as, write_clinical_slice
 
 from rsna_lumbar.runtime.decode import read_frames, read_slices
 from rsna_lumbar.runtime.demo import demo_bundle, demo_studies
@@ -63,7 +63,7 @@ def with_circle(pixels: np.ndarray, value: int) -> np.ndarray:
 
 def declared(path: Path, pixels: np.ndarray, *elements: tuple[str, str, object]) -> Path:
     """A file with (keyword, VR, value) elements, whatever their VR should be."""
-    dataset = write_slice(path, pixels)
+    dataset = write_clinical_slice(path, pixels)
     for keyword, vr, value in elements:
         dataset.add_new(keyword, vr, value)
     dataset.save_as(path)
@@ -126,7 +126,9 @@ def test_a_value_is_read_with_the_bits_that_are_stored(
     """12 bits: 2048 as a word of them, or with its sign in all 16, is -2048."""
     pixels = slice_pixels(1) % 2048
     path = tmp_path / "a.dcm"
-    dataset = write_slice(path, pixels, BitsStored=12, HighBit=11, PixelRepresentation=signed)
+    dataset = write_clinical_slice(
+        path, pixels, BitsStored=12, HighBit=11, PixelRepresentation=signed
+    )
     dataset.add_new(VALUE, "US", value)
     dataset.save_as(path)
     (frame,) = read_frames(path)
@@ -147,7 +149,9 @@ def test_a_padded_slice_as_a_detector_sees_it(tmp_path: Path, photometric: str) 
     """Black outside the circle, and inside what the circle's own values make of it."""
     inside = slice_pixels(1, (64, 64)).astype(np.int16)
     pixels = with_circle(inside, -32768)
-    dataset = write_slice(tmp_path / "a.dcm", pixels, PhotometricInterpretation=photometric)
+    dataset = write_clinical_slice(
+        tmp_path / "a.dcm", pixels, PhotometricInterpretation=photometric
+    )
     dataset.PixelPaddingValue = -32768
     dataset.save_as(tmp_path / "a.dcm")
     (one,) = read_slices(tmp_path / "a.dcm", 64, Preprocessing())

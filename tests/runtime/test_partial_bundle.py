@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toys import write_study, write_toy_bundle
+from toys import write_clinical_study, write_toy_bundle
 
 from rsna_lumbar.runtime import scoring
 from rsna_lumbar.runtime.cli import main
@@ -103,8 +103,8 @@ def test_series_without_a_detector_are_named_and_not_read(root: Path, tmp_path: 
 def test_a_study_with_none_of_its_series_has_no_rows(tmp_path: Path) -> None:
     """Nothing asks for its rows: no prior is written, and that it was not scored is a fault."""
     images = tmp_path / "root" / "test_images"
-    write_study(images, "1")
-    write_study(images, "2", counts=(0, 3, 3))
+    write_clinical_study(images, "1")
+    write_clinical_study(images, "2", counts=(0, 3, 3))
     output = tmp_path / "out.csv"
     words = ("--bundle", partial(tmp_path / "b", (SPINAL,)), "--output", output)
     assert run(tmp_path / "root", *words) == 3

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from toys import AXIAL, SAGITTAL, T1, T2, slice_pixels, write_slice
+from toys import AXIAL, SAGITTAL, T1, T2, slice_pixels, write_clinical_slice
 
 from rsna_lumbar.runtime.discovery import find_studies
 from rsna_lumbar.runtime.labels import GROUPS
@@ -33,7 +33,7 @@ def write_patient(folder: Path, seed: int, *, flat: bool = False, **elements: ob
                 **times,
                 **elements,
             }
-            write_slice(path, slice_pixels(100 * seed + 10 * kind + number), **told)
+            write_clinical_slice(path, slice_pixels(100 * seed + 10 * kind + number), **told)
 
 
 def studies(found: Inventory) -> list[tuple[str, list[int]]]:
@@ -95,7 +95,7 @@ def test_blank_patients_are_told_by_folder_and_frame_together(tmp_path: Path) ->
 def test_a_blank_id_goes_with_its_series_or_its_folder(tmp_path: Path) -> None:
     for seed in (1, 2):
         write_patient(tmp_path / f"p{seed}", seed)
-    write_slice(
+    write_clinical_slice(
         tmp_path / "p2" / "SE1" / "9",
         slice_pixels(999),
         StudyInstanceUID="1.2.3",

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from pydicom.datadict import DicomDictionary
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
-from toys import write_study
+from toys import write_clinical_study
 
 from rsna_lumbar.runtime.naming import Names, Pseudonyms, csv_line
 
@@ -142,8 +142,8 @@ def spoiled(path: Path) -> None:
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two studies; the second lacks an axial series and holds every kind of spoiled file."""
     root = tmp_path_factory.mktemp("privacy") / "root"
-    write_study(root / "test_images", "100", counts=(2, 1, 2))
-    write_study(root / "test_images", "200", seed=1, counts=(2, 1, 0))
+    write_clinical_study(root / "test_images", "100", counts=(2, 1, 2))
+    write_clinical_study(root / "test_images", "200", seed=1, counts=(2, 1, 0))
     planted = 0
     with odd_values():
         for path in sorted(root.rglob("*.dcm")):

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 from ending import DEADLINE_S, is_gone, kill_tree, wait_for
-from toys import write_study
+from toys import write_clinical_study
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits and signals of Linux")
 OUTPUTS = ("out.csv", "out.jsonl")
@@ -44,7 +44,7 @@ START = "from rsna_lumbar.runtime.cli import main; main()\n"
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("interruptions") / "root"
     for number in range(STUDIES):
-        write_study(root / "test_images", str(100 + number), seed=number, counts=(2, 1, 2))
+        write_clinical_study(root / "test_images", str(100 + number), seed=number, counts=(2, 1, 2))
     (root / "test_images" / "101" / "11" / "9.dcm").write_bytes(b"\0" * 128 + b"DICM")
     return root
 

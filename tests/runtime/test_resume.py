@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from killing import KILLED, end_at_change
-from toys import write_study, write_toy_bundle
+from toys import write_clinical_study, write_toy_bundle
 
 from rsna_lumbar.runtime import decoding, scoring
 from rsna_lumbar.runtime.backends import Outputs
@@ -45,7 +45,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("resume") / "root"
     for number in range(STUDIES):
         counts = (1 + number % 2, 1, number % 3)  # some without an axial slice
-        write_study(root / "test_images", str(100 + number), seed=number, counts=counts)
+        write_clinical_study(root / "test_images", str(100 + number), seed=number, counts=counts)
     (root / "test_images" / "101" / "11" / "9.dcm").write_bytes(b"no DICOM")
     return root
 
@@ -328,7 +328,7 @@ def test_what_changed_is_said_and_nothing_is_lost(
     elif change == "batch":
         words = ("--batch-size", "3")
     elif change == "study":
-        write_study(data / "test_images", "999", counts=(1, 1, 1))
+        write_clinical_study(data / "test_images", "999", counts=(1, 1, 1))
     elif change == "time":
         os.utime(slice_path, (1, 1))
     elif change == "size":
@@ -491,7 +491,7 @@ def test_an_output_among_the_slices_is_none_of_them(
     """Interrupted and resumed, too: what a run writes says nothing of its input."""
     data = tmp_path / "data"
     for number in range(STUDIES):
-        write_study(data / "test_images", str(100 + number), seed=number, counts=(2, 1, 1))
+        write_clinical_study(data / "test_images", str(100 + number), seed=number, counts=(2, 1, 1))
     assert run(data, bundle, folder) == 0
     expected = contents(folder)
     series = data / "test_images" / "100" / "11"
@@ -532,7 +532,7 @@ def test_strict_stops_at_a_fault_and_goes_on_when_it_is_mended(
 ) -> None:
     data = tmp_path / "data"
     for number in range(STUDIES):
-        write_study(data / "test_images", str(100 + number), seed=number, counts=(2, 1, 1))
+        write_clinical_study(data / "test_images", str(100 + number), seed=number, counts=(2, 1, 1))
     good = (data / "test_images" / "103" / "11" / "2.dcm").read_bytes()
     (data / "test_images" / "103" / "11" / "2.dcm").write_bytes(good[:1000])
     assert run(data, bundle, folder, "--strict") == 1
@@ -551,7 +551,7 @@ def test_strict_stops_at_a_fault_and_goes_on_when_it_is_mended(
 def test_what_a_run_writes_is_none_of_its_inputs(bundle: Path, tmp_path: Path) -> None:
     """An output inside a tree, whose files are all looked at."""
     for number in range(2):
-        write_study(tmp_path, str(100 + number), seed=number, counts=(2, 1, 1))
+        write_clinical_study(tmp_path, str(100 + number), seed=number, counts=(2, 1, 1))
     manifests = []
     for _ in range(2):
         assert run(tmp_path, bundle, tmp_path) == 0

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from toys import toy_model, write_study, write_toy_bundle
+from toys import toy_model, write_clinical_study, write_toy_bundle
 
 from rsna_lumbar.runtime.bundle import Detector, ModelFile, write_manifest
 from rsna_lumbar.runtime.discovery import find_studies, stream_studies
@@ -29,7 +29,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("same") / "root"
     for number in range(9):
         counts = (1 + number, 17, 5 * (number % 3))
-        write_study(root / "test_images", str(100 + number), seed=number, counts=counts)
+        write_clinical_study(root / "test_images", str(100 + number), seed=number, counts=counts)
     return root
 
 

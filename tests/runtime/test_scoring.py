@@ -13,7 +13,7 @@ import numpy as np
 import pydicom
 import pytest
 from ending import DEADLINE_S
-from toys import SIZE_PX, offsets, slopes, write_study, write_toy_bundle
+from toys import SIZE_PX, offsets, slopes, write_clinical_study, write_toy_bundle
 
 from rsna_lumbar.runtime import open_bundle
 from rsna_lumbar.runtime.backends import Outputs, Wait, load_backend, onnxruntime
@@ -183,7 +183,9 @@ def test_the_first_study_is_scored_before_the_last_is_looked_into(
     """And what is looked into, decoded and scored ahead does not grow with their number."""
     monkeypatch.setattr("rsna_lumbar.runtime.decoding_pool.IN_HAND", 8)
     for number in range(40):
-        write_study(tmp_path / "test_images", str(100 + number), seed=number, counts=(2, 2, 2))
+        write_clinical_study(
+            tmp_path / "test_images", str(100 + number), seed=number, counts=(2, 2, 2)
+        )
     looked: list[str] = []
 
     def seen(studies: Iterable[Study]) -> Iterator[Study]:
@@ -315,7 +317,9 @@ def test_batches_that_do_not_fit_into_memory_are_halved(
     """As often as it takes; sets are cut, nothing is scored twice or lost."""
     for number in range(5):
         counts = (20 - number, 3 + 5 * number, number)
-        write_study(tmp_path / "test_images", str(100 + number), seed=number, counts=counts)
+        write_clinical_study(
+            tmp_path / "test_images", str(100 + number), seed=number, counts=counts
+        )
     expected = score(toy_bundle, tmp_path, batch_size=8)
     compute = OnnxSession.compute
 

@@ -10,7 +10,7 @@ import numpy as np
 import pydicom
 import pytest
 from faults import CORONAL
-from toys import AXIAL, SAGITTAL, slice_pixels, write_slice
+from toys import AXIAL, SAGITTAL, slice_pixels, write_clinical_slice
 
 from rsna_lumbar.runtime.decoding import DecodeHere, open_decoder
 from rsna_lumbar.runtime.discovery import find_studies
@@ -47,7 +47,7 @@ def test_real_sagittal_series_are_ordered_by_position(
 
 def test_axial_slices_run_from_head_to_feet(tmp_path: Path) -> None:
     for number, z_mm in enumerate((5, -30, 20, 0), start=1):
-        write_slice(
+        write_clinical_slice(
             tmp_path / f"{number}.dcm",
             slice_pixels(number),
             InstanceNumber=number,
@@ -60,7 +60,7 @@ def test_axial_slices_run_from_head_to_feet(tmp_path: Path) -> None:
 
 def test_slices_without_position_come_last_by_number(tmp_path: Path) -> None:
     for number in (10, 9, 1):
-        write_slice(
+        write_clinical_slice(
             tmp_path / f"{number}.dcm",
             slice_pixels(number),
             InstanceNumber=number,
@@ -75,7 +75,7 @@ def test_slices_of_another_plane_are_left_out(tmp_path: Path) -> None:
     oblique = [0.1, 0.9, -0.1, 0, -0.1, -0.9]
     planes = {"1": SAGITTAL, "2": AXIAL, "3": CORONAL, "4": None, "5": oblique}
     for number, orientation in planes.items():
-        write_slice(
+        write_clinical_slice(
             tmp_path / f"{number}.dcm",
             slice_pixels(int(number)),
             ImageOrientationPatient=orientation,
@@ -104,7 +104,7 @@ def test_duplicates_are_scored_once(tmp_path: Path, workers: int) -> None:
         ("2", 1, "1.2.1", 3),  # again
         ("2", 2, "1.2.22", 22),
     ):
-        write_slice(
+        write_clinical_slice(
             tmp_path / folder / f"{number}.dcm",
             slice_pixels(seed),
             InstanceNumber=number,
@@ -135,7 +135,9 @@ def test_slices_that_differ_in_a_few_pixels_are_both_scored(tmp_path: Path) -> N
     np.testing.assert_array_equal(first[::16, ::16], second[::16, ::16])
     assert 0 < np.count_nonzero(first != second) < 15 * 15
     for number, one in enumerate((pixels, changed, changed), start=1):
-        write_slice(tmp_path / f"{number}.dcm", one, InstanceNumber=number, SOPInstanceUID="1.2.1")
+        write_clinical_slice(
+            tmp_path / f"{number}.dcm", one, InstanceNumber=number, SOPInstanceUID="1.2.1"
+        )
     decoded = decode(tmp_path)
     assert [one.file.name for one in decoded.slices] == ["1.dcm", "2.dcm"]
     np.testing.assert_array_equal(decoded.images, [first, second])

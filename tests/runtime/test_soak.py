@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 from ending import wait_for
-from toys import write_study
+from toys import write_clinical_study
 
 from rsna_lumbar.benchmarks.process_tree import tree_bytes
 
@@ -24,7 +24,7 @@ SHARED_MEMORY = Path("/dev/shm")
 
 def write_studies(root: Path, count: int) -> None:
     """So many studies, hard links to the files of four."""
-    write_study(root / "test_images", "1000", counts=(2, 2, 3))
+    write_clinical_study(root / "test_images", "1000", counts=(2, 2, 3))
     first = root / "test_images" / "1000"
     for number in range(1001, 1000 + count):
         for path in first.rglob("*.dcm"):

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.uid import EnhancedMRImageStorage
 from stored_ways import WAYS, Picture, store_in_another_way
-from toys import AXIAL, SAGITTAL, slice_pixels, write_slice, write_study
+from toys import AXIAL, SAGITTAL, slice_pixels, write_clinical_slice, write_clinical_study
 
 from rsna_lumbar.runtime.cells import cell_centre, cell_count
 from rsna_lumbar.runtime.cli import main
@@ -75,7 +75,9 @@ def pictures(draw: st.DrawFn) -> tuple[str, Picture]:
 
 
 def read_one(folder: Path, picture: Picture) -> Slice:
-    write_slice(folder / "a.dcm", np.ascontiguousarray(picture.pixels), **picture.elements())
+    write_clinical_slice(
+        folder / "a.dcm", np.ascontiguousarray(picture.pixels), **picture.elements()
+    )
     (one,) = read_slices(folder / "a.dcm", 32, Preprocessing())
     return one
 
@@ -150,7 +152,9 @@ def test_every_place_of_the_square_lies_in_the_file(
 ) -> None:
     """Centres of all cells, those in the borders too."""
     picture = Picture.of(slice_pixels(1, (9, 30)), AXIAL).stored(way)
-    write_slice(tmp_path / "a.dcm", np.ascontiguousarray(picture.pixels), **picture.elements())
+    write_clinical_slice(
+        tmp_path / "a.dcm", np.ascontiguousarray(picture.pixels), **picture.elements()
+    )
     (one,) = read_slices(tmp_path / "a.dcm", 96, Preprocessing())
     outside = 0
     for cell in range(cell_count(96)):
@@ -214,7 +218,7 @@ def test_a_stack_turned_by_45_degrees_stands_in_one_way(sign: int) -> None:
 )
 def test_without_an_orientation_it_stays_as_it_is(orientation: object, tmp_path: Path) -> None:
     pixels = slice_pixels(1)
-    write_slice(tmp_path / "a.dcm", pixels, ImageOrientationPatient=None)
+    write_clinical_slice(tmp_path / "a.dcm", pixels, ImageOrientationPatient=None)
     if orientation is not None:
         dataset = pydicom.dcmread(tmp_path / "a.dcm")
         dataset.add_new("ImageOrientationPatient", "DS", "0")
@@ -229,7 +233,7 @@ def test_without_an_orientation_it_stays_as_it_is(orientation: object, tmp_path:
 def test_an_orientation_counts_without_a_position(tmp_path: Path) -> None:
     mirrored = Picture.of(slice_pixels(1), AXIAL).stored((False, True, False))
     elements = mirrored.elements() | {"ImagePositionPatient": None, "PixelSpacing": None}
-    write_slice(tmp_path / "a.dcm", np.ascontiguousarray(mirrored.pixels), **elements)
+    write_clinical_slice(tmp_path / "a.dcm", np.ascontiguousarray(mirrored.pixels), **elements)
     (frame,) = read_frames(tmp_path / "a.dcm")
     assert (frame.geometry, frame.turn) == (None, Turn(mirrored=True))
 
@@ -239,7 +243,7 @@ def test_half_a_copy_is_doubted_by_the_rows_of_the_file(tmp_path: Path) -> None:
     pixels = slice_pixels(3, (64, 64)) + 1
     pixels[30:] = 0
     upside_down = Picture.of(pixels, [0, 1, 0, 0, 0, 1])
-    write_slice(tmp_path / "a.dcm", pixels, **upside_down.elements())
+    write_clinical_slice(tmp_path / "a.dcm", pixels, **upside_down.elements())
     (one,) = read_slices(tmp_path / "a.dcm", 64, Preprocessing())
     assert one.turn == Turn(upside_down=True)
     assert not one.image[:34].any() and one.image[34:].any()
@@ -258,7 +262,7 @@ def test_each_frame_of_an_enhanced_file_is_turned_by_its_own_orientation(tmp_pat
     upright = Picture.of(slice_pixels(1, (40, 40)), SAGITTAL)
     ways = [upright.stored(way) for way in WAYS]
     bare = dict.fromkeys(("ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing"))
-    dataset = write_slice(
+    dataset = write_clinical_slice(
         tmp_path / "a.dcm",
         np.stack([one.pixels for one in ways]),
         SOPClassUID=EnhancedMRImageStorage,
@@ -312,7 +316,7 @@ def test_copies_stored_otherwise_give_the_same_rows_and_places(
 
 def test_a_peak_in_the_border_is_placed_in_the_file(toy_bundle: Path, tmp_path: Path) -> None:
     """On black slices the toy network peaks in their grey border."""
-    write_study(tmp_path / "test_images", "5", counts=(1, 1, 1))
+    write_clinical_study(tmp_path / "test_images", "5", counts=(1, 1, 1))
     for path in tmp_path.rglob("*.dcm"):
         dataset = pydicom.dcmread(path)
         dataset.PixelData = bytes(len(dataset.PixelData))
@@ -328,7 +332,7 @@ def test_a_peak_in_the_border_is_placed_in_the_file(toy_bundle: Path, tmp_path: 
 def test_slices_without_an_orientation_are_counted_and_said(
     toy_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_study(tmp_path / "root" / "test_images", "5")
+    write_clinical_study(tmp_path / "root" / "test_images", "5")
     for path in (tmp_path / "root" / "test_images" / "5" / "33").iterdir():
         dataset = pydicom.dcmread(path)
         del dataset.ImageOrientationPatient

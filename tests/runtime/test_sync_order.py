@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from toys import write_study
+from toys import write_clinical_study
 
 from rsna_lumbar.runtime import decoding, scoring
 from rsna_lumbar.runtime.cli import main
@@ -115,7 +115,7 @@ def trail(toy_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Trail:
     """Of a run in chunks of two studies, with outputs in two folders."""
     root = tmp_path_factory.mktemp("order") / "root"
     for number in range(STUDIES):
-        write_study(root / "test_images", str(100 + number), seed=number, counts=(1, 1, 1))
+        write_clinical_study(root / "test_images", str(100 + number), seed=number, counts=(1, 1, 1))
     folder = tmp_path_factory.mktemp("out").resolve()
     for name in ("scores", "evidence"):
         (folder / name).mkdir()

@@ -184,7 +184,7 @@ def slice_pixels(seed: int, shape: tuple[int, int] = (48, 40)) -> np.ndarray:
     return pixels
 
 
-def write_slice(path: Path, pixels: np.ndarray, **elements: object) -> FileDataset:
+def write_clinical_slice(path: Path, pixels: np.ndarray, **elements: object) -> FileDataset:
     """Write one MR slice with a clinical header, not the challenge's.
 
     Elements override or, where None, drop what is there.
@@ -235,7 +235,7 @@ SYNTAXES = (
 
 def write_as(path: Path, pixels: np.ndarray, syntax: UID, **elements: object) -> Path:
     """Write one MR slice in a transfer syntax."""
-    dataset = write_slice(path, pixels, **elements)
+    dataset = write_clinical_slice(path, pixels, **elements)
     if syntax == RLELossless:
         dataset.compress(RLELossless, generate_instance_uid=False)
         dataset.save_as(path)
@@ -250,7 +250,7 @@ def write_as(path: Path, pixels: np.ndarray, syntax: UID, **elements: object) ->
     return path
 
 
-def write_study(
+def write_clinical_study(
     images: Path, study_id: str, *, seed: int = 0, counts: tuple[int, int, int] = (3, 4, 5)
 ) -> None:
     """A study in the challenge's layout, with clinical headers: T2, T1 and axial series of so
@@ -262,7 +262,7 @@ def write_study(
     ):
         for number in range(1, count + 1):
             position = [4 * number, 0, 0] if orientation is SAGITTAL else [0, 0, -4 * number]
-            write_slice(
+            write_clinical_slice(
                 images / study_id / series_id / f"{number}.dcm",
                 slice_pixels(1000 * seed + 100 * index + number),
                 StudyInstanceUID=f"1.2.{study_id}",

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from toys import write_study, write_toy_bundle
+from toys import write_clinical_study, write_toy_bundle
 
 from rsna_lumbar.runtime.bundle import read_bundle, write_manifest
 from rsna_lumbar.runtime.discovery import find_studies
@@ -81,8 +81,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("root")
     for seed, study in enumerate(STUDIES):
         counts = (1, 0 if study == WITHOUT_T1 else 1, 2)
-        write_study(root / "train_images", study, seed=seed, counts=counts)
-    write_study(root / "test_images", "5000", counts=(1, 1, 1))
+        write_clinical_study(root / "train_images", study, seed=seed, counts=counts)
+    write_clinical_study(root / "test_images", "5000", counts=(1, 1, 1))
     write_tables(root)
     return root
 
