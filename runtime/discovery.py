@@ -15,7 +15,7 @@ import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from rsna_lumbar.runtime.challenge_layout import images_folder, stream_challenge
+from rsna_lumbar.runtime.challenge_layout import images_folder, names_folders, stream_challenge
 from rsna_lumbar.runtime.errors import DataError
 from rsna_lumbar.runtime.studies import UID, Inventory, StudyStream
 from rsna_lumbar.runtime.tables import read_series_table
@@ -83,6 +83,8 @@ def stream_studies(
     table = read_series_table(series_table) if series_table else None
     walk = Walk(_common_folder(starts), frozenset(own_files))
     images = images_folder(walk, starts, table, studies)
+    if images is not None and table is not None and not names_folders(images, table, walk):
+        starts, images = [images.folder], None  # by UIDs
     if images is None:
         return stream_tree(walk, starts, progress, table or {}, studies, ids=ids)
     return stream_challenge(walk, images, table, studies, by_uid=ids == UID)
