@@ -4,8 +4,8 @@ Folders are looked into when a study is asked for, so that the first can be scor
 are still to be listed; a tree, whose headers alone say what belongs together, is indexed first.
 
 Two layouts. **Challenge**: ``<images>/<study>/<series>/*.dcm`` where the folder of images is
-``test_images`` or ``train_images`` (found from the root, from itself or from one study in it), or
-any folder when a table of series is given; folders name studies and series. **Tree**: any other
+``test_images`` or ``train_images`` (found from the root, from itself or from studies in it);
+folders name studies and series. **Tree**: any other folder, or a table that calls no study by its
 folder; headers name them. Nothing here depends on the order in which a file system lists files.
 """
 

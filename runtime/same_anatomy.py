@@ -1,8 +1,9 @@
 """Of series that show the same anatomy, one is read: a maximum over copies inflates grades.
 
 The order of preference is ``preference``: a plain picture before one that is fat-suppressed (STIR
-too), made after a contrast agent, or computed from others; then the one with the most slices; then
-the later one, since a repeat was made for a reason. Series that cover different parts are all read.
+too), made after a contrast agent, 3D, or computed from others; then the one with the most slices;
+then, of T2, the one with the usual echo; then the later one, since a repeat was made for a reason.
+Series that cover different parts are all read.
 
 A slice is covered where one that is already read lies within three quarters of the distance
 between its slices (a quarter inside one series, whose slices may interleave), and, for sagittal
@@ -52,13 +53,18 @@ def preference(part: Part) -> tuple[object, ...]:
     return (
         part.verdict.second_choice,
         -len(part.frames),
-        abs((part.acquisition.echo_ms or USUAL_ECHO_MS) - USUAL_ECHO_MS)
-        if part.verdict.reader is not FORAMINAL
-        else 0.0,
+        _unusual_ms(part),
         -number,
         _later_first(part.header.time),
         natural_key(part.series),
     )
+
+
+def _unusual_ms(part: Part) -> float:
+    """How far the echo of a T2 is from the usual one."""
+    echo_ms = part.acquisition.echo_ms
+    is_t2 = part.verdict.reader is not FORAMINAL
+    return abs(echo_ms - USUAL_ECHO_MS) if is_t2 and echo_ms else 0.0
 
 
 def _later_first(time: str) -> tuple[int, ...]:
