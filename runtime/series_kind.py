@@ -95,7 +95,7 @@ def _words(pattern: str) -> re.Pattern[str]:
 
 # Signs that mean something where they stand, and the words for them; all others are blanks.
 SIGNS = (
-    (re.compile(r"\(-\)"), " WITHOUT "),
+    (re.compile(r"\(-\)|(?<=[ _])-(?=GD|GAD|KM)|(?:(?<=[ _])-C|(?<=[ _])C-)(?= *$)"), " WITHOUT "),
     (re.compile(r"(?<![A-Z])(T[12])[-_]W(?![A-Z])"), r"\1W"),  # weighted, not with contrast
     (re.compile("\N{CYRILLIC CAPITAL LETTER TE}(?=[12])"), "T"),
     (re.compile(r"Ł"), "L"),
@@ -113,10 +113,11 @@ SIGNS = (
 LOCALIZER = re.compile(
     r"LOCALI[SZ]|LOKALI|LOCALISAT|SCOUT|SURVEY|SURVIEW|PILOT|TOPOGRAM|REPERAGE|UBERSICHT|UEBERSICHT"
     r"|CENTRATOR|CENTRATUR|CENTRAJE|PLAN ?SCAN|PLANNING|PLANUNG|SMART ?(?:SPINE|BRAIN)|SCANOGRA"
-    r"|位置決め|定位|ЛОКАЛ|ПИЛОТ"
-    r"|(?<![A-Z])(?:SAG|COR|AX|TRA)?LOC(?:S|ALL)?(?![A-Z])(?! DIS[CK])|(?<![A-Z])LOK(?![A-Z])"
-    r"|(?<![A-Z])(?:SCANO|COUNT(?:ING)?|REPERES?|TRI ?PLANAR)(?![A-Z])"
-    r"|^ORIENTATION$"
+    r"|位置決め|定位|スカウト|ЛОКАЛ|ПИЛОТ"
+    r"|(?<![A-Z])(?:SAG|COR|AX|TRA|COUNT)?LOC(?:S|ALL)?(?![A-Z])(?! DIS[CK]| LINE)"
+    r"|(?<![A-Z])LOK(?![A-Z])"
+    r"|(?<![A-Z])(?:SCANO|SURV|COUNT(?:ING)?|REPERES?|TRI ?PLANAR)(?![A-Z])"
+    r"|^(?:ORIENTATION|PLAN[EO]?S?|TOPO|FINDER)$"
 )
 THREE_PLANES = re.compile(r"(?<![A-Z0-9])(?:3|TRI|THREE) ?(?:PLANE|PLANO|PLAN|PL)S?(?![A-Z])")
 # "AX T2 3 PL": of three discs; a localizer of three planes is of none.
@@ -126,8 +127,8 @@ SERVICE = _words(
     r"|PRE ?SCAN\w*|SHIM\w*|SCREEN ?(?:SAVE|SHOT|CAPTURE)S?|KEY ?IMAGES?"
 )
 DIFFUSION = _words(
-    r"E?ADC\w*|TRACEW?|DWI?|DWIBS|DTI|DIFF(?!ER|IC)\w*|B ?(?:50|[1-9]\d{2,3})|TENSOR|FA ?MAP"
-    r"|EXP ?ADC|AVERAGE ?DC|COL(?:OU?R)? ?FA|FRACTIONAL\w*"
+    r"[ED]?ADC\w*|TRACEW?|[SE]?DWI|DW|IVIM|TRACTO\w*|MDDW|DWIBS|DTI|DIFF(?!ER|IC)\w*"
+    r"|B ?(?:50|[1-9]\d{2,3})|TENSOR|FA ?MAP|EXP ?ADC|AVERAGE ?DC|COL(?:OU?R)? ?FA|FRACTIONAL\w*"
 )
 # What means nothing else only where no T1 or T2 stands beside it, as FA 150, CAL 2, DEEP RESOLVE
 UNWEIGHTED = r"^(?!.*T ?[12](?!\d))(?!.*STIR)"
@@ -138,10 +139,11 @@ DIFFUSION_ALONE = re.compile(
 ECHO_PLANAR = _words(r"EPI|EP2D\w*")
 MAP = _words(
     r"(?:T1|T2|R1|R2|PD|B0|B1|FAT|PHASE|PARAMETRIC|FF|MD|QUANT)\*? ?(?:STAR ?)?MAP\w*|MAPIT"
-    r"|FIELD ?MAP\w*|R2 ?\*|R2 ?STAR|T1 ?RHO|FAT ?FRAC\w*|PDFF|SYMAPS?|DCE|^DSC|K ?TRANS|TTP"
-    r"|SUBTR\w*|SUB(?! ?(?:OPT|ACUTE))|MIP|MPR ?MIP|PROJ\w*|MYELO(?![PM])\w*|PERF(?!ORM)\w*"
-    r"|BOLD|FMRI|QSM|SWI|SWAN|TOF\w*|MRA|ANGIO\w*|MRCP|MRS|SPECTRO\w*|CINE|VENC|Q ?FLOW|PHASE CONTR\w*"
-    r"|(?:CSF|PC|QUANT\w*) ?FLOW|FLOW ?(?:CSF|PC|QUANT\w*|STUDY)|^FLOW$"
+    r"|FIELD ?MAP\w*|R2 ?\*|R2 ?STAR|T1 ?RHO|(?:FAT|WATER) ?FRAC\w*|PDFF|^FF$|SYMAPS?|DCE|^DSC"
+    r"|KEP|IAUC|PEI|K ?TRANS|TTP|SUBTR\w*|SUBS?(?! ?(?:OPT|ACUTE))|(?:MIN|M)IP|PROJ\w*"
+    r"|MYELO(?![PM])\w*|PERF(?!ORM)\w*|BOLD|FMRI|QSM|SWI|SWAN|TOF\w*|MRA|ANGIO\w*|MRCP|MR[SVE]"
+    r"|ELASTO\w*|TRICKS|TWIST|UTE|CEST|SPECTRO\w*|CINE|VENC"
+    r"|Q ?FLOW|PHASE CONTRAST\w*|(?:CSF|PC|QUANT\w*) ?FLOW|FLOW ?(?:CSF|PC|QUANT\w*|STUDY)|^FLOW$"
 )
 DERIVED_TYPES = frozenset(
     {
@@ -185,7 +187,7 @@ FAT_ALONE = re.compile(
     r"|(?:DIXON|IDEAL).* F(?:AT)?$|DIXON.* FAT (?!SAT|SUP|SEP|S )"
     r"|(?<![A-Z])(?<!NO )(?<!NON )(?<!WO )(?<!W O )(?<!WITHOUT )(?<!SAT )(?<!SUP )(?<!SUPP )FAT$"
 )
-OPPOSED = _words(r"OPP\w*|OUT ?OF ?PHASE|OUT ?PHASE|OOP")
+OPPOSED = _words(r"^OP$|OPP\w*|OUT ?OF ?PHASE|OUT ?PHASE|OOP")
 IN_PHASE = _words(r"IN ?PHASE|INP|IP")
 GRADIENT_ECHO = _words(
     r"GRE|GRADIENT\w*|FLASH\w*|VIBE|LAVA\w*|MP ?RAGE|F?SPGR|BRAVO|T?FFE|BFFE|BTFE|MFFE|TFE|MEDIC\w*"
@@ -197,7 +199,7 @@ ECHO_PLANAR_NAMES = re.compile(r"^\*?(?:EP\d|EP_|EPI)")
 SINGLE_SHOT = _words(r"HASTE\w*|SS ?[FT]SE\w*|SSH\w*|SINGLE ?SHOT|FASE\w*|UFSE")
 SINGLE_SHOT_NAMES = re.compile(r"^\*?(?:H\d?D|HASTE)")
 # Where a word is both said and denied, as in "PRE AND POST" or "POST, NO FS", the rest counts.
-NEGATED = r"(?:W ?O|WITHOUT|NON?|NONE|NOT|SIN|SANS|OHNE|SENZA|SEM|BEZ|БЕЗ)"
+NEGATED = r"(?:W(?:ITH)? ?O(?:UT)?|NON?|NONE|NOT|SIN|SANS|OHNE|SENZA|SEM|BEZ|БЕЗ)"
 NOT_SUPPRESSED = _words(NEGATED + r" ?(?:FS|FAT ?SAT\w*|FAT ?SUP\w*|FSAT|SAT|SPIR|SPAIR)")
 FAT_SUPPRESSED = _words(
     r"FS|FAT ?SAT\w*|FAT ?SUP\w*|FATSEP|SPIR|SPAIR|CHESS|WE|WATS?|WATER|STIR|TIRM|M?DIXON ?W|SFS"
@@ -207,7 +209,7 @@ FAT_SUPPRESSED = _words(
 AGENT = (
     r"(?:\+ ?C|C ?\+|GD|GAD\w*|KM|CE|MDC|CTE|INJ(?!UR)\w*|[CK]ONTR|[CK]ONTRAS\w*"
     r"|КОНТР\w*|(?<!\d)(?<!(?<!T)\d )CM"  # noqa: RUF001
-    r"|ENHANCE\w*|DOTAREM|PROHANCE|MAGNEVIST|MULTIHANCE|CLARISCAN|OMNISCAN)"
+    r"|ENH(?:ANCE\w*)?|DOTAREM|PROHANCE|MAGNEVIST|MULTIHANCE|CLARISCAN|OMNISCAN)"
 )
 SURGERY = (
     r"(?:OP|SURG|FUS|LAM|DIS[CK]|TRAUM|SPOND|DECOMP|INSTR|IMPL|FIX|REDUC|PROC|[PT]LIF|MICRO|CIR"
@@ -217,14 +219,16 @@ WITH_AND_WITHOUT = _words(r"W(?:ITH)? (?:AND )?W(?:ITH)? ?O(?:UT)?")
 WITH_CONTRAST = re.compile(
     r"\+ ?(?:C|GD|GAD\w*|KM|K|CM|MDC|CONTRAST\w*)(?![A-Z])|(?<![A-Z])C ?\+"
     rf"|(?<![A-Z])(?:POST ?)?{AGENT}(?![A-Z])"
-    rf"|(?<![A-Z])POST(?! ?{SURGERY})(?![A-Z])|(?<![A-Z])WITH$"
-    r"|^(?!.*(?:DIXON|IDEAL)).*T ?1(?!\d).* W$|(?<![A-Z])C C$|造影|增[强強]|[强強]化"
+    rf"|(?<![A-Z])POST(?! ?(?:[LS]\d[LS\d ]*)?{SURGERY})(?![A-Z])|(?<![A-Z])WITH$"
+    r"|^(?!.*(?:DIXON|IDEAL)).*T ?1(?!\d).* W$|(?<![A-Z])(?:C C$|(?<!\d)W ?\+|W C$|W ?CON(?![A-Z]))"
+    r"|[+С] ?КУ(?!\w)"  # noqa: RUF001
+    r"|造影|增[强強]|[强強]化"
 )
 WITHOUT_CONTRAST = re.compile(
     r"(?<![A-Z])(?:"
-    rf"(?:{NEGATED}|VOR|BEFORE|AVANT|ANTES|PRIMA)(?: DE| DI| D)? ?{AGENT}(?![A-Z])"
+    rf"(?:{NEGATED}|S|VOR|BEFORE|AVANT|ANTES|PRIMA|PRZED|ДО)(?: DE| DI| D)? ?{AGENT}(?![A-Z])"
     rf"|PRE(?! ?(?:OP|SAT|SCAN))(?: ?{AGENT})?(?![A-Z])|NAT(?:IV\w*)?(?![A-Z])|UNENHANCED"
-    r"|KM ?FREI|(?:W ?O|WITHOUT|SIN|SANS|OHNE|SENZA|SEM|S C)$"
+    r"|KM ?FREI|KONTRASTSIZ|(?:W(?:ITH)? ?O(?:UT)?|SIN|SANS|OHNE|SENZA|SEM|S C)$"
     r")|(?:造影|增[强強])前|非造影|造影 ?なし|未增[强強]|平扫|[单単]純|单纯"
 )
 # What stands in ContrastBolusAgent where there was none; Hitachi writes "off".
@@ -239,6 +243,7 @@ LUMBAR, OTHER, SEVERAL = "lumbar", "other", "several"
 POSITION = re.compile(
     r"HEAD ?FIRST|HEAD OF BED|ARMS? (?:UP|DOWN)|(?:KNEES?|LEGS?) (?:UP|DOWN|BEN[DT]|FLEXED|PAIN)"
     r"|BEN[DT] (?:KNEES?|LEGS?)|(?:CHEST|HEART|HEAD) HOSPITAL"
+    r"|(?:HEAD|NECK|KNEE|BODY|NV|CTL|(?:[CT] )?SPINE) COIL"
 )
 WHOLE_SPINE = re.compile(
     r"(?:WHOLE|TOTAL|ENTIRE|FULL|PAN|COMPLETE|GANZE) ?(?:SPINE|WIRBEL)|RACHIS ENTIER|全脊"
@@ -246,8 +251,9 @@ WHOLE_SPINE = re.compile(
     r"|(?<![A-Z])(?:CTL|C T L|GWS)(?![A-Z])"
 )
 LUMBAR_WORDS = re.compile(  # with the regions that reach into it: thoracolumbar, lumbosacral
-    r"LUMB|LOMB|LENDEN|LEDZWI|BEDERN|ПОЯСН|腰|(?<!\w)(?:ПОП|ПКОП|LOW(?:ER)? BACK|LBP)(?!\w)"
-    r"|(?<![A-Z])(?:(?:L|L ?S|T ?L|D ?L) ?SPINE|L ?WS|LWK|L[1-4] ?(?:TO )?(?:S1|L5))(?![A-Z0-9])"
+    r"LUMB|LOMB|LENDEN|LEDZWI|BEDERN|ПОЯСН|腰|(?<!\w)(?:ПОП|ПКОП)(?!\w)"
+    r"|(?<![A-Z])(?:(?:L|L ?S|T ?L|D ?L) ?SPINE|L ?WS|LWK|LOW(?:ER)? BACK|LBP)(?![A-Z0-9])"
+    r"|(?<![A-Z])L[1-4] ?(?:TO )?(?:S1|L5|SACRUM)(?![A-Z0-9])"
 )
 LOOSELY_LUMBAR = _words(r"L ?S|L ?SP|LSS|TL|BEL")  # where nothing else is named
 SACRAL = re.compile(  # part of many lumbar protocols
@@ -257,20 +263,25 @@ SACRAL = re.compile(  # part of many lumbar protocols
 OTHER_SPINE = re.compile(
     r"CERV|ZERVI|SERVIK|HALS ?W|BRUST ?W|THORA[CK][AI]|TORA[CK][AI]|DORSAL|SZYJN|PIERSIOW"
     r"|ШЕИН|ГРУДН|(?<!\w)[ШГ]ОП(?!\w)|[颈頸頚胸]"  # ШЕЙН without its accent
-    r"|(?<![A-Z0-9])(?<![0-9] )D ?SPINE(?![A-Z])"  # but not 3D SPINE
+    r"|(?<![A-Z0-9])(?<!(?<!T)[0-9] )D ?SPINE(?![A-Z])"  # but not 3D SPINE
     r"|(?<![A-Z])(?:(?:C|T|TH) ?SPINE|[HB] ?WS|[CT] ?SP|[HB]WK|C[12] ?C[2-7]|THOR|DORS)(?![A-Z0-9])"
 )
 OTHER_BODY = re.compile(
     r"(?<![A-Z])(?:BRAIN|HEAD|SKULL|KOPF|SCHA?E?DEL|CRAN[EI]\w*|CEREBR\w*|HIRN\w*|EN[CZ]E[PF]H?\w*"
-    r"|KNEES?|KNIE|GENOU|RODILLA|JOELHO|GINOCCHI\w*|KOLAN\w*|SHOULDERS?|SCHULTER|EPAULE|HOMBRO|OMBRO"
-    r"|SPALLA|ELBOW|WRIST|HANDS?|ANKLE|CHEVILLE|TORNOZELO|FOOT|HIPS?|HUFTE|HANCHE|CADERA|QUADRIL"
-    r"|PELVI\w*|BECKEN|BACINO|BASSIN|PROSTAT\w*|UTER(?:US|INE|O)|ENDOMETRI\w*|VAGINA\w*|PERINE\w*"
-    r"|ANAL|RECT(?:UM|AL)|BLADDER|LIVER|LEBER|HEPAT\w*|ABDOM\w*|KIDNEYS?|RENAL|PANCREA\w*|BREASTS?"
-    r"|MAMMA\w*|HEART|CARDIAC?|CORONAR\w*|AORT\w*|CHEST|THORAX|LUNGS?|ORBITS?|PITUITARY|SELLA|NECK"
-    r"|FACE|SINUS(?:ES)?|NASOPHAR\w*|LARYNX|BRACHIAL\w*|BRAQUIAL\w*|PLEX(?:O|US)|GLOW[AY]|THIGH|FEMUR"
-    r"|TIBIA|CALF|LEGS?|ARMS?|EXTREMI\w*|PHANTOM\w*|TESTIS|SCROT\w*|FETAL|FETUS|PLACENTA|QA|ACR|TMJ|IAC"
+    r"|KNEES?|KNIE\w*|GENOU|RODILLA|JOELHO|GINOCCHI\w*|KOLAN\w*|SHOULDERS?|SCHULTER\w*|EPAULE"
+    r"|HOMBRO|OMBRO|SPALLA|ELBOW|WRIST|HANDS?|ANKLE|CHEVILLE|TORNOZELO|FOOT|HIPS?|HUFTE|HANCHE"
+    r"|CADERA|QUADRIL|PELVI\w*|BECKEN|BACINO|BASSIN|PROSTAT\w*|UTER(?:US|INE|O)|ENDOMETRI\w*"
+    r"|VAGINA\w*|PERINE\w*|ANAL|RECT(?:UM|AL)|BLADDER|LIVER|LEBER|HEPAT\w*|ABDOM\w*|KIDNEYS?|RENAL"
+    r"|PANCREA\w*|BREASTS?|MAMMA\w*|HEART|CARDIAC?|CORONAR\w*|AORT\w*|CHEST|THORAX|LUNGS?|ORBITS?"
+    r"|PITUITARY|SELLA|NECK|FACE|SINUS(?:ES)?|NASOPHAR\w*|LARYNX|BRACHIAL\w*|BRAQUIAL\w*"
+    r"|PLEX(?:O|US)|GLOW[AY]|THIGH|FEMUR|TIBIA|CALF|LEGS?|ARMS?|EXTREMI\w*|PHANTOM\w*|TESTIS"
+    r"|SCROT\w*|FETAL|FETUS|PLACENTA|QA|ACR|TMJ|IAC|HALS|BOYUN|NUQUE|HERZ|COEUR|NIEREN?|FOIE|FUSS"
+    r"|PIED|SPRUNGGEL\w*|HANDGEL\w*|ELL(?:EN)?BOGEN\w*|HYPOPHYS\w*|CABEZA|KAFA|BEYIN|HERSENEN"
+    r"|MUNECA|POLSO|PUNHO|POIGNET|COUDE|CUISSE|TOBILLO|CAVIGLIA|ANCA|PELVE|BEKKEN|SCHOUDER|OMUZ"
+    r"|DIZ|FINGERS?|TOES?|HEEL|CALVES|STERNUM|CLAVIC\w*|JAW|SPLEEN|BOWEL|PENIS|VULVA|HAMSTRINGS?"
     r")(?![A-Z])|КОЛЕН|ГОЛОВН|ПЛЕЧ|ТАЗОБЕДР|МАЛОГО"
-    r"|膝|[脳脑]|[頭头](?![側尾先])|[颅顱]|肩|骨?盆腔|骨[盤盆]|股関節|前立腺|前列腺|腹部|肝|乳[房腺]"
+    r"|膝|[脳脑]|[頭头](?![側尾先])|[颅顱]|肩|子宮|子宫|[足手]関節|髋|踝|骨?盆腔|骨[盤盆]|股関節|前立腺|前列腺|腹部|肝"
+    r"|乳[房腺]"
 )
 
 
@@ -405,6 +416,7 @@ def _by_description(acquisition: Acquisition) -> tuple[str, str]:
 # What is not read
 
 
+@lru_cache(maxsize=4096)
 def _plain(text: str) -> str:
     """In upper case, without accents, signs as words or blanks; + and * stay."""
     flat = text.upper()
