@@ -19,7 +19,9 @@ Sources. Times: the lumbar protocols of the ACR-ASNR-SCBT-MR practice parameter 
 spine, and 1.5 T and 3 T protocols published by the vendors (T1 8-20 / 400-900, T2 80-130 /
 2500-6000, STIR 20-80 / 2500-6000 / 130-250), with a margin. Terms: PS3.3 C.7.6.16.2, C.8.3.1
 (ScanningSequence), C.8.13.3 (FrameType), PS3.16 CID 4 (body parts). Names of sequences: those that
-Siemens, GE, Philips, Canon, Fujifilm and United Imaging write.
+Siemens, GE, Philips, Canon, Fujifilm and United Imaging write. Words for the body, localizers and
+contrast: English, German, French, Spanish, Portuguese, Italian, Polish, Turkish, Russian, Chinese
+and Japanese, as people type them.
 """
 
 from __future__ import annotations
@@ -91,22 +93,57 @@ def _words(pattern: str) -> re.Pattern[str]:
     return re.compile(rf"(?<![A-Z0-9])(?:{pattern})(?![A-Z0-9])")
 
 
+# Signs that mean something where they stand, and the words for them; all others are blanks.
+SIGNS = (
+    (re.compile(r"\(-\)|(?<=[ _])-(?=GD|GAD|KM)|(?:(?<=[ _])-C|(?<=[ _])C-)(?= *$)"), " WITHOUT "),
+    (re.compile(r"(?<![A-Z])(T[12])[-_]W(?![A-Z])"), r"\1W"),  # weighted, not with contrast
+    (re.compile("\N{CYRILLIC CAPITAL LETTER TE}(?=[12])"), "T"),
+    (re.compile(r"Ł"), "L"),
+    # the parts of a Dixon picture, as GE and Philips begin
+    (re.compile(r"^ *F(?:AT)? *:"), "FAT ONLY "),
+    (re.compile(r"^ *W *:"), "WATER "),
+    (re.compile(r"^ *OP *:|: *OP *$"), " OUT PHASE "),
+    (re.compile(r"^ *IP *:|: *IP *$"), " IN PHASE "),
+    # T1-T12 are vertebrae; T1/T2 are weightings, and T2 T12-L3 is one beside vertebrae
+    (re.compile(r"(?<![A-Z])(?:TH?|D)[1-8] *(?:[-\u2013]|TO) *(?:TH?|D)(?:[3-9]|1[0-2])(?![0-9])"
+                r"(?! *[-\u2013] *[LS])"), " THORACIC "),
+    (re.compile(r"(?<![A-Z])C[1-7] *(?:[-\u2013]|TO) *(?:TH?|D)[0-9]"), " CERVICAL "),
+)  # fmt: skip
+
 LOCALIZER = re.compile(
     r"LOCALI[SZ]|LOKALI|LOCALISAT|SCOUT|SURVEY|SURVIEW|PILOT|TOPOGRAM|REPERAGE|UBERSICHT|UEBERSICHT"
-    r"|CENTRATOR|位置決め|定位|ЛОКАЛ"
-    r"|(?<![A-Z])LOC(?:S|ALL)?(?![A-Z])|(?<![A-Z])LOK(?![A-Z])"
-    r"|(?<![A-Z0-9])(?:3|TRI|THREE) ?(?:PLANE|PLAN|PL)S?(?![A-Z])"
+    r"|CENTRATOR|CENTRATUR|CENTRAJE|PLAN ?SCAN|PLANNING|PLANUNG|SMART ?(?:SPINE|BRAIN)|SCANOGRA"
+    r"|位置決め|定位|スカウト|ЛОКАЛ|ПИЛОТ"
+    r"|(?<![A-Z])(?:SAG|COR|AX|TRA|COUNT)?LOC(?:S|ALL)?(?![A-Z])(?! DIS[CK]| LINE)"
+    r"|(?<![A-Z])LOK(?![A-Z])"
+    r"|(?<![A-Z])(?:SCANO|SURV|COUNT(?:ING)?|REPERES?|TRI ?PLANAR)(?![A-Z])"
+    r"|^(?:ORIENTATION|PLAN[EO]?S?|TOPO|FINDER)$"
 )
+THREE_PLANES = re.compile(r"(?<![A-Z0-9])(?:3|TRI|THREE) ?(?:PLANE|PLANO|PLAN|PL)S?(?![A-Z])")
+# "AX T2 3 PL": of three discs; a localizer of three planes is of none.
+IN_ONE_PLANE = re.compile(r"^(?=.*T ?[12](?!\d))(?=.*(?<![A-Z])(?:SAG|AX|TRA|TRANSV|COR))")
 SERVICE = _words(
-    r"CAL|CALIB\w*|ASSET\w*|SENSE ?REF\w*|REF ?SCAN|COIL ?SENS\w*|PRE ?SCAN\w*|SHIM\w*"
+    r"(?:ASSET|SENSE|ACCEL|ARC|COIL) ?CAL\w*|CALIB\w*|SENSE ?REF\w*|REF ?SCAN|COIL ?SENS\w*"
+    r"|PRE ?SCAN\w*|SHIM\w*|SCREEN ?(?:SAVE|SHOT|CAPTURE)S?|KEY ?IMAGES?"
 )
 DIFFUSION = _words(
-    r"E?ADC\w*|TRACEW?|DWI?|DWIBS|DTI|DIFF\w*|RESOLVE|B ?[1-9]\d{2,3}|TENSOR|FA ?MAP|EXP ?ADC"
+    r"[ED]?ADC\w*|TRACEW?|[SE]?DWI|DW|IVIM|TRACTO\w*|MDDW|DWIBS|DTI|DIFF(?!ER|IC)\w*"
+    r"|B ?(?:50|[1-9]\d{2,3})|TENSOR|FA ?MAP|EXP ?ADC|AVERAGE ?DC|COL(?:OU?R)? ?FA|FRACTIONAL\w*"
 )
+# What means nothing else only where no T1 or T2 stands beside it, as FA 150, CAL 2, DEEP RESOLVE
+UNWEIGHTED = r"^(?!.*T ?[12](?!\d))(?!.*STIR)"
+SERVICE_ALONE = re.compile(UNWEIGHTED + r".*(?<![A-Z])(?:CAL|ASSET|REF)(?![A-Z])")
+DIFFUSION_ALONE = re.compile(
+    UNWEIGHTED + r"(?:.*(?<!DEEP )(?<![A-Z])(?:RESOLVE|B ?0)(?![A-Z0-9])|(?:FA|ISOTROPIC)$)"
+)
+ECHO_PLANAR = _words(r"EPI|EP2D\w*")
 MAP = _words(
-    r"(?:T1|T2|R1|R2|PD|B0|B1|FAT|PHASE|PARAMETRIC|FF)\*? ?(?:STAR ?)?MAP\w*|MAPIT|FIELD ?MAP\w*"
-    r"|SUBTR\w*|SUB|MIP|MPR ?MIP|PROJ\w*|MYELO\w*|PERF\w*|BOLD|FMRI|QSM|SWI|SWAN|TOF\w*|MRA"
-    r"|ANGIO\w*|MRCP|MRS|SPECTRO\w*|CINE|FLOW|VENC"
+    r"(?:T1|T2|R1|R2|PD|B0|B1|FAT|PHASE|PARAMETRIC|FF|MD|QUANT)\*? ?(?:STAR ?)?MAP\w*|MAPIT"
+    r"|FIELD ?MAP\w*|R2 ?\*|R2 ?STAR|T1 ?RHO|(?:FAT|WATER) ?FRAC\w*|PDFF|^FF$|SYMAPS?|DCE|^DSC"
+    r"|KEP|IAUC|PEI|K ?TRANS|TTP|SUBTR\w*|SUBS?(?! ?(?:OPT|ACUTE))|(?:MIN|M)IP|PROJ\w*"
+    r"|MYELO(?![PM])\w*|PERF(?!ORM)\w*|BOLD|FMRI|QSM|SWI|SWAN|TOF\w*|MRA|ANGIO\w*|MRCP|MR[SVE]"
+    r"|ELASTO\w*|TRICKS|TWIST|UTE|CEST|SPECTRO\w*|CINE|VENC"
+    r"|Q ?FLOW|PHASE CONTRAST\w*|(?:CSF|PC|QUANT\w*) ?FLOW|FLOW ?(?:CSF|PC|QUANT\w*|STUDY)|^FLOW$"
 )
 DERIVED_TYPES = frozenset(
     {
@@ -144,8 +181,13 @@ DERIVED_TYPES = frozenset(
     }
 )
 SOLE_TYPES = frozenset({"P", "I", "R"})  # in the third place: phase, imaginary, real
-FAT_ONLY = _words(r"FAT ?ONLY|FAT ?IMAGE|FAT ?FRACTION")
-OPPOSED = _words(r"OPP\w*|OUT ?OF ?PHASE|OUT ?PHASE|OOP")
+# Beside a word for its suppression, fat is what is missing.
+FAT_ALONE = re.compile(
+    r"(?<![A-Z])FAT ?(?:ONLY|IMAGE|FRACTION)(?![A-Z])|^FAT (?!SAT|SUP|SEP|S )"
+    r"|(?:DIXON|IDEAL).* F(?:AT)?$|DIXON.* FAT (?!SAT|SUP|SEP|S )"
+    r"|(?<![A-Z])(?<!NO )(?<!NON )(?<!WO )(?<!W O )(?<!WITHOUT )(?<!SAT )(?<!SUP )(?<!SUPP )FAT$"
+)
+OPPOSED = _words(r"^OP$|OPP\w*|OUT ?OF ?PHASE|OUT ?PHASE|OOP")
 IN_PHASE = _words(r"IN ?PHASE|INP|IP")
 GRADIENT_ECHO = _words(
     r"GRE|GRADIENT\w*|FLASH\w*|VIBE|LAVA\w*|MP ?RAGE|F?SPGR|BRAVO|T?FFE|BFFE|BTFE|MFFE|TFE|MEDIC\w*"
@@ -156,43 +198,90 @@ GRADIENT_NAMES = re.compile(r"^\*?(?:Q?FL\d?D?|TFL|TFI|FI\d|CI\d|DE\d|ME\d|EFGRE
 ECHO_PLANAR_NAMES = re.compile(r"^\*?(?:EP\d|EP_|EPI)")
 SINGLE_SHOT = _words(r"HASTE\w*|SS ?[FT]SE\w*|SSH\w*|SINGLE ?SHOT|FASE\w*|UFSE")
 SINGLE_SHOT_NAMES = re.compile(r"^\*?(?:H\d?D|HASTE)")
+# Where a word is both said and denied, as in "PRE AND POST" or "POST, NO FS", the rest counts.
+NEGATED = r"(?:W(?:ITH)? ?O(?:UT)?|NON?|NONE|NOT|SIN|SANS|OHNE|SENZA|SEM|BEZ|БЕЗ)"
+NOT_SUPPRESSED = _words(NEGATED + r" ?(?:FS|FAT ?SAT\w*|FAT ?SUP\w*|FSAT|SAT|SPIR|SPAIR)")
 FAT_SUPPRESSED = _words(
-    r"FS|FAT ?SAT\w*|FAT ?SUP\w*|FATSEP|SPIR|SPAIR|CHESS|WE|WATS?|WATER|STIR|TIRM|DIXON ?W|SFS|FSAT"
+    r"FS|FAT ?SAT\w*|FAT ?SUP\w*|FATSEP|SPIR|SPAIR|CHESS|WE|WATS?|WATER|STIR|TIRM|M?DIXON ?W|SFS"
+    r"|FSAT|(?:SAT|SUPP?) (?:FAT|GRASA)|M?(?:DIXON|IDEAL) .* W$"
 )
+# 28 CM are no contrast medium.
+AGENT = (
+    r"(?:\+ ?C|C ?\+|GD|GAD\w*|KM|CE|MDC|CTE|INJ(?!UR)\w*|[CK]ONTR|[CK]ONTRAS\w*"
+    r"|КОНТР\w*|(?<!\d)(?<!(?<!T)\d )CM"  # noqa: RUF001
+    r"|ENH(?:ANCE\w*)?|DOTAREM|PROHANCE|MAGNEVIST|MULTIHANCE|CLARISCAN|OMNISCAN)"
+)
+SURGERY = (
+    r"(?:OP|SURG|FUS|LAM|DIS[CK]|TRAUM|SPOND|DECOMP|INSTR|IMPL|FIX|REDUC|PROC|[PT]LIF|MICRO|CIR"
+    r"|Q[UX])"
+)
+WITH_AND_WITHOUT = _words(r"W(?:ITH)? (?:AND )?W(?:ITH)? ?O(?:UT)?")
 WITH_CONTRAST = re.compile(
     r"\+ ?(?:C|GD|GAD\w*|KM|K|CM|MDC|CONTRAST\w*)(?![A-Z])|(?<![A-Z])C ?\+"
-    r"|(?<![A-Z])(?:POST|GD|GAD\w*|KM|CE|CM|MDC|INJ\w*|DOTAREM|CONTRAST\w*|KONTRAST\w*)(?![A-Z])"
+    rf"|(?<![A-Z])(?:POST ?)?{AGENT}(?![A-Z])"
+    rf"|(?<![A-Z])POST(?! ?(?:[LS]\d[LS\d ]*)?{SURGERY})(?![A-Z])|(?<![A-Z])WITH$"
+    r"|^(?!.*(?:DIXON|IDEAL)).*T ?1(?!\d).* W$|(?<![A-Z])(?:C C$|(?<!\d)W ?\+|W C$|W ?CON(?![A-Z]))"
+    r"|[+С] ?КУ(?!\w)"  # noqa: RUF001
+    r"|造影|增[强強]|[强強]化"
 )
 WITHOUT_CONTRAST = re.compile(
-    r"(?:W ?O|WITHOUT|NO|NON|SIN|SANS|OHNE|SENZA|SEM|PRE|NATIV\w*|UNENHANCED)[ /]*"
-    r"(?:\+ ?C|C ?\+|GD|GAD\w*|KM|CE|CM|MDC|INJ\w*|CONTRAST\w*|KONTRAST\w*)?"
+    r"(?<![A-Z])(?:"
+    rf"(?:{NEGATED}|S|VOR|BEFORE|AVANT|ANTES|PRIMA|PRZED|ДО)(?: DE| DI| D)? ?{AGENT}(?![A-Z])"
+    rf"|PRE(?! ?(?:OP|SAT|SCAN))(?: ?{AGENT})?(?![A-Z])|NAT(?:IV\w*)?(?![A-Z])|UNENHANCED"
+    r"|KM ?FREI|KONTRASTSIZ|(?:W(?:ITH)? ?O(?:UT)?|SIN|SANS|OHNE|SENZA|SEM|S C)$"
+    r")|(?:造影|增[强強])前|非造影|造影 ?なし|未增[强強]|平扫|[单単]純|单纯"
 )
 # What stands in ContrastBolusAgent where there was none; Hitachi writes "off".
-NO_AGENT = re.compile(
-    r"(?:N|NO|NOT|NON|NONE|NIL|OFF|FALSE|0|OHNE|SANS|SIN|WITHOUT|W ?O|NATIV)(?![A-Z])"
+NO_AGENT = re.compile(rf"(?:{NEGATED}|N|NIL|OFF|FALSE|0|KEIN\w*|NATIV|UNENHANCED)(?![A-Z])")
+REFORMATTED = _words(
+    r"MPR|REFORMAT\w*|(?<!AIR )(?<!DL )RECON(?!DL)\w*(?! DL)|CPR|CURVED|COMPOSED"
+    r"|(?<!FLOW )COMP|STITCH\w*"
 )
-REFORMATTED = _words(r"MPR|REFORMAT\w*|RECON\w*|CPR|CURVED|COMPOSED|COMP|STITCH\w*")
 
 LUMBAR, OTHER, SEVERAL = "lumbar", "other", "several"
-WHOLE_SPINE = re.compile(
-    r"(?:WHOLE|TOTAL|ENTIRE|FULL|PAN|COMPLETE|GANZE) ?(?:SPINE|WIRBEL)|RACHIS ENTIER"
-    r"|COLONNE ENTIERE|COLUMNA COMPLETA|(?<![A-Z])(?:CTL|GWS)(?![A-Z])"
+# Words for the body that name no part of it that is shown.
+POSITION = re.compile(
+    r"HEAD ?FIRST|HEAD OF BED|ARMS? (?:UP|DOWN)|(?:KNEES?|LEGS?) (?:UP|DOWN|BEN[DT]|FLEXED|PAIN)"
+    r"|BEN[DT] (?:KNEES?|LEGS?)|(?:CHEST|HEART|HEAD) HOSPITAL"
+    r"|(?:HEAD|NECK|KNEE|BODY|NV|CTL|(?:[CT] )?SPINE) COIL"
 )
-LUMBAR_WORDS = re.compile(
-    r"LUMB|LOMB|LENDEN|LSSPINE|TLSPINE|LUMBO|ПОЯСН|腰"
-    r"|(?<![A-Z])(?:L ?SPINE|L ?WS|LS|LSP|L ?SP|LWK|LSS|BEL|L1 ?S1|L1 ?L5|TL)(?![A-Z0-9])"
+WHOLE_SPINE = re.compile(
+    r"(?:WHOLE|TOTAL|ENTIRE|FULL|PAN|COMPLETE|GANZE) ?(?:SPINE|WIRBEL)|RACHIS ENTIER|全脊"
+    r"|COLONNE ENTIERE|COLUMNA (?:COMPLETA|TOTAL)|RACHIDE IN TOTO|WIRBELSAULE KOMPLETT"
+    r"|(?<![A-Z])(?:CTL|C T L|GWS)(?![A-Z])"
+)
+LUMBAR_WORDS = re.compile(  # with the regions that reach into it: thoracolumbar, lumbosacral
+    r"LUMB|LOMB|LENDEN|LEDZWI|BEDERN|ПОЯСН|腰|(?<!\w)(?:ПОП|ПКОП)(?!\w)"
+    r"|(?<![A-Z])(?:(?:L|L ?S|T ?L|D ?L) ?SPINE|L ?WS|LWK|LOW(?:ER)? BACK|LBP)(?![A-Z0-9])"
+    r"|(?<![A-Z])L[1-4] ?(?:TO )?(?:S1|L5|SACRUM)(?![A-Z0-9])"
+)
+LOOSELY_LUMBAR = _words(r"L ?S|L ?SP|LSS|TL|BEL")  # where nothing else is named
+SACRAL = re.compile(  # part of many lumbar protocols
+    r"SACR(?:UM|AL|O)|ILIO ?SA[CK]|COCCY|KREUZBEIN|КРЕСТЦ|骶|仙[骨腸]"
+    r"|(?<![A-Z])(?:SI ?JOINTS?|SIJS?|ISG)(?![A-Z0-9])"
 )
 OTHER_SPINE = re.compile(
-    r"CERV|ZERVI|HALSW|THORACIC|THORAK|DORSAL|SACRUM|SACRO ?ILI|ILIO ?SAC|COCCY|颈|頸|胸"
-    r"|(?<![A-Z])(?:[CT] ?SPINE|[HB] ?WS|[CT] ?SP|[HB]WK|C1 ?C7|SI ?JOINTS?|SIJ|ISG)(?![A-Z0-9])"
+    r"CERV|ZERVI|SERVIK|HALS ?W|BRUST ?W|THORA[CK][AI]|TORA[CK][AI]|DORSAL|SZYJN|PIERSIOW"
+    r"|ШЕИН|ГРУДН|(?<!\w)[ШГ]ОП(?!\w)|[颈頸頚胸]"  # ШЕЙН without its accent
+    r"|(?<![A-Z0-9])(?<!(?<!T)[0-9] )D ?SPINE(?![A-Z])"  # but not 3D SPINE
+    r"|(?<![A-Z])(?:(?:C|T|TH) ?SPINE|[HB] ?WS|[CT] ?SP|[HB]WK|C[12] ?C[2-7]|THOR|DORS)(?![A-Z0-9])"
 )
 OTHER_BODY = re.compile(
-    r"(?<![A-Z])(?:BRAIN|HEAD|SKULL|KOPF|SCHA?E?DEL|CRAN[EI]\w*|CEREBR\w*|HIRN\w*|ENCEPH\w*|KNEES?|KNIE"
-    r"|GENOU|RODILLA|JOELHO|SHOULDERS?|SCHULTER|EPAULE|HOMBRO|OMBRO|ELBOW|WRIST|HANDS?|ANKLE|FOOT|HIPS?"
-    r"|HUFTE|HANCHE|CADERA|PELVI\w*|BECKEN|PROSTAT\w*|UTER(?:US|INE)|RECT(?:UM|AL)|BLADDER|LIVER|LEBER"
-    r"|HEPAT\w*|ABDOM\w*|KIDNEYS?|RENAL|PANCREA\w*|BREASTS?|MAMMA\w*|HEART|CARDIAC?|CORONAR\w*|AORT\w*"
-    r"|CHEST|THORAX|LUNGS?|ORBITS?|PITUITARY|SELLA|NECK|THIGH|FEMUR|TIBIA|CALF|LEGS?|ARMS?|EXTREM\w*"
-    r"|PHANTOM\w*|TESTIS|SCROT\w*|FETAL|FETUS|PLACENTA|QA|ACR|TMJ|IAC)(?![A-Z])"
+    r"(?<![A-Z])(?:BRAIN|HEAD|SKULL|KOPF|SCHA?E?DEL|CRAN[EI]\w*|CEREBR\w*|HIRN\w*|EN[CZ]E[PF]H?\w*"
+    r"|KNEES?|KNIE\w*|GENOU|RODILLA|JOELHO|GINOCCHI\w*|KOLAN\w*|SHOULDERS?|SCHULTER\w*|EPAULE"
+    r"|HOMBRO|OMBRO|SPALLA|ELBOW|WRIST|HANDS?|ANKLE|CHEVILLE|TORNOZELO|FOOT|HIPS?|HUFTE|HANCHE"
+    r"|CADERA|QUADRIL|PELVI\w*|BECKEN|BACINO|BASSIN|PROSTAT\w*|UTER(?:US|INE|O)|ENDOMETRI\w*"
+    r"|VAGINA\w*|PERINE\w*|ANAL|RECT(?:UM|AL)|BLADDER|LIVER|LEBER|HEPAT\w*|ABDOM\w*|KIDNEYS?|RENAL"
+    r"|PANCREA\w*|BREASTS?|MAMMA\w*|HEART|CARDIAC?|CORONAR\w*|AORT\w*|CHEST|THORAX|LUNGS?|ORBITS?"
+    r"|PITUITARY|SELLA|NECK|FACE|SINUS(?:ES)?|NASOPHAR\w*|LARYNX|BRACHIAL\w*|BRAQUIAL\w*"
+    r"|PLEX(?:O|US)|GLOW[AY]|THIGH|FEMUR|TIBIA|CALF|LEGS?|ARMS?|EXTREMI\w*|PHANTOM\w*|TESTIS"
+    r"|SCROT\w*|FETAL|FETUS|PLACENTA|QA|ACR|TMJ|IAC|HALS|BOYUN|NUQUE|HERZ|COEUR|NIEREN?|FOIE|FUSS"
+    r"|PIED|SPRUNGGEL\w*|HANDGEL\w*|ELL(?:EN)?BOGEN\w*|HYPOPHYS\w*|CABEZA|KAFA|BEYIN|HERSENEN"
+    r"|MUNECA|POLSO|PUNHO|POIGNET|COUDE|CUISSE|TOBILLO|CAVIGLIA|ANCA|PELVE|BEKKEN|SCHOUDER|OMUZ"
+    r"|DIZ|FINGERS?|TOES?|HEEL|CALVES|STERNUM|CLAVIC\w*|JAW|SPLEEN|BOWEL|PENIS|VULVA|HAMSTRINGS?"
+    r")(?![A-Z])|КОЛЕН|ГОЛОВН|ПЛЕЧ|ТАЗОБЕДР|МАЛОГО"
+    r"|膝|[脳脑]|[頭头](?![側尾先])|[颅顱]|肩|子宮|子宫|[足手]関節|髋|踝|骨?盆腔|骨[盤盆]|股関節|前立腺|前列腺|腹部|肝"
+    r"|乳[房腺]"
 )
 
 
@@ -327,9 +416,13 @@ def _by_description(acquisition: Acquisition) -> tuple[str, str]:
 # What is not read
 
 
+@lru_cache(maxsize=4096)
 def _plain(text: str) -> str:
-    """In upper case, without accents, separators as blanks; + and * stay."""
-    flat = unicodedata.normalize("NFKD", text.upper())
+    """In upper case, without accents, signs as words or blanks; + and * stay."""
+    flat = text.upper()
+    for sign, words in SIGNS:
+        flat = sign.sub(words, flat)
+    flat = unicodedata.normalize("NFKD", flat)
     flat = "".join(sign for sign in flat if not unicodedata.combining(sign))
     return " ".join(re.sub(r"[^\w+*]|_", " ", flat).split())
 
@@ -340,29 +433,50 @@ def _text(acquisition: Acquisition) -> str:
 
 
 def _body_part(acquisition: Acquisition) -> str:
-    """LUMBAR, OTHER, SEVERAL or nothing: what stands nearest to the series counts first."""
-    for text in (
-        acquisition.description,
-        acquisition.protocol,
-        f"{acquisition.study_description} {acquisition.requested} {acquisition.performed}",
-        acquisition.body_part,
-    ):
-        plain = _plain(text)
-        lumbar, spine = bool(LUMBAR_WORDS.search(plain)), bool(OTHER_SPINE.search(plain))
-        if (lumbar and spine) or WHOLE_SPINE.search(plain):
-            return SEVERAL
-        if lumbar != (spine or bool(OTHER_BODY.search(plain))):
-            return LUMBAR if lumbar else OTHER
-    return ""
+    """LUMBAR, OTHER, SEVERAL or nothing: what stands nearest to the series counts first.
+
+    Of several parts that a study is ordered for, the body part may name one.
+    """
+    for text in (acquisition.description, acquisition.protocol):
+        if named := _part_named(text):
+            return named
+    ordered = f"{acquisition.study_description} {acquisition.requested} {acquisition.performed}"
+    named = _part_named(ordered)
+    return named if named in (LUMBAR, OTHER) else _part_named(acquisition.body_part) or named
+
+
+@lru_cache(maxsize=4096)
+def _part_named(text: str) -> str:
+    plain = POSITION.sub(" ", _plain(text))
+    named, loosely = LUMBAR_WORDS.search(plain), LOOSELY_LUMBAR.search(plain)
+    spine, body = OTHER_SPINE.search(plain), OTHER_BODY.search(plain)
+    if WHOLE_SPINE.search(plain) or (spine and (named or loosely)):
+        return SEVERAL
+    if named:
+        return "" if body else LUMBAR
+    if spine or body:
+        return OTHER
+    return LUMBAR if loosely else OTHER if SACRAL.search(plain) else ""
 
 
 def _localizer(acquisition: Acquisition) -> bool:
-    return "LOCALIZER" in acquisition.image_type or bool(LOCALIZER.search(_text(acquisition)))
+    text = _text(acquisition)
+    if "LOCALIZER" in acquisition.image_type or LOCALIZER.search(text):
+        return True
+    planes = THREE_PLANES.search(text)
+    return planes is not None and not IN_ONE_PLANE.search(text[: planes.start()])
+
+
+def _service(acquisition: Acquisition) -> bool:
+    text = _text(acquisition)
+    return bool(SERVICE.search(text) or SERVICE_ALONE.search(text))
 
 
 def _diffusion(acquisition: Acquisition) -> bool:
     types = {"ADC", "TRACEW", "TRACE", "DIFFUSION", "FA"} & set(acquisition.image_type)
-    return bool(types or (acquisition.b_value or 0) > 0 or DIFFUSION.search(_text(acquisition)))
+    text = _text(acquisition)
+    named = DIFFUSION.search(text) or DIFFUSION_ALONE.search(text)
+    return bool(types or (acquisition.b_value or 0) > 0 or named)
 
 
 def _map(acquisition: Acquisition) -> bool:
@@ -375,13 +489,13 @@ def _map(acquisition: Acquisition) -> bool:
 
 def _echo_planar(acquisition: Acquisition) -> bool:
     named = ECHO_PLANAR_NAMES.search(acquisition.sequence_name)
+    named = named or ECHO_PLANAR.search(_text(acquisition))
     return "EP" in acquisition.sequences or bool(named)
 
 
 def _fat_alone(acquisition: Acquisition) -> bool:
-    text, types = _text(acquisition), acquisition.image_type
-    named = re.search(r"^FAT (?!SAT|SUP)|DIXON.* F$", text) or FAT_ONLY.search(text)
-    return bool("FAT" in types or "F" in types[2:] or named)
+    types = acquisition.image_type
+    return bool("FAT" in types or "F" in types[2:] or FAT_ALONE.search(_text(acquisition)))
 
 
 def _opposed(acquisition: Acquisition) -> bool:
@@ -414,7 +528,7 @@ def _single_shot(acquisition: Acquisition) -> bool:
 
 RULES = (
     _Rule("a localizer", _localizer),
-    _Rule("a scan for calibration", lambda one: SERVICE.search(_text(one))),
+    _Rule("a scan for calibration", _service),
     _Rule("diffusion", _diffusion),
     _Rule("a map, a projection or a phase", _map),
     _Rule("echo planar", _echo_planar),
@@ -434,13 +548,18 @@ def _fat_suppressed(acquisition: Acquisition) -> bool:
     types = {"WATER", "W"} & set(acquisition.image_type)
     low, high = STIR_INVERSION_MS
     inverted = low <= (acquisition.inversion_ms or 0) <= high
-    return bool(options or types or inverted or FAT_SUPPRESSED.search(_text(acquisition)))
+    text = NOT_SUPPRESSED.sub(" ", _text(acquisition))
+    return bool(options or types or inverted or FAT_SUPPRESSED.search(text))
 
 
 def _contrast(acquisition: Acquisition) -> bool:
-    text = WITHOUT_CONTRAST.sub(" ", _text(acquisition))
+    """What the name says counts before the agent, which scanners copy into every series."""
+    text = _text(acquisition)
+    rest = WITHOUT_CONTRAST.sub(" ", text).strip()
+    if WITH_AND_WITHOUT.search(text) or WITH_CONTRAST.search(rest):
+        return True
     agent = _plain(acquisition.contrast_agent)
-    return bool((agent and not NO_AGENT.match(agent)) or WITH_CONTRAST.search(text))
+    return rest == text and bool(agent) and not NO_AGENT.match(agent)
 
 
 def _reformatted(acquisition: Acquisition) -> bool:
