@@ -19,7 +19,7 @@ import re
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,11 @@ from rsna_lumbar.export.formats.tensorrt_network import (
 )
 from rsna_lumbar.export.formats.tensorrt_watch import Watch, watched
 from rsna_lumbar.runtime.backends.cuda import cuda_devices
-from rsna_lumbar.runtime.backends.tensorrt_library import library_version, load_library
+from rsna_lumbar.runtime.backends.tensorrt_library import (
+    library_version,
+    load_library,
+    require_installed,
+)
 from rsna_lumbar.runtime.bundle import Engine
 from rsna_lumbar.runtime.errors import UsageError
 from rsna_lumbar.runtime.files import atomic_file
@@ -47,30 +51,34 @@ TARGET = re.compile(r"SM([0-9]+)([0-9])")  # names of trt.ComputeCapability
 # since it may slow the others down.
 ONLY_IF_ASKED = ("7.5",)
 
-Prepare = Callable[[Any, Any], None]
-
 
 @dataclass(frozen=True, slots=True)
 class Targets:
     """GPUs that a plan is built for."""
 
     capabilities: tuple[str, ...]  # such as "8.9"
-    set_on: Prepare  # (library, builder configuration)
 
     @property
     def name(self) -> str:
         """As it stands in the names of files: ``sm80.sm89``."""
         return ".".join(f"sm{one.replace('.', '')}" for one in self.capabilities)
 
+    @classmethod
+    def of(cls, name: str) -> Targets:
+        """From that name."""
+        return cls(tuple(f"{one[2:-1]}.{one[-1]}" for one in name.split(".")))
+
 
 def build(name: str, graph: bytes, precision: str, options: BuildOptions, report: Report) -> Built:
     """Build a plan from a score graph that is already in its precision, in a process of its own.
+
+    The library is never loaded into this process.
 
     Raises:
         UsageError: no library, no GPU where one is needed, or a target that there is not.
         BuildError: TensorRT refuses the graph; or it crashed, was killed, or hangs.
     """
-    _, targets = _prepared(name, options)
+    targets = _prepared(name, options)
     chosen = replace(options, compute_capabilities=targets.capabilities)
     work = partial(build_here, name=name, precision=precision, options=chosen)
     title = f"{name} {precision}"
@@ -90,14 +98,14 @@ def build_here(
         voice: takes what is said meanwhile.
         name: of the library.
         precision: for lines of progress.
-        options: as the command has them.
+        options: with the capabilities to build for.
 
     Raises:
-        UsageError: no library, no GPU where one is needed, or a target that there is not.
+        UsageError: the library cannot be loaded.
         ExportError: TensorRT refuses the graph.
     """
-    trt, targets = _prepared(name, options)
-    maker = MAKERS[name]
+    trt, maker = load_library(name), MAKERS[name]
+    targets = Targets(options.compute_capabilities)
     with watched(trt, f"{name} {precision}", voice, options.log) as watch:
         plan = _build(trt, graph, targets, maker, options, watch, voice.say)
     engine = Engine(
@@ -120,12 +128,32 @@ def require(name: str, options: BuildOptions) -> None:
     _prepared(name, options)
 
 
-def _prepared(name: str, options: BuildOptions) -> tuple[Any, Targets]:
+def _prepared(name: str, options: BuildOptions) -> Targets:
     require_batches(options)
     maker = MAKERS[name]
     maker.require()
-    trt = load_library(name)
-    return trt, maker.targets(trt, options.compute_capabilities)
+    return maker.targets(name, options.compute_capabilities)
+
+
+@cache
+def listed_apart(name: str) -> Targets:
+    """What a library lists, asked in a process of its own.
+
+    Raises:
+        UsageError: it cannot be loaded.
+        ExportError: it crashed while it was loaded, or hangs.
+    """
+    work = partial(list_here, name=name)
+    return Targets.of(build_apart(work, b"", name=name, log=None, report=_unsaid).target)
+
+
+def _unsaid(_: str) -> None:
+    """Loading a library has no phases."""
+
+
+def list_here(graph: bytes, voice: Voice, *, name: str) -> Built:
+    """What a library lists, as the target of a build that made nothing."""
+    return Built((), Targets(tuple(list_capabilities(load_library(name)))).name, None)
 
 
 def _build(
@@ -144,7 +172,7 @@ def _build(
     config = builder.create_builder_config()
     config.clear_flag(trt.BuilderFlag.TF32)
     config.add_optimization_profile(batch_profile(builder, network, options))
-    targets.set_on(trt, config)
+    maker.set_on(trt, config, targets.capabilities)
     watch.attach(config)
     with ExitStack() as after:
         if maker.times and options.timing_cache is not None:
@@ -197,7 +225,7 @@ def _save_timings(config: Any, path: Path, report: Report) -> None:
 # Targets
 
 
-def gpu_here(trt: Any, asked: Sequence[str]) -> Targets:
+def gpu_here(name: str, asked: Sequence[str]) -> Targets:
     """TensorRT's one target: the first GPU of this machine.
 
     Raises:
@@ -209,16 +237,18 @@ def gpu_here(trt: Any, asked: Sequence[str]) -> Targets:
             f"tensorrt builds for the GPU here ({gpu.name}, compute capability "
             f"{gpu.compute_capability}), not for {', '.join(asked)}; run rsna-export on that GPU"
         )
-    return Targets((gpu.compute_capability,), _nothing)
+    require_installed(name)
+    return Targets((gpu.compute_capability,))
 
 
-def listed_gpus(trt: Any, asked: Sequence[str]) -> Targets:
+def listed_gpus(name: str, asked: Sequence[str]) -> Targets:
     """TensorRT-RTX's targets: those asked for, else the GPU here, else all that it lists.
 
     Raises:
         UsageError: one is not listed.
     """
-    listed = list_capabilities(trt)
+    require_installed(name)
+    listed = listed_apart(name).capabilities
     chosen = tuple(asked) or _here_or_all(listed)
     unknown = [one for one in chosen if one not in listed]
     if unknown:
@@ -226,17 +256,17 @@ def listed_gpus(trt: Any, asked: Sequence[str]) -> Targets:
             f"tensorrt-rtx does not build for compute capability {', '.join(unknown)}; there is "
             f"{', '.join(listed)}; for others use --format tensorrt on that GPU"
         )
-    ordered = tuple(one for one in listed if one in chosen)
+    return Targets(tuple(one for one in listed if one in chosen))
 
-    def set_on(trt: Any, config: Any) -> None:
-        # Its CUDA graphs need all memory to come from the session.
-        config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
-        config.num_compute_capabilities = len(ordered)
-        for index, capability in enumerate(ordered):
-            if not config.set_compute_capability(listed[capability], index):
-                raise ExportError(f"tensorrt-rtx refuses compute capability {capability}")
 
-    return Targets(ordered, set_on)
+def set_listed(trt: Any, config: Any, capabilities: Sequence[str]) -> None:
+    """Build for these; its CUDA graphs need all memory to come from the session."""
+    config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
+    config.num_compute_capabilities = len(capabilities)
+    listed = list_capabilities(trt)
+    for index, capability in enumerate(capabilities):
+        if not config.set_compute_capability(listed[capability], index):
+            raise ExportError(f"tensorrt-rtx refuses compute capability {capability}")
 
 
 def list_capabilities(trt: Any) -> dict[str, Any]:
@@ -250,12 +280,12 @@ def list_capabilities(trt: Any) -> dict[str, Any]:
     return {f"{major}.{minor}": found[major, minor] for major, minor in sorted(found)}
 
 
-def _here_or_all(listed: Sequence[str] | dict[str, Any]) -> tuple[str, ...]:
+def _here_or_all(listed: Sequence[str]) -> tuple[str, ...]:
     here = tuple(dict.fromkeys(gpu.compute_capability for gpu in cuda_devices()))
     return here or tuple(one for one in listed if one not in ONLY_IF_ASKED)
 
 
-def _nothing(trt: Any, config: Any) -> None:
+def _nothing(trt: Any, config: Any, capabilities: Sequence[str]) -> None:
     """Built for the GPU here; hardware compatibility stays at its default, none."""
 
 
@@ -267,7 +297,8 @@ class Maker:
     """What differs between the libraries while building."""
 
     require: Callable[[], None]  # raises UsageError where this machine cannot build
-    targets: Callable[[Any, Sequence[str]], Targets]
+    targets: Callable[[str, Sequence[str]], Targets]
+    set_on: Callable[[Any, Any, Sequence[str]], None]  # library, configuration, capabilities
     times: bool  # kernels are timed: there is a timing cache
 
 
@@ -284,6 +315,6 @@ def _anywhere() -> None:
 
 
 MAKERS = {
-    "tensorrt": Maker(_require_gpu, gpu_here, True),
-    "tensorrt-rtx": Maker(_anywhere, listed_gpus, False),
+    "tensorrt": Maker(_require_gpu, gpu_here, _nothing, True),
+    "tensorrt-rtx": Maker(_anywhere, listed_gpus, set_listed, False),
 }

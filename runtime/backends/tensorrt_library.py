@@ -7,10 +7,12 @@ after the import. An exception in what a library calls is printed and lost on it
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Container
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from rsna_lumbar.runtime.errors import UsageError
@@ -55,6 +57,18 @@ def load_library(name: str) -> Any:
         raise UsageError(
             f"{name} cannot be loaded ({error}): pip install 'rsna-lumbar[{name}]'"
         ) from error
+
+
+def require_installed(name: str) -> None:
+    """Refuse a library that is not installed, without loading it.
+
+    Raises:
+        UsageError: it is not.
+    """
+    module = LIBRARIES[name].module
+    loaded = sys.modules.get(module, False)
+    if loaded is None or (loaded is False and find_spec(module) is None):
+        raise UsageError(f"{name} is not installed: pip install 'rsna-lumbar[{name}]'")
 
 
 def library_version(trt: Any) -> str:

@@ -9,6 +9,7 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
+from rtx_apart import asked_apart, parsed_layers
 from toys import TOY_MODEL, toy_model
 
 from rsna_lumbar.export.card import default_card
@@ -156,14 +157,7 @@ def test_a_weight_too_large_is_refused(graph: bytes, value: float) -> None:
 
 def test_tensorrt_rtx_reads_it(half: onnx.ModelProto) -> None:
     """Strongly typed; reading needs no GPU."""
-    trt = pytest.importorskip("tensorrt_rtx")
-    logger = trt.Logger(trt.Logger.INTERNAL_ERROR)
-    typed = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
-    network = trt.Builder(logger).create_network(typed)
-    parser = trt.OnnxParser(network, logger)
-    read = parser.parse(half.SerializeToString())
-    assert read, [parser.get_error(index).desc() for index in range(parser.num_errors)]
-    layers = [network.get_layer(index) for index in range(network.num_layers)]
-    convolutions = [one for one in layers if one.type == trt.LayerType.CONVOLUTION]
-    assert len(convolutions) == 54
-    assert {one.get_output(0).dtype for one in convolutions} == {trt.float16}
+    found = asked_apart(parsed_layers, half.SerializeToString())
+    assert found["errors"] == []
+    convolutions = [dtype for kind, dtype in found["layers"] if kind == "CONVOLUTION"]
+    assert convolutions == ["HALF"] * 54

@@ -6,6 +6,7 @@ answered. What cannot be: that TensorRT computes what it should.
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,6 +17,7 @@ import pytest
 from fake_cuda import FakeCuda
 from fake_tensorrt import OUTPUTS, VERSION, FakeTensorRT, fake_plan
 from numpy.typing import NDArray
+from rtx_apart import asked_apart, missing_names, settable_names
 from toys import SIZE_PX, toy_model
 
 from rsna_lumbar.runtime.backends import Outputs, Session, constant_inputs
@@ -351,18 +353,14 @@ USED = {  # of the real API, where the fakes stand in for it
 }
 
 
-@pytest.mark.parametrize("name", USED)
-def test_what_is_used_of_tensorrt_rtx_is_there(name: str) -> None:
-    trt = pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
-    assert not [one for one in USED[name] if not hasattr(getattr(trt, name), one)]
+def test_what_is_used_of_tensorrt_rtx_is_there() -> None:
+    assert asked_apart(missing_names, json.dumps(USED).encode()) == []
+    assert asked_apart(missing_names, b'{"Runtime": ["make_tea"]}') == ["Runtime.make_tea"]
 
 
-@pytest.mark.parametrize(
-    "name", ["cuda_graph_strategy", "dynamic_shapes_kernel_specialization_strategy"]
-)
-def test_settings_of_tensorrt_rtx_can_be_set(name: str) -> None:
-    trt = pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
-    assert getattr(trt.IRuntimeConfig, name).fset is not None
+def test_settings_of_tensorrt_rtx_can_be_set() -> None:
+    names = ["cuda_graph_strategy", "dynamic_shapes_kernel_specialization_strategy"]
+    assert asked_apart(settable_names, json.dumps(names).encode()) == names
 
 
 def test_what_is_used_of_cuda_is_there() -> None:
