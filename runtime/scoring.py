@@ -74,9 +74,9 @@ def as_read_by(bundle: Bundle, study: Study) -> Study:
     That such a series is not there, though a table names it, is no fault then.
     """
     missing = bundle.missing_groups
-    unread = [one for one in study.series if one.group in missing]
-    if not unread:
+    if not missing:
         return study
+    unread = [one for one in study.series if one.group in missing]
     not_needed = {group.series_kind for group in missing}
     skips = (
         *(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,8 @@ def test_a_bundle_that_lacks_groups_is_extended_and_verified(
     tmp_path: Path, weights: Weights, studies: Path
 ) -> None:
     """--format and --verify work on the groups there are; a variant is whole where they have it."""
-    pytest.importorskip("openvino")
+    if find_spec("openvino") is None:  # importing it would phone home
+        pytest.skip("OpenVINO is not installed")
     folder = tmp_path / "bundle"
     export(folder, some(weights, "spinal"), studies)
     options = ExportOptions(formats=("openvino",), verify_data=studies)
