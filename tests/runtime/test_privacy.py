@@ -467,6 +467,6 @@ def test_with_hashes_the_folder_above_several_studies_is_not_named(
     for name in ("1", "2"):
         shutil.copytree(toy_root / "test_images" / "12", images / name)
     data = [images / "1", images / "2"]
-    with pytest.raises(DataError, match="two folders below DATA hold files of one study"):
-        with paths_hidden(data, None, None):
-            find_studies(data, ids="uid")
+    expected = pytest.raises(DataError, match="two folders below DATA hold files of one study")
+    with expected, paths_hidden(data, None, None):
+        find_studies(data, ids="uid")
