@@ -6,9 +6,10 @@ A study's folder is listed when the study is asked for.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import chain, count
 from pathlib import Path
 
 from rsna_lumbar.runtime.errors import DataError
@@ -28,7 +29,7 @@ from rsna_lumbar.runtime.studies import (
     relative,
     without_uid,
 )
-from rsna_lumbar.runtime.study_kinds import facts_of, series_of
+from rsna_lumbar.runtime.study_kinds import BY_TABLE, Rows, facts_of, series_of
 from rsna_lumbar.runtime.tables import SeriesTable, read_series_table
 from rsna_lumbar.runtime.walking import Walk
 
@@ -60,10 +61,13 @@ def images_folder(
         listed = {study_id for study_id, _ in table or ()} if studies is None else set(studies)
         holding = (folder for folder in beside if listed & set(walk.listing(folder, []).folders))
         return Images(next(holding, beside[0]), None)
-    if folders[0].name in IMAGE_FOLDERS:
-        return Images(data, None)
-    lies_here = any(_is_plain(key) and (data / key[0] / key[1]).is_dir() for key in table or ())
-    return Images(data, None) if lies_here else None
+    return Images(data, None) if folders[0].name in IMAGE_FOLDERS else None
+
+
+def names_folders(images: Images, table: SeriesTable, walk: Walk) -> bool:
+    """Whether a table calls any study by its folder, or none that is there."""
+    studies = {study_id for study_id, _ in table}
+    return not studies or bool(studies & set(walk.listing(images.folder, []).folders))
 
 
 def _is_plain(names: Iterable[str]) -> bool:
@@ -179,33 +183,33 @@ def _challenge_study(
     listing = walk.listing(folder, skips)
     skips += _outside(listing.files, walk)
     there = set(listing.folders)
+    files = {name: _files(folder / name, walk, skips) for name in sorted(there, key=natural_key)}
+    if there <= groups.keys() and not any("~" in name for name in groups):
+        series = [_by_table(study_id, one, groups[one], files[one]) for one in files]
+        used: Container[str] = there
+        skips += (
+            Skip(
+                Reason.KIND_NOT_NEEDED,
+                relative(folder / one.series_id, walk.data),
+                f"series of {len(one.files)} files: {one.why}",
+            )
+            for one in series
+            if one.group is None
+        )
+    else:
+        rows = Rows(groups)
+        read = {name: _read_folder(of_series, walk.data) for name, of_series in files.items()}
+        series = _told_by_headers(study_id, folder, read, rows, walk.data, skips)
+        used = rows.used
     skips += (
         Skip(Reason.SERIES_NOT_FOUND, f"{folder.name}/{name}", kind_of(groups[name]))
-        for name in sorted(groups.keys() - there - _parts_of(there, groups), key=natural_key)
-        if groups[name] is not None
+        for name in sorted(groups, key=natural_key)
+        if name not in used and groups[name] is not None
     )
-    series: list[Series] = []
-    by_headers: dict[str, _Folder] = {}
-    for name in sorted(there, key=natural_key):
-        files = _files(folder / name, walk, skips)
-        if name in groups and not _parts_of({name}, groups):
-            series.append(_by_table(study_id, name, groups[name], files))
-            if groups[name] is None:
-                what = relative(folder / name, walk.data)
-                why = f"series of {len(files)} files: listed as another kind"
-                skips.append(Skip(Reason.KIND_NOT_NEEDED, what, why))
-        else:
-            by_headers[name] = _read_folder(files, walk.data)
-    series += _told_by_headers(study_id, folder, by_headers, groups, walk.data, skips)
     if by_uid:
-        series = [_with_uid(one) for one in series]
+        series = _with_uids(series)
     ordered = tuple(sorted(series, key=lambda one: natural_key(one.series_id)))
     return Study(study_id, ordered, listed is not None, tuple(skips))
-
-
-def _parts_of(names: Collection[str], groups: Mapping[str, Group | None]) -> set[str]:
-    """What a table says of parts of series, such as ``11~2``."""
-    return {one for one in groups if "~" in one and one.partition("~")[0] in names}
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +235,7 @@ def _told_by_headers(
     study_id: str,
     folder: Path,
     folders: Mapping[str, _Folder],
-    listed: Mapping[str, Group | None],
+    rows: Rows,
     data: Path,
     skips: list[Skip],
 ) -> list[Series]:
@@ -239,34 +243,41 @@ def _told_by_headers(
     members = {name: one.found for name, one in folders.items() if one.found}
     names = {name: name for name in members}
     shown = {name: relative(folder / name, data) for name in members}
-    series, left_out = series_of(study_id, members, names, shown, listed, is_spine=True)
+    series, left_out = series_of(study_id, members, names, shown, rows, is_spine=True)
     skips += left_out
     read = {one.series_id: one for one in series if one.group is not None}
     for name, one in folders.items():
         paths = [path for path, _ in one.unreadable]
-        if name in read and paths:
+        if not one.found:
+            told_by = FROM_TABLE if name in rows.groups else FROM_HEADER
+            read[name] = Series(study_id, name, rows.groups.get(name), told_by, ())
+            series.append(read[name])
+            rows.used.update({name} & rows.groups.keys())
+        if name in read:
             whole = replace(read[name], files=_in_order((*read[name].files, *paths)))
             series[series.index(read[name])] = whole
-        else:
+        if name not in read or read[name].group is None:
             skips += (skip for _, skip in one.unreadable)
-        if not one.found:
-            series.append(Series(study_id, name, None, FROM_HEADER, tuple(paths)))
     return series
 
 
 def _by_table(study_id: str, name: str, group: Group | None, files: tuple[Path, ...]) -> Series:
     header = _first_header(files)
-    facts = None
-    if header is not None:
-        facts = facts_of(header, len(files))
-    return Series(study_id, name, group, FROM_TABLE, files, facts=facts, why="the table")
+    facts = facts_of(header, len(files)) if header is not None else None
+    why = BY_TABLE[group is None]
+    return Series(study_id, name, group, FROM_TABLE, files, facts=facts, why=why)
 
 
-def _with_uid(series: Series) -> Series:
-    header = _first_header(series.files)
-    folder, _, number = series.series_id.partition("~")
-    uid = header.series_uid if header and header.series_uid else without_uid(folder)
-    return replace(series, series_id=f"{uid}~{number}" if number else uid)
+def _with_uids(series: Sequence[Series]) -> list[Series]:
+    """Called by their UIDs; two folders of one are told apart."""
+    named: dict[str, Series] = {}
+    for one in series:
+        header = _first_header(one.files)
+        uid = header.series_uid if header and header.series_uid else without_uid(one.series_id)
+        names = chain([uid], (f"{uid}~{number}" for number in count(2)))
+        name = next(name for name in names if name not in named)
+        named[name] = replace(one, series_id=name)
+    return list(named.values())
 
 
 def _files(folder: Path, walk: Walk, skips: list[Skip]) -> tuple[Path, ...]:

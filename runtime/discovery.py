@@ -4,8 +4,8 @@ Folders are looked into when a study is asked for, so that the first can be scor
 are still to be listed; a tree, whose headers alone say what belongs together, is indexed first.
 
 Two layouts. **Challenge**: ``<images>/<study>/<series>/*.dcm`` where the folder of images is
-``test_images`` or ``train_images`` (found from the root, from itself or from one study in it), or
-any folder when a table of series is given; folders name studies and series. **Tree**: any other
+``test_images`` or ``train_images`` (found from the root, from itself or from studies in it);
+folders name studies and series. **Tree**: any other folder, or a table that calls no study by its
 folder; headers name them. Nothing here depends on the order in which a file system lists files.
 """
 
@@ -13,9 +13,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from rsna_lumbar.runtime.challenge_layout import Images, images_folder, stream_challenge
+from rsna_lumbar.runtime.challenge_layout import (
+    Images,
+    images_folder,
+    names_folders,
+    stream_challenge,
+)
 from rsna_lumbar.runtime.errors import DataError
 from rsna_lumbar.runtime.starts import common_folder, distinct
 from rsna_lumbar.runtime.studies import UID, Inventory, StudyStream
@@ -85,7 +91,12 @@ def stream_studies(
     starts = distinct(given)
     walk = Walk(common_folder(starts), frozenset(own_files), tuple(starts))
     images = images_folder(walk, starts, table, studies)
-    if images is None or not _of_images(given, images):
+    if images is not None and not _of_images(given, images):
+        images = None
+    if images is not None and table is not None and not names_folders(images, table, walk):
+        starts = starts if images.only else [images.folder]  # by UIDs
+        walk, images = replace(walk, starts=tuple(starts)), None
+    if images is None:
         return stream_tree(walk, starts, progress, table or {}, studies, ids=ids)
     return stream_challenge(walk, images, table, studies, by_uid=ids == UID)
 

@@ -24,7 +24,7 @@ from rsna_lumbar.runtime.series_kind import NOBODYS, Verdict, plane_of, verdict
 # Echoes further apart than this are two of one series; GE's effective ones vary by a few percent.
 ECHO_RATIO = 1.15
 # What is so little of a series has an odd header rather than another picture.
-FEW_FRAMES, FEW_SHARE, FEW_BESIDE = 2, 0.1, 3
+FEW_FRAMES, FEW_MORE, FEW_SHARE, FEW_BESIDE = 2, 4, 0.1, 3
 LOCALIZER_SLICES = 7  # at most, in each of several planes
 LOCALIZER_SHARE = 0.6  # at most, in the plane with the most
 THICK_MM = 8.0
@@ -163,39 +163,40 @@ def _echo_clusters(frames: Sequence[FrameOf]) -> dict[float | None, int]:
 
 
 def _without_strays(parts: list[Part]) -> list[Part]:
-    """Few frames of another sort join the largest part, and silent ones the one of their plane.
+    """Few files with an odd header join the part they are of, silent ones one of their plane.
 
-    What says that it is a localizer or a map stays what it is; what lies in another plane is told
-    again when it is decoded, and left out by name.
+    What says that it is a localizer or a map stays what it is. Files of another plane are told
+    again when they are decoded, and left out by name. Frames of an enhanced file are no strays:
+    its header was written in one piece.
     """
     speaking = [part for part in parts if part.verdict.tells] or parts[:1]
-    whole = sum(len(part.frames) for part in parts)
-    largest, *others = speaking
-    joined: dict[int, list[FrameOf]] = {0: list(largest.frames)}
-    kept = [largest]
-    for part in others:
-        if _is_stray(part, largest, whole):
-            joined[0] += part.frames
+    joined: dict[Part, list[FrameOf]] = {}
+    for part in speaking:
+        in_plane = sorted(joined, key=lambda one: one.plane != part.plane)
+        host = next((one for one in in_plane if _is_stray(part, one)), None)
+        if host is None:
+            joined[part] = list(part.frames)
         else:
-            joined[len(kept)] = list(part.frames)
-            kept.append(part)
+            joined[host] += part.frames
     for part in parts:
         if not any(part is one for one in speaking):
-            at = next((i for i, one in enumerate(kept) if part.plane in (one.plane, None)), None)
-            if at is None:
-                at = len(kept)
-                kept.append(part)
-                joined[at] = []
-            joined[at] += part.frames
-    return [replace(part, frames=tuple(joined[i])) for i, part in enumerate(kept)]
+            hosts = (one for one in joined if part.plane in (one.plane, None))
+            joined.setdefault(next(hosts, part), []).extend(part.frames)
+    return [replace(part, frames=tuple(frames)) for part, frames in joined.items()]
 
 
-def _is_stray(part: Part, largest: Part, whole: int) -> bool:
-    count = len(part.frames)
-    few = count <= max(FEW_FRAMES, int(FEW_SHARE * whole))
-    refused = part.verdict.reader is NOBODYS and part.plane == largest.plane
-    signed = refused and isinstance(largest.verdict.reader, Group)
-    return few and count * FEW_BESIDE <= len(largest.frames) and not signed
+def _is_stray(part: Part, host: Part) -> bool:
+    count, beside = len(part.frames), len(host.frames)
+    if not _of_single_frames(part) or count * FEW_BESIDE > beside:
+        return False
+    if part.plane == host.plane:
+        signed = part.verdict.reader is NOBODYS and isinstance(host.verdict.reader, Group)
+        return not signed and (count <= FEW_FRAMES or count <= min(FEW_MORE, FEW_SHARE * beside))
+    return count <= FEW_FRAMES
+
+
+def _of_single_frames(part: Part) -> bool:
+    return all(one.file.header.frames == 1 for one in part.frames)
 
 
 def _told_by_look(parts: list[Part]) -> list[Part]:
@@ -208,7 +209,11 @@ def _told_by_look(parts: list[Part]) -> list[Part]:
     if several and most <= LOCALIZER_SHARE * counts.total():
         return [_refused(part, "a localizer: few slices in several planes") for part in parts]
     return [
-        _refused(part, "a localizer: few thick slices") if _few_and_thick(part) else part
+        _refused(part, "a localizer: few thick slices")
+        if _few_and_thick(part)
+        else _refused(part, "few frames of another plane")
+        if _few_of_a_file(part, parts)
+        else part
         for part in parts
     ]
 
@@ -216,6 +221,14 @@ def _told_by_look(parts: list[Part]) -> list[Part]:
 def _few_and_thick(part: Part) -> bool:
     thickness = part.acquisition.thickness_mm or 0
     return len(part.frames) <= LOCALIZER_SLICES and thickness >= THICK_MM
+
+
+def _few_of_a_file(part: Part, parts: Sequence[Part]) -> bool:
+    """Frames of an enhanced file beside many more of another plane."""
+    count = len(part.frames)
+    if count > FEW_FRAMES or _of_single_frames(part):
+        return False
+    return any(one.plane != part.plane and len(one.frames) >= FEW_BESIDE * count for one in parts)
 
 
 def _refused(part: Part, why: str) -> Part:

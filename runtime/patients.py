@@ -7,15 +7,17 @@
 - Files that each have a SeriesInstanceUID of their own, and are alike, are one series.
 
 The **patient's folder** is the one that holds the folders of series: a folder of files of one
-series is the series', one of several series is the patient's.
+series is the series', with those above that hold nothing else (``scans/1/DICOM``); one of several
+series is the patient's.
 """
 
 from __future__ import annotations
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from rsna_lumbar.runtime.parts import Found
 from rsna_lumbar.runtime.series_kind import plane_of
@@ -23,6 +25,7 @@ from rsna_lumbar.runtime.studies import natural_key, relative, without_uid
 
 LEAST_ALIKE = 3  # files, each of a series of its own, that are one series
 
+T = TypeVar("T")
 Members = dict[str, list[Found]]  # key of a series -> its files
 
 
@@ -63,10 +66,18 @@ def _patient_folders(files: Iterable[Found], data: Path) -> dict[Path, Path]:
     series: dict[Path, set[Hashable]] = defaultdict(set)
     for one in files:
         series[one.path.parent].add(one.header.series_uid or _kind(one))
-    return {
-        folder: folder.parent if len(of_folder) == 1 and folder != data else folder
-        for folder, of_folder in series.items()
-    }
+    below = Counter(
+        above for folder in series for above in (folder, *folder.parents) if above != data
+    )
+
+    def patients(folder: Path) -> Path:
+        if len(series[folder]) > 1 or folder == data:
+            return folder
+        while folder.parent != data and below[folder.parent] == below[folder]:
+            folder = folder.parent  # that holds nothing but it
+        return folder.parent
+
+    return {folder: patients(folder) for folder in series}
 
 
 def _kind(one: Found) -> Hashable:
@@ -110,11 +121,14 @@ def _signs(one: Found, folders: Mapping[Path, Path]) -> list[Hashable]:
 
 
 def _split_folders(files: Sequence[Found], folders: Mapping[Path, Path]) -> list[list[Found]]:
-    """Files without a StudyInstanceUID: by the patient's folder, then as far as it is one's."""
-    by_folder: dict[Path, list[Found]] = defaultdict(list)
-    for one in files:
-        by_folder[folders[one.path.parent]].append(one)
-    return [study for of_folder in by_folder.values() for study in _split_inside(of_folder)]
+    """Files without a StudyInstanceUID: by the patient's folder, as far as it is one's.
+
+    Folders of which all files share a FrameOfReferenceUID are one patient's, and so is a folder
+    inside the patient's where both name the same patient.
+    """
+    by_folder = _grouped(files, lambda one: folders[one.path.parent])
+    split = [study for of_folder in by_folder for study in _split_inside(of_folder)]
+    return _joined_studies(split, folders)
 
 
 def _split_inside(files: Sequence[Found]) -> list[list[Found]]:
@@ -130,6 +144,24 @@ def _split_inside(files: Sequence[Found]) -> list[list[Found]]:
     return _connected(files, lambda one: one.path.parent)
 
 
+def _joined_studies(
+    studies: Sequence[list[Found]], folders: Mapping[Path, Path]
+) -> list[list[Found]]:
+    """Groups that share a FrameOfReferenceUID, or a patient in a folder inside the other's."""
+    root = _Roots()
+    owned = {(one.header.patient, folders[one.path.parent]) for of in studies for one in of}
+    for index, study in enumerate(studies):
+        for one in study:
+            patient, frame = one.header.patient, one.header.frame_of_reference_uid
+            root.join(index, frame and ("frame", frame))
+            outside = (patient, folders[one.path.parent].parent)
+            if patient and not frame:
+                root.join(index, (patient, folders[one.path.parent]))
+                root.join(index, outside in owned and outside)
+    found = _grouped(range(len(studies)), root.of)
+    return [[one for index in group for one in studies[index]] for group in found]
+
+
 def _connected(files: Sequence[Found], folder_of: Callable[[Found], Path]) -> list[list[Found]]:
     """Groups of files of which no two share a folder or a FrameOfReferenceUID.
 
@@ -137,25 +169,39 @@ def _connected(files: Sequence[Found], folder_of: Callable[[Found], Path]) -> li
     """
     if not _framed(files):
         return [list(files)]
-    root: dict[Hashable, Hashable] = {}
-
-    def top(node: Hashable) -> Hashable:
-        while (above := root.setdefault(node, node)) != node:
-            node = above
-        return node
-
+    root = _Roots()
     for one in files:
-        root[top(folder_of(one))] = top(one.header.frame_of_reference_uid)
-    return _grouped(files, lambda one: top(folder_of(one)))
+        root.join(folder_of(one), one.header.frame_of_reference_uid)
+    return _grouped(files, lambda one: root.of(folder_of(one)))
+
+
+class _Roots:
+    """Which things are connected (union-find)."""
+
+    def __init__(self) -> None:
+        self._above: dict[Hashable, Hashable] = {}
+
+    def of(self, node: Hashable) -> Hashable:
+        top = node
+        while (above := self._above.setdefault(top, top)) != top:
+            top = above
+        while node != top:
+            self._above[node], node = top, self._above[node]
+        return top
+
+    def join(self, one: Hashable, other: Hashable) -> None:
+        """Connect two; nothing where the other says nothing."""
+        if other:
+            self._above[self.of(one)] = self.of(other)
 
 
 def _framed(files: Iterable[Found]) -> bool:
     return all(one.header.frame_of_reference_uid for one in files)
 
 
-def _grouped(files: Iterable[Found], key: Callable[[Found], Hashable]) -> list[list[Found]]:
-    groups: dict[Hashable, list[Found]] = defaultdict(list)
-    for one in files:
+def _grouped(things: Iterable[T], key: Callable[[T], Hashable]) -> list[list[T]]:
+    groups: dict[Hashable, list[T]] = defaultdict(list)
+    for one in things:
         groups[key(one)].append(one)
     return list(groups.values())
 

@@ -154,7 +154,14 @@ def _gather(
     for files, results in zip(request.series, pending, strict=True):
         of_series: list[Slice] = []
         for file, wait in zip(files, results, strict=True):
-            decoded = _usable(_asked_for(wait(), request.frames.get(file)), request.group, before)
+            frames = _asked_for(wait(), request.frames.get(file))
+            decoded = _usable(frames, request.group, before)
+            left_out = 0
+            if not isinstance(frames, SkipFile) and not isinstance(decoded, SkipFile):
+                left_out = len(frames) - len(decoded)
+            if left_out:
+                told = f"{left_out} frames"
+                skips.append(Skip(Reason.OTHER_PLANE, relative(file, data), told))
             if isinstance(decoded, SkipFile):
                 decoding.skipped += 1
                 skips.append(Skip(decoded.reason, relative(file, data), decoded.detail))
@@ -195,6 +202,7 @@ def _usable(decoded: Decoded, group: Group, before: Seen) -> Decoded:
     planes = {plane_of(one.geometry.orientation) for one in decoded if one.geometry}
     if planes and group.plane not in planes:
         return SkipFile(Reason.OTHER_PLANE, f"{min(planes)} among {group.plane}")
+    decoded = [one for one in decoded if _in_plane(one, group)]
     if uid := decoded[0].instance_uid:
         some_pixels = decoded[0].image[::16, ::16].tobytes()
         alike = before.setdefault((uid, some_pixels), [])
@@ -202,6 +210,10 @@ def _usable(decoded: Decoded, group: Group, before: Seen) -> Decoded:
             return SkipFile(Reason.DUPLICATE)
         alike.append(decoded)
     return decoded
+
+
+def _in_plane(one: Slice, group: Group) -> bool:
+    return one.geometry is None or plane_of(one.geometry.orientation) == group.plane
 
 
 def _same_pixels(one: Sequence[Slice], other: Sequence[Slice]) -> bool:

@@ -18,16 +18,18 @@ What the others of a study tell:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 
 from rsna_lumbar.runtime.headers import Header
 from rsna_lumbar.runtime.labels import FORAMINAL, GROUPS, SPINAL, SUBARTICULAR, Group
 from rsna_lumbar.runtime.parts import Found, Part, parts_of, told_frames
 from rsna_lumbar.runtime.reasons import Reason, Skip
-from rsna_lumbar.runtime.same_anatomy import without_copies
+from rsna_lumbar.runtime.same_anatomy import same_frame, without_copies
 from rsna_lumbar.runtime.series_kind import (
+    LUMBAR,
     NOBODYS,
     SAYS_NOTHING,
     SEVERAL,
@@ -47,7 +49,22 @@ from rsna_lumbar.runtime.studies import (
 HEIGHT_MM = (180.0, 500.0)
 WIDEST_STACK_MM = 130.0
 ABOVE_MM = 150.0  # between the middles of two sagittal stacks one above the other
+MOST_SHARED = 1 / 3  # of their height
 BESIDE_MM = 30.0  # that an axial stack may lie above or below the sagittal pictures
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What a table says of the series of one study."""
+
+    groups: Mapping[str, Group | None] = field(default_factory=dict)  # id -> who is to read it
+    aliases: Mapping[str, Iterable[str]] = field(default_factory=dict)  # key -> other ids of it
+    used: set[str] = field(default_factory=set)  # ids that meant a series; takes them
+
+    def of(self, key: str, name: str, ending: str) -> str | None:
+        """The row that means a part of a series: by its own name, else by another of the series."""
+        names = (name, *(f"{alias}{ending}" for alias in self.aliases.get(key, ())))
+        return next((one for one in names if one in self.groups), None)
 
 
 def series_of(
@@ -55,45 +72,102 @@ def series_of(
     members: Mapping[str, Sequence[Found]],
     names: Mapping[str, str],
     shown: Mapping[str, str],
-    listed: Mapping[str, Group | None],
+    rows: Rows,
     *,
     is_spine: bool,
 ) -> tuple[list[Series], list[Skip]]:
     """Series of a study by their headers, and what was left out and why.
 
-    Further parts of a series are called like it, with ~2, ~3 and so on.
+    Further parts of a series are called like it, with ~2, ~3 and so on, the largest first: names
+    follow from the files alone, whatever a table says.
 
     Args:
         study_id: of the study.
         members: key of a series -> its files.
-        names: key of a series -> its id.
+        names: key of a series -> its id, each another one.
         shown: key of a series -> what reports call it.
-        listed: key of a series, or of a part of it -> who is to read it, whatever headers say.
+        rows: of a table; what they list is read as they say, whatever headers say.
         is_spine: whether the place of the files says that they show lumbar spines.
     """
-    parts = [
-        part for key in sorted(members, key=natural_key) for part in parts_of(key, members[key])
-    ]
-    parts = _by_what_is_left(parts)
+    named: dict[Part, str] = {}
+    parts: list[Part] = []
+    for key in sorted(members, key=natural_key):
+        of_series = parts_of(key, members[key])
+        for number, part in enumerate(of_series, start=1):
+            ending = "" if number == 1 else f"~{number}"
+            named[part] = _unused(names[key] + ending, {*named.values(), *names.values()}, number)
+        listed = _listed(of_series, named, rows)
+        parts += listed
+        named |= {new: named[old] for old, new in zip(of_series, listed, strict=True)}
+    parts = _renamed(parts, _by_what_is_left(parts), named)
     if not is_spine:
-        parts = _by_sizes(parts)
+        parts = _renamed(parts, _by_sizes(parts), named)
     kept: list[Part] = []
     copies: list[tuple[Part, Part]] = []
     for group in GROUPS:
-        read, copied = without_copies(one for one in parts if one.verdict.reader is group)
+        of_group = [one for one in parts if one.verdict.reader is group]
+        first = [one for one in of_group if one.verdict.why in BY_TABLE]
+        read, copied = without_copies((one for one in of_group if one not in first), first)
         kept += read
         copies += copied
     found = {part.verdict.reader for part in kept}
-    rest = [_excused(part, found) for part in parts if not isinstance(part.verdict.reader, Group)]
-    told = _told_parts(kept, copies, rest)
-    return _as_series(study_id, told, names, shown, listed)
+    refused = [part for part in parts if not isinstance(part.verdict.reader, Group)]
+    rest = _renamed(refused, [_excused(part, found) for part in refused], named)
+    return _as_series(study_id, _told_parts(kept, copies, rest), named, names, shown)
+
+
+BY_TABLE = ("the table", "listed as another kind")
+
+
+def _listed(parts: list[Part], named: Mapping[Part, str], rows: Rows) -> list[Part]:
+    """Parts of a series as a table lists them; it may name the series, or parts of it.
+
+    A row of a series means the parts that headers give to its detector, or else all of them.
+    """
+    own: dict[Part, str] = {}
+    for number, part in enumerate(parts, start=1):
+        row = rows.of(part.series, named[part], "" if number == 1 else f"~{number}")
+        if row is not None:
+            own[part] = row
+    rows.used.update(own.values())
+    whole = own.pop(parts[0], None)
+    told = {part: rows.groups[row] for part, row in own.items()}
+    if whole is not None:
+        group = rows.groups[whole]
+        rest = [part for part in parts if part not in told]
+        of_group = [part for part in rest if group and part.verdict.reader is group]
+        told |= dict.fromkeys(of_group or rest, group)
+    return [_by_table(part, told[part]) if part in told else part for part in parts]
+
+
+def _by_table(part: Part, group: Group | None) -> Part:
+    read, other = BY_TABLE
+    if group is None:
+        return replace(part, verdict=Verdict(NOBODYS, other))
+    return replace(part, verdict=Verdict(group, read, body=LUMBAR))
+
+
+def _unused(name: str, taken: Container[str], number: int) -> str:
+    """A name for a further part that is no other's."""
+    if number == 1:
+        return name
+    base = name.rpartition("~")[0]
+    return next(one for n in count(number) if (one := f"{base}~{n}") not in taken)
+
+
+def _renamed(before: Sequence[Part], after: list[Part], named: dict[Part, str]) -> list[Part]:
+    """The same parts with other verdicts keep their names."""
+    named |= {new: named[old] for old, new in zip(before, after, strict=True)}
+    return after
 
 
 def _by_sizes(parts: Iterable[Part]) -> list[Part]:
     """Parts of which nothing says that they show a lumbar spine, told by size and place."""
     sized = [_by_height(part) for part in parts]
-    sized = [_by_station(part, sized) for part in sized]
-    return [_by_sagittal(part, sized) for part in sized]
+    beside = _sagittal(sized)
+    sized = [_by_station(part, beside) for part in sized]
+    beside = _sagittal(sized)
+    return [_by_sagittal(part, beside) for part in sized]
 
 
 def _open(part: Part, plane: str) -> bool:
@@ -114,33 +188,39 @@ def _by_height(part: Part) -> Part:
     return part
 
 
-def _by_station(part: Part, parts: Sequence[Part]) -> Part:
+def _sagittal(parts: Iterable[Part]) -> list[Part]:
+    """Those that are read."""
+    return [p for p in parts if p.plane == "sagittal" and isinstance(p.verdict.reader, Group)]
+
+
+def _by_station(part: Part, beside: Sequence[Part]) -> Part:
     """The lowest of sagittal stacks one above the other is the lumbar spine."""
     height = part.height_mm
     if not _open(part, "sagittal") or height is None:
         return part
-    middles = [
-        sum(one.height_mm) / 2
-        for one in parts
-        if one.plane == "sagittal" and one.height_mm and isinstance(one.verdict.reader, Group)
-    ]
-    if sum(height) / 2 > min(middles) + ABOVE_MM:
+    others = [one for one in beside if same_frame(one, part)]
+    if any(_is_above(height, one.height_mm) for one in others):
         return _doubted(part, "above another stack")
-    if part.verdict.body == SEVERAL and max(middles) <= min(middles) + ABOVE_MM:
+    alone = not any(one.height_mm and _is_above(one.height_mm, height) for one in others)
+    if part.verdict.body == SEVERAL and alone:
         return _doubted(part, "one station of a spine of which several parts are named")
     return part
 
 
-def _by_sagittal(part: Part, parts: Sequence[Part]) -> Part:
+def _is_above(one: tuple[float, float], other: tuple[float, float] | None) -> bool:
+    """Whether stations: far apart, and with little in common."""
+    if other is None or sum(one) / 2 <= sum(other) / 2 + ABOVE_MM:
+        return False
+    return other[1] - one[0] < MOST_SHARED * (one[1] - one[0])
+
+
+def _by_sagittal(part: Part, beside: Sequence[Part]) -> Part:
     """An axial stack is read at the height of a sagittal one."""
     if not _open(part, "axial"):
         return part
-    beside = [
-        one for one in parts if one.plane == "sagittal" and isinstance(one.verdict.reader, Group)
-    ]
     if not beside:
         return _doubted(part, "no sagittal series of a spine beside it")
-    heights = [one.height_mm for one in beside if _same_frame(one, part) and one.height_mm]
+    heights = [one.height_mm for one in beside if same_frame(one, part) and one.height_mm]
     at = part.positions_mm
     if heights and at:
         middle = at[len(at) // 2]
@@ -148,11 +228,6 @@ def _by_sagittal(part: Part, parts: Sequence[Part]) -> Part:
         if not low - BESIDE_MM <= middle <= high + BESIDE_MM:
             return _doubted(part, "not at the height of the sagittal series")
     return part
-
-
-def _same_frame(one: Part, other: Part) -> bool:
-    a, b = one.header.frame_of_reference_uid, other.header.frame_of_reference_uid
-    return not a or not b or a == b
 
 
 def _doubted(part: Part, why: str) -> Part:
@@ -171,7 +246,7 @@ def _by_what_is_left(parts: list[Part]) -> list[Part]:
     silent = [part for part in parts if part.verdict.why == SAYS_NOTHING]
     by_plane: dict[str | None, Group | None] = {
         "sagittal": left[0] if len(left) == 1 else None,
-        "axial": SUBARTICULAR if SUBARTICULAR not in told else None,
+        "axial": SUBARTICULAR,
     }
     sagittal = [part for part in silent if part.plane == "sagittal"]
     if len(sagittal) > 1:
@@ -200,10 +275,8 @@ def _excused(part: Part, found: Iterable[object]) -> Part:
 
 @dataclass(frozen=True, slots=True)
 class _Told:
-    """Parts that become one series."""
+    """Parts of one series that become a record; they are called like the first."""
 
-    key: str  # of the series
-    ending: str  # "" or "~2", ...
     parts: Sequence[Part]
     reader: Group | Reason
     why: str
@@ -214,63 +287,48 @@ def _told_parts(
     copies: Iterable[tuple[Part, Part]],
     rest: Iterable[Part],
 ) -> list[_Told]:
-    """What is read comes first under the name of its series."""
-    merged: dict[tuple[str, Group], list[Part]] = {}
-    for part in kept:
-        assert isinstance(part.verdict.reader, Group)
-        merged.setdefault((part.series, part.verdict.reader), []).append(part)
     told: list[_Told] = []
-    count: Counter[str] = Counter()
-
-    def add(parts: Sequence[Part], reader: Group | Reason, why: str) -> _Told:
-        key = parts[0].series
-        count[key] += 1
-        ending = f"~{count[key]}" if count[key] > 1 else ""
-        told.append(_Told(key, ending, parts, reader, why))
-        return told[-1]
-
+    merged: dict[tuple[object, ...], list[Part]] = {}
+    for part in kept:
+        listed = part.verdict.why in BY_TABLE
+        merged.setdefault((part.series, part.verdict.reader, listed), []).append(part)
     chosen_as: dict[Part, _Told] = {}
-    for (_, group), parts in merged.items():
-        one = add(parts, group, _largest(parts).verdict.why)
+    for parts in merged.values():
+        one = _Told(parts, parts[0].verdict.reader, _largest(parts).verdict.why)
+        told.append(one)
         chosen_as |= dict.fromkeys(parts, one)
     for part, other in copies:
         slices = sum(len(one.frames) for one in chosen_as[other].parts)
         why = f"{part.verdict.why}; another of {slices} slices shows the same anatomy"
-        add([part], Reason.SAME_ANATOMY, why)
+        told.append(_Told([part], Reason.SAME_ANATOMY, why))
     refused: dict[tuple[object, ...], list[Part]] = {}
     for part in rest:
         refused.setdefault((part.series, *part.verdict.sort), []).append(part)
-    for parts in refused.values():
-        add(parts, parts[0].verdict.reader, parts[0].verdict.why)
+    told += (_Told(of, of[0].verdict.reader, of[0].verdict.why) for of in refused.values())
     return told
 
 
 def _as_series(
     study_id: str,
     told: Sequence[_Told],
+    named: Mapping[Part, str],
     names: Mapping[str, str],
     shown: Mapping[str, str],
-    listed: Mapping[str, Group | None],
 ) -> tuple[list[Series], list[Skip]]:
     series, skips = [], []
     for one in told:
-        group = one.reader if isinstance(one.reader, Group) else None
-        by_table = one.key + one.ending in listed
-        group = listed[one.key + one.ending] if by_table else group
-        made = _series(study_id, names[one.key] + one.ending, group, one)
-        series.append(replace(made, group_from=FROM_TABLE) if by_table else made)
-        if group is None:
-            reason = Reason.KIND_NOT_NEEDED if by_table else one.reader
-            assert isinstance(reason, Reason)
-            why = "listed as another kind" if by_table else one.why
-            what = f"{shown[one.key]}{one.ending}"
-            skips.append(Skip(reason, what, f"series of {len(made.files)} files: {why}"))
-    read = {one.key for one in told if isinstance(one.reader, Group)}
-    for key, count in Counter(one.key for one in told).items():
-        if count > 1 and key in read:
-            skips.append(
-                Skip(Reason.REGROUPED, shown[key], f"one series by its UID, {count} by headers")
-            )
+        key = one.parts[0].series
+        name = min((named[part] for part in one.parts), key=natural_key)
+        made = _series(study_id, name, one)
+        series.append(made)
+        if isinstance(one.reader, Reason):
+            what = shown[key] + name.removeprefix(names[key])
+            skips.append(Skip(one.reader, what, f"series of {len(made.files)} files: {one.why}"))
+    counts = Counter(one.parts[0].series for one in told)
+    for key in dict.fromkeys(o.parts[0].series for o in told if isinstance(o.reader, Group)):
+        if counts[key] > 1:
+            why = f"one series by its UID, {counts[key]} by headers"
+            skips.append(Skip(Reason.REGROUPED, shown[key], why))
     return sorted(series, key=lambda one: natural_key(one.series_id)), skips
 
 
@@ -278,7 +336,8 @@ def _largest(parts: Sequence[Part]) -> Part:
     return max(parts, key=lambda part: len(part.frames))
 
 
-def _series(study_id: str, name: str, group: Group | None, told: _Told) -> Series:
+def _series(study_id: str, name: str, told: _Told) -> Series:
+    group = told.reader if isinstance(told.reader, Group) else None
     frames: dict[Path, set[int]] = {}
     all_frames: dict[Path, int] = {}
     for one in (one for part in told.parts for one in part.frames):
@@ -289,12 +348,18 @@ def _series(study_id: str, name: str, group: Group | None, told: _Told) -> Serie
         study_id,
         name,
         group,
-        FROM_OTHERS if told.why == LEFT_OVER else FROM_HEADER,
+        _group_from(told.why),
         tuple(sorted(frames, key=lambda path: natural_key(path.as_posix()))),
         frames={path: frozenset(frames[path]) for path in partly},
         facts=_facts(told.parts),
         why=told.why if _body_told(told) else f"{told.why}; no header names a body part",
     )
+
+
+def _group_from(why: str) -> str:
+    if why in BY_TABLE:
+        return FROM_TABLE
+    return FROM_OTHERS if why == LEFT_OVER else FROM_HEADER
 
 
 def _body_told(told: _Told) -> bool:

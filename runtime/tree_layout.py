@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
@@ -23,14 +24,13 @@ from rsna_lumbar.runtime.studies import (
     natural_key,
     relative,
 )
-from rsna_lumbar.runtime.study_kinds import series_of
+from rsna_lumbar.runtime.study_kinds import Rows, series_of
 from rsna_lumbar.runtime.tables import SeriesTable
 from rsna_lumbar.runtime.walking import Walk
 
 Progress = Callable[[int], object]
 
 UNSAID = "neither class nor modality"
-MOST_PARTS = 9  # of one series that a table can name
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class _Study:
     patients: int  # that share the UID
     members: Members
     listed_as: str | None  # study id of the table
-    listed: dict[str, Group | None]  # key of a series, or of a part of it -> who is to read it
+    rows: Rows
 
     @property
     def paths(self) -> list[Path]:
@@ -69,7 +69,7 @@ def stream_tree(
     """
     strays: list[Skip] = []
     files = _read_headers(walk, starts, progress, strays, unsaid=bool(table))
-    rows = _Rows(table, walk.data)
+    rows = _Table(table, walk.data)
     named: dict[str, _Study] = {}
     for uid, patients, members in studies_of(files, walk.data):
         one = rows.matched(uid, patients, members, strays)
@@ -79,20 +79,16 @@ def stream_tree(
             named[_unused(name, named)] = one
     if studies is not None:
         named = {name: one for name, one in named.items() if name in studies}
-        if not named:
+        if not named and not rows.studies & set(studies):
             raise DataError(
                 f"{walk.data} holds none of the {len(studies)} studies that were asked for"
             )
-    due = set(studies) if studies is not None else {study_id for study_id, _ in table}
-    missing = {
-        key: Skip(Reason.SERIES_NOT_FOUND, "/".join(key), kind_of(table[key]))
-        for key in rows.unused(studies)
-    }
+    found_as = {one.listed_as for one in named.values()}
+    listed = {name for name, one in named.items() if one.listed_as}
+    due = set(studies) if studies is not None else {*listed, *(rows.studies - found_as)}
     names = tuple(in_row_order({*named, *due}))
     looked_into = (
-        _study(
-            name, named.pop(name, None), walk.data, name in due, missing, by_folder=ids == FOLDER
-        )
+        _study(name, named.pop(name, None), rows, name in due, by_folder=ids == FOLDER)
         for name in names
     )
     return StudyStream(walk.data, names, tuple(strays), looked_into)
@@ -117,101 +113,119 @@ def _read_headers(
     return found
 
 
-class _Rows:
-    """Rows of a table of series, found by UIDs, or by names or paths of folders."""
+class _Table:
+    """A table of series, whose rows are found by UIDs, or by names or paths of folders."""
 
     def __init__(self, table: SeriesTable, data: Path) -> None:
-        self._table = table
-        self._data = data
-        self._used: set[tuple[str, str]] = set()
-        self._by_series: dict[str, set[str]] = {}
-        for study_id, series_id in table:
-            self._by_series.setdefault(series_id, set()).add(study_id)
+        self.data = data
+        self._rows: dict[str, dict[str, Group | None]] = defaultdict(dict)
+        for (study_id, series_id), group in table.items():
+            self._rows[study_id][series_id] = group
+
+    @property
+    def studies(self) -> set[str]:
+        return set(self._rows)
+
+    def rows(self, study_id: str) -> Mapping[str, Group | None]:
+        """Series id -> who is to read it."""
+        return self._rows.get(study_id, {})
 
     def matched(self, uid: str, patients: int, members: Members, strays: list[Skip]) -> _Study:
         """A study with its rows; what does not say what it is stays where a row names it."""
-        listed: dict[str, Group | None] = {}
+        aliases = self._aliases(members)
+        study_id = self._study_id(uid, members, aliases)
+        rows = Rows(self.rows(study_id) if study_id else {}, aliases)
+        bases = {one.partition("~")[0] for one in rows.groups} | set(rows.groups)
         kept: Members = {}
-        ids: list[str] = []
         for key, files in members.items():
-            found = self._of_series(uid, key, files)
-            ids += found.values()
-            listed |= {name: self._table[study_id, row] for (name, row), study_id in found.items()}
-            said = [one for one in files if found or one.header.is_mr]
-            if said:
-                kept[key] = said
+            is_listed = not bases.isdisjoint(aliases[key])
+            kept[key] = [one for one in files if is_listed or one.header.is_mr]
             strays += (
-                Skip(Reason.NOT_MR_IMAGE, relative(one.path, self._data), UNSAID)
+                Skip(Reason.NOT_MR_IMAGE, relative(one.path, self.data), UNSAID)
                 for one in files
-                if one not in said
+                if not (is_listed or one.header.is_mr)
             )
-        return _Study(uid, patients, kept, next(iter(ids), None), listed)
+        said = {key: files for key, files in kept.items() if files}
+        return _Study(uid, patients, said, study_id, rows)
 
-    def _of_series(self, uid: str, key: str, files: Sequence[Found]) -> dict[tuple[str, str], str]:
-        """(key of the series or of a part of it, series id of the row) -> study id of the row."""
-        if not self._table:
-            return {}
-        folders = {one.path.parent for one in files}
+    def _study_id(
+        self, uid: str, members: Members, aliases: Mapping[str, Collection[str]]
+    ) -> str | None:
+        """What the table calls a study: the one of its names with the most series."""
+        folders = {one.path.parent for files in members.values() for one in files}
         above = {one for folder in folders for one in (folder, *folder.parents)}
-        study_names = {uid, *(name for folder in above for name in self._names(folder))}
-        series_names = {key, *(name for folder in folders for name in self._names(folder))}
-        found = {}
-        for ending in ("", *(f"~{number}" for number in range(2, MOST_PARTS + 1))):
-            for name in sorted(series_names):
-                for study_id in sorted(self._by_series.get(name + ending, set()) & study_names):
-                    found[key + ending, name + ending] = study_id
-                    self._used.add((study_id, name + ending))
-        return found
+        names = {uid, *(name for folder in above for name in self._names(folder))}
+        known = {alias for of_series in aliases.values() for alias in of_series}
+        counts = {
+            name: sum(one in known or one.partition("~")[0] in known for one in self._rows[name])
+            for name in sorted(names & self.studies)
+        }
+        best = max(counts, key=lambda name: counts[name], default=None)
+        if best is not None and counts[best]:
+            return best
+        return uid if uid in self._rows else None
 
-    def unused(self, studies: Collection[str] | None) -> list[tuple[str, str]]:
-        """Rows of a detector's kind that mean no series found, of the studies asked for."""
-        return [
-            key
-            for key in sorted(self._table)
-            if key not in self._used
-            and self._table[key] is not None
-            and (studies is None or key[0] in studies)
-        ]
+    def _aliases(self, members: Members) -> dict[str, set[str]]:
+        """Key of a series -> what a table may call it: its UID, and the folder that is its own."""
+        if not self._rows:
+            return {key: {key} for key in members}
+        counts: dict[Path, Counter[str]] = defaultdict(Counter)
+        for key, files in members.items():
+            for one in files:
+                counts[one.path.parent][key] += 1
+        aliases = {key: {key} for key in members}
+        for folder, of_folder in counts.items():
+            (key, most), *others = of_folder.most_common(2)
+            if not others or others[0][1] < most:
+                aliases[key].update(self._names(folder))
+        return aliases
 
     def _names(self, folder: Path) -> tuple[str, ...]:
         """What a table may call a folder; nothing above the data folder."""
-        if folder == self._data:
+        if folder == self.data:
             return (folder.resolve().name,)
-        return (
-            (folder.name, relative(folder, self._data)) if folder.is_relative_to(self._data) else ()
-        )
+        inside = folder.is_relative_to(self.data)
+        return (folder.name, relative(folder, self.data)) if inside else ()
 
 
 def _study(
-    name: str,
-    found: _Study | None,
-    data: Path,
-    listed: bool,
-    missing: Mapping[tuple[str, str], Skip],
-    *,
-    by_folder: bool,
+    name: str, found: _Study | None, table: _Table, listed: bool, *, by_folder: bool
 ) -> Study:
-    absent = tuple(skip for (study_id, _), skip in missing.items() if study_id == name)
     if found is None:
-        return Study(name, (), listed, absent)
+        return Study(name, (), listed, tuple(_not_found(name, table.rows(name), ())))
     names: dict[str, str] = {}
     for key, files in found.members.items():
-        folder = _folder_of([one.path for one in files], data) if by_folder else key
+        folder = _folder_of([one.path for one in files], table.data) if by_folder else key
         names[key] = _unused(folder, names.values())
     shown = {key: f"{name}/{one}" for key, one in names.items()}
-    series, skips = series_of(name, found.members, names, shown, found.listed, is_spine=False)
+    series, skips = series_of(name, found.members, names, shown, found.rows, is_spine=False)
+    missing = _not_found(found.listed_as or name, found.rows.groups, found.rows.used)
+    return Study(name, tuple(series), listed, (*missing, *skips, *_regrouped(name, found)))
+
+
+def _not_found(
+    study_id: str, rows: Mapping[str, Group | None], used: Container[str]
+) -> Iterator[Skip]:
+    """Rows of a detector's kind that mean no series."""
+    for series_id, group in sorted(rows.items()):
+        if group is not None and series_id not in used:
+            what = f"{study_id}/{series_id}"
+            yield Skip(Reason.SERIES_NOT_FOUND, what, kind_of(group))
+
+
+def _regrouped(name: str, found: _Study) -> Iterator[Skip]:
+    """What UIDs alone did not tell."""
     if found.patients > 1:
         why = f"one study by its UID, {found.patients} patients"
-        skips.append(Skip(Reason.REGROUPED, name, why))
+        yield Skip(Reason.REGROUPED, name, why)
     if found.uid.startswith(WITHOUT_UID):
-        skips.append(Skip(Reason.REGROUPED, name, "no StudyInstanceUID: told by folder"))
+        yield Skip(Reason.REGROUPED, name, "no StudyInstanceUID: told by folder")
     joined = sum(
         len({one.header.series_uid for one in files}) > 1 for files in found.members.values()
     )
     if joined:
         why = f"a SeriesInstanceUID for every file: {joined} series by headers"
-        skips.append(Skip(Reason.REGROUPED, name, why))
-    return Study(name, tuple(series), listed, (*absent, *skips))
+        yield Skip(Reason.REGROUPED, name, why)
 
 
 def _folder_of(paths: Sequence[Path], data: Path) -> str:

@@ -160,7 +160,10 @@ def test_a_table_decides_the_kind_and_adds_what_is_missing(toy_root: Path, tmp_p
     assert by_id["12"].series[1].group_from == "header"
     assert by_id["999"].listed
     assert not by_id["7"].listed
-    assert [(s.reason, s.what) for s in inventory.skips] == [(Reason.SERIES_NOT_FOUND, "999/1")]
+    assert [(s.reason, s.what) for s in inventory.skips] == [
+        (Reason.SAME_ANATOMY, "test_images/12/22"),  # as a T1, 11 shows what 22 does
+        (Reason.SERIES_NOT_FOUND, "999/1"),
+    ]
 
 
 def test_the_table_beside_the_images_is_used(toy_root: Path, tmp_path: Path) -> None:

@@ -143,6 +143,31 @@ def test_patients_of_one_series_each_are_not_taken_for_one(tmp_path: Path, frame
     assert [counts for _, counts in studies(find_studies(tmp_path))] == [[4, 0, 0]] * 3
 
 
+@pytest.mark.parametrize("study_uid", ["", "1.2.3"])
+def test_folders_that_hold_nothing_but_one_folder(tmp_path: Path, study_uid: str) -> None:
+    """As XNAT lays them out: SUBJECT/scans/1/DICOM."""
+    for seed in (1, 2):
+        write_patient(tmp_path / "raw", seed, StudyInstanceUID=study_uid, PatientID="")
+        for kind, (name, *_) in enumerate(KINDS, start=1):
+            there = tmp_path / "data" / f"p{seed}" / "scans" / str(kind) / "DICOM"
+            there.parent.mkdir(parents=True)
+            shutil.move(tmp_path / "raw" / name, there)
+    found = studies(find_studies(tmp_path / "data"))
+    assert [counts for _, counts in found] == [[4, 4, 4]] * 2
+
+
+@pytest.mark.parametrize("framed", [True, False])
+def test_two_series_in_a_folder_beside_folders_of_one(tmp_path: Path, framed: bool) -> None:
+    """Without a StudyInstanceUID; one patient, or one frame of reference, is one study."""
+    elements = {"StudyInstanceUID": "", "PatientID": "P1"}
+    if not framed:
+        elements["FrameOfReferenceUID"] = None  # type: ignore[assignment]
+    write_patient(tmp_path / "p1", 1, **elements)
+    for path in (tmp_path / "p1" / "SE2").iterdir():
+        shutil.move(path, tmp_path / "p1" / "SE1" / f"T1-{path.name}")
+    assert [counts for _, counts in studies(find_studies(tmp_path))] == [[4, 4, 4]]
+
+
 def test_a_series_uid_for_every_file(tmp_path: Path) -> None:
     """As some anonymisers leave them: files that are alike are one series."""
     write_patient(tmp_path / "p1", 1)

@@ -77,6 +77,7 @@ NEEDED = {
     "InstanceNumber",
     "EchoTime",
     "RepetitionTime",
+    "DiffusionBValue",
     "ImagePositionPatient",
     "ImageOrientationPatient",
 }

@@ -15,7 +15,7 @@ from rsna_lumbar.runtime.labels import FORAMINAL, SPINAL, SUBARTICULAR, Group
 from rsna_lumbar.runtime.parts import Found, parts_of
 from rsna_lumbar.runtime.reasons import Reason, Skip
 from rsna_lumbar.runtime.studies import Series
-from rsna_lumbar.runtime.study_kinds import series_of
+from rsna_lumbar.runtime.study_kinds import Rows, series_of
 
 SAG = (0.0, 1.0, 0.0, 0.0, 0.0, -1.0)
 AX = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
@@ -82,7 +82,7 @@ def looked(
     for one in stacks:
         members.setdefault(one[0].header.series_uid, []).extend(one)
     names = {key: key for key in members}
-    return series_of("1", members, names, names, listed or {}, is_spine=is_spine)
+    return series_of("1", members, names, names, Rows(listed or {}), is_spine=is_spine)
 
 
 def untold(how: Acquisition) -> Acquisition:
@@ -105,8 +105,30 @@ def test_an_ordinary_study() -> None:
 
 def test_one_uid_over_a_whole_study() -> None:
     groups, skips = told(stack("a", T2), stack("a", T1), stack("a", T2, AX, 30))
-    assert groups == {"a": "spinal", "a~2": "foraminal", "a~3": "subarticular"}
+    assert groups == {"a": "subarticular", "a~2": "spinal", "a~3": "foraminal"}
     assert skips == {"a": Reason.REGROUPED}
+
+
+def test_one_uid_over_a_study_of_very_many_axial_slices() -> None:
+    """What is few beside the whole is a series of its own all the same."""
+    groups, _ = told(stack("a", T1, slices=13), stack("a", T2, slices=13), stack("a", T2, AX, 110))
+    assert groups == {"a": "subarticular", "a~2": "foraminal", "a~3": "spinal"}
+
+
+def test_few_frames_of_another_plane_or_echo_in_a_file_are_not_read() -> None:
+    """The header of an enhanced file was written in one piece: nothing in it is a stray."""
+    one = stack("a", T2, slices=1)[0]
+    planes = (*(SAG,) * 20, *(AX,) * 2, *(COR,) * 2)
+    odd = replace(T2, echo_ms=12)  # density
+    hows = (*(T2,) * 18, odd, odd, *(T2,) * 4)
+    centres = tuple((4.0 * (i % 20), 0.0, 0.0) for i in range(24))
+    header = replace(
+        one.header, acquisitions=hows, orientations=planes, centres_mm=centres, frames=24
+    )
+    series, _ = looked([Found(one.path, header)])
+    assert {one.group: one.frames[one.files[0]] for one in series if one.group} == {
+        SPINAL: frozenset(range(18))
+    }
 
 
 def test_two_echoes_of_one_series() -> None:
@@ -288,8 +310,67 @@ def test_what_the_others_leave_over() -> None:
     ]
     groups, _ = told(stack("a", silent), stack("b", silent), is_spine=True)
     assert groups == {"a": None, "b": None}
+    discs = (
+        stack("c", silent, AX, 8),
+        stack("d", Acquisition(description="T2"), AX, 8, start_mm=90),
+    )
+    assert told(*discs, is_spine=True)[0] == {"c": "subarticular", "d": "subarticular"}
     with_times = told(stack("a", untold(T1)), stack("b", silent), is_spine=True)
     assert with_times[0] == {"a": "foraminal", "b": None}
+
+
+def test_a_table_comes_before_the_choice_of_one() -> None:
+    """Where it takes one away, the copy of it is read; where it names one, the copy is not."""
+    whole, copy = stack("a", T2, slices=17), stack("b", T2)
+    assert told(whole, copy)[0] == {"a": "spinal", "b": None}
+    assert told(whole, copy, listed={"a": None})[0] == {"a": None, "b": "spinal"}
+    assert told(whole, copy, listed={"b": SPINAL})[0] == {"a": None, "b": "spinal"}
+    assert told(whole, copy, listed={"a": SPINAL, "b": SPINAL})[0] == dict.fromkeys("ab", "spinal")
+
+
+def test_a_row_of_a_series_means_the_parts_of_its_kind() -> None:
+    density = replace(T2, echo_ms=12, description="PD")
+    both = [*stack("a", density, slices=16), *stack("a", T2, slices=15)]
+    assert told(both, listed={"a": SPINAL})[0] == {"a": None, "a~2": "spinal"}
+    assert told(both, listed={"a": FORAMINAL})[0] == {"a": "foraminal"}
+    assert told(both, listed={"a~2": None})[0] == {"a": None, "a~2": None}
+
+
+def test_a_row_of_a_part_that_is_not_there_is_not_used() -> None:
+    rows = Rows({"a": SPINAL, "a~2": SUBARTICULAR})
+    series_of("1", {"a": stack("a", T2)}, {"a": "a"}, {"a": "a"}, rows, is_spine=False)
+    assert rows.used == {"a"}
+
+
+def test_names_of_parts_are_no_names_of_series() -> None:
+    """A folder is called as the second part of another would be."""
+    mixed = [*stack("a", T2, slices=16), *stack("a", T1, slices=15)]
+    members = {"a": mixed, "b": stack("b", T2, AX, 20)}
+    names = {"a": "11", "b": "11~2"}
+    series, _ = series_of("1", members, names, names, Rows(), is_spine=False)
+    assert {one.series_id: one.group for one in series} == {
+        "11": SPINAL, "11~3": FORAMINAL, "11~2": SUBARTICULAR,
+    }  # fmt: skip
+
+
+def in_frame(found: list[Found], uid: str) -> list[Found]:
+    return [replace(f, header=replace(f.header, frame_of_reference_uid=uid)) for f in found]
+
+
+def test_positions_in_another_frame_of_reference_are_not_compared() -> None:
+    """The patient was laid down anew: sagittal repeats are copies, axial stacks may not be."""
+    again = in_frame(stack("b", T2, height_mm=300), "1.10")
+    assert told(stack("a", T2), again)[0] == {"a": "spinal", "b": None}
+    elsewhere = in_frame(stack("c", untold(T1), height_mm=300), "1.10")
+    assert told(stack("a", untold(T2)), elsewhere)[0] == {"a": "spinal", "c": "foraminal"}
+    axial = in_frame(stack("b", T2, AX, 30), "1.10")
+    assert told(stack("a", T2, AX, 30), axial)[0] == {"a": "subarticular", "b": "subarticular"}
+
+
+def test_of_the_echoes_of_a_map_the_usual_one_is_read() -> None:
+    echoes = [one for echo in (30, 60, 90, 130) for one in stack("a", replace(T2, echo_ms=echo))]
+    series, _ = looked(echoes)
+    assert [one.facts and one.facts.echo_ms for one in series if one.group] == [90]
 
 
 def test_a_table_decides_whatever_headers_say() -> None:
