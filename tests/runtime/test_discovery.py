@@ -122,6 +122,15 @@ def test_what_lies_inside_the_challenge_is_still_the_challenge(
     )
 
 
+def test_a_table_of_uids_adds_no_study_to_those_named(toy_root: Path, tmp_path: Path) -> None:
+    table = tmp_path / "series.csv"
+    table.write_text(TABLE + "1.2.12,1.2.12.11,Axial T2\n")
+    images = toy_root / "test_images"
+    assert list(shape(find_studies(toy_root, table))) == ["1.2.100", "1.2.12", "1.2.7"]
+    assert list(shape(find_studies([images / "12"], table))) == ["1.2.12"]
+    assert list(shape(find_studies([images / "12", images / "7"], table))) == ["1.2.12", "1.2.7"]
+
+
 def test_root_without_tables(toy_root: Path) -> None:
     inventory = find_studies(toy_root)
     # as text, "100_" < "12_" < "7_"
