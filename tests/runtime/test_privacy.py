@@ -78,6 +78,7 @@ NEEDED = {
     "EchoTime",
     "RepetitionTime",
     "InversionTime",
+    "InversionTimes",
     "DiffusionBValue",
     "SliceThickness",
     "ImagePositionPatient",
@@ -108,7 +109,7 @@ def plant(dataset: Dataset) -> int:
     block = dataset.private_block(0x0029, f"{CANARY} INC", create=True)
     block.add_new(0x01, "LO", f"{CANARY} private")
     block.add_new(0x02, "UN", f"{CANARY} raw".encode())
-    dataset.SeriesDescription = f"{CANARY} SAG T2"
+    dataset.SeriesDescription = f"{CANARY} SPINE"
     return count
 
 
