@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from rsna_lumbar.runtime.command_line import common_options, entry_point
 from rsna_lumbar.runtime.errors import UsageError
 
 DEMO_OUTPUT = Path("submission.csv")
+OF_LIST = {"data", "demo", "list_only", "output", "series", "studies", "ids", "quiet"}
 
 
 @click.command()
@@ -22,7 +24,7 @@ DEMO_OUTPUT = Path("submission.csv")
     "list_only",
     is_flag=True,
     help="Say which series there are, who reads each, and why; score nothing.  --output then names "
-    "a CSV in the form of --series, to be corrected by hand.",
+    "a CSV in the form of --series, to be corrected by hand; not with --ids hash.",
 )
 @click.option(
     "--series",
@@ -112,6 +114,8 @@ def cli(
     missing, or nothing but the prior is in the rows; 2 wrong usage; 1 failure, or no row at all.
     Research use only, not a medical device.
     """
+    if list_only:
+        _require_of_list(click.get_current_context())
     if demo:
         from rsna_lumbar.runtime.demo import demo_bundle, demo_studies
 
@@ -124,6 +128,8 @@ def cli(
 
         return list_series(ListRequest(data, series, studies, ids, output, quiet))
     if not data or bundle is None or output is None:
+        if list_only:
+            raise UsageError("DATA is missing; give DATA with --list, or try --demo --list")
         missing = "DATA" if not data else "--bundle" if bundle is None else "--output"
         raise UsageError(f"{missing} is missing; give DATA, --bundle and --output, or try --demo")
     from rsna_lumbar.runtime.run import Request, run
@@ -133,6 +139,23 @@ def cli(
         workers, threads, slices, trust, ids, resume, strict, quiet, tables=demo,
     )  # fmt: skip
     return run(request)
+
+
+def _require_of_list(context: click.Context) -> None:
+    """Refuse options that ``--list`` would pass over.
+
+    Raises:
+        UsageError: there are some.
+    """
+    given = [
+        one.opts[0]
+        for one in context.command.params
+        if one.expose_value
+        and one.name not in OF_LIST
+        and context.get_parameter_source(one.name or "") is ParameterSource.COMMANDLINE
+    ]
+    if given:
+        raise UsageError(f"--list does not use {', '.join(given)}; leave it out")
 
 
 main = entry_point(cli, "rsna-run", quote_errors=False)

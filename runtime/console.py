@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rsna_lumbar.runtime.bundle import Bundle
 from rsna_lumbar.runtime.command_line import echo
 from rsna_lumbar.runtime.open_bundle import OpenBundle
+from rsna_lumbar.runtime.studies import NO_BODY_PART
 
 if TYPE_CHECKING:
     from rsna_lumbar.runtime.record import RunRecord
@@ -52,6 +53,8 @@ class Console:
         self.skips(record)
         if count := record.total.without_orientation:
             self.say(f"slices without ImageOrientationPatient, scored as they are stored: {count}")
+        if count := record.total.without_body_part:
+            self.say(f"{count} of {record.found} studies: {NO_BODY_PART}")
         self.say(_summary(record, output))
 
     def skips(self, record: RunRecord) -> None:

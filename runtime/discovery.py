@@ -13,10 +13,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from rsna_lumbar.runtime.challenge_layout import images_folder, names_folders, stream_challenge
+from rsna_lumbar.runtime.challenge_layout import (
+    Images,
+    images_folder,
+    names_folders,
+    stream_challenge,
+)
 from rsna_lumbar.runtime.errors import DataError
+from rsna_lumbar.runtime.starts import common_folder, distinct
 from rsna_lumbar.runtime.studies import UID, Inventory, StudyStream
 from rsna_lumbar.runtime.tables import read_series_table
 from rsna_lumbar.runtime.tree_layout import Progress, stream_tree
@@ -62,7 +69,7 @@ def stream_studies(
 
     Args:
         data: a challenge root, its folder of images, one study, any tree of DICOM files, a file,
-            or several of these.
+            or several of these; what is named twice, or lies inside another, is found once.
         series_table: CSV with study_id, series_id, series_description, by folders or UIDs; without
             it the table beside the folder of images is used, and headers where there is none.
         progress: called with 1 for every file of a tree, all of which are looked at first.
@@ -76,22 +83,40 @@ def stream_studies(
     Raises:
         DataError: no such folder, none of the studies asked for, or the table cannot be used.
     """
-    starts = [data] if isinstance(data, Path) else list(data)
-    for start in starts:
+    given = [data] if isinstance(data, Path) else list(data)
+    for start in given:
         if not start.exists():
             raise DataError(f"{start} is not there; name a folder or a file of DICOM")
     table = read_series_table(series_table) if series_table else None
-    walk = Walk(_common_folder(starts), frozenset(own_files))
+    starts = distinct(given)
+    walk = Walk(common_folder(starts), frozenset(own_files), tuple(starts))
     images = images_folder(walk, starts, table, studies)
+    if images is not None and not _of_images(given, images):
+        images = None
     if images is not None and table is not None and not names_folders(images, table, walk):
-        starts, images = [images.folder], None  # by UIDs
+        starts = starts if images.only else [images.folder]  # by UIDs
+        walk, images = replace(walk, starts=tuple(starts)), None
     if images is None:
         return stream_tree(walk, starts, progress, table or {}, studies, ids=ids)
     return stream_challenge(walk, images, table, studies, by_uid=ids == UID)
 
 
-def _common_folder(starts: Sequence[Path]) -> Path:
-    """What files are named relative to."""
-    if len(starts) == 1:
-        return starts[0] if starts[0].is_dir() else starts[0].parent
-    return Path(os.path.commonpath([os.path.abspath(start) for start in starts]))
+def _of_images(given: Sequence[Path], images: Images) -> bool:
+    """Whether the layout has a place for all that was named, also where it lies inside another."""
+    return all(
+        any(_holds(as_given(start), as_given(images.folder)) for as_given in (_absolute, _real))
+        for start in given
+    )
+
+
+def _holds(one: Path, other: Path) -> bool:
+    """Or is held by it."""
+    return one.is_relative_to(other) or other.is_relative_to(one)
+
+
+def _absolute(path: Path) -> Path:
+    return Path(os.path.abspath(path))
+
+
+def _real(path: Path) -> Path:
+    return path.resolve()

@@ -13,16 +13,19 @@ from pathlib import Path
 from rsna_lumbar.runtime.command_line import echo
 from rsna_lumbar.runtime.console import Console, printable
 from rsna_lumbar.runtime.discovery import nothing_to_score, stream_studies
-from rsna_lumbar.runtime.errors import DataError
+from rsna_lumbar.runtime.errors import DataError, UsageError
 from rsna_lumbar.runtime.files import write_atomically
-from rsna_lumbar.runtime.labels import kind_of
+from rsna_lumbar.runtime.labels import GROUPS, kind_of
 from rsna_lumbar.runtime.naming import HASH, Names, Pseudonyms, csv_line, paths_hidden
 from rsna_lumbar.runtime.reasons import Skip
+from rsna_lumbar.runtime.results import SUBMISSION
 from rsna_lumbar.runtime.studies import Facts, Study
 from rsna_lumbar.runtime.tables import TABLE_COLUMNS, read_study_list
+from rsna_lumbar.runtime.targets import own_files_of_list, require_no_input
 from rsna_lumbar.runtime.text_table import aligned
 
 COMPLETE, INCOMPLETE = 0, 3
+SHOWN = 20  # lines of what is missing
 COLUMNS = (
     *TABLE_COLUMNS,
     "plane",
@@ -58,11 +61,18 @@ def list_series(request: ListRequest) -> int:
     """Print a table a study, and write the CSV where one is asked for.
 
     Returns:
-        0, or 3 where a run would find something that it cannot use, or a kind missing.
+        0; 3 where a run would have faults: something that it cannot use, a study of which a kind
+        is missing or nothing is read, or one that a table asks for and that is not there.
 
     Raises:
-        DataError: there is no study, or the CSV lies among the inputs.
+        DataError: there is no study.
+        UsageError: the CSV cannot or must not be written.
     """
+    if request.ids == HASH and request.output:
+        raise UsageError(
+            "--list --output is not for --ids hash: no table of series could name them by its "
+            "pseudonyms; leave out --ids hash, or --output"
+        )
     if request.ids != HASH:
         return _list(request)
     with paths_hidden(request.data, request.series, request.studies):
@@ -73,24 +83,45 @@ def _list(request: ListRequest) -> int:
     console = Console(quiet=request.quiet)
     hashed = request.ids == HASH
     names = Pseudonyms() if hashed else Names()
+    tables = (request.series, request.studies)
+    own = own_files_of_list(request.output, *tables) if request.output else frozenset()
     wanted = read_study_list(request.studies) if request.studies else None
     with console.progress("reading headers", "file", total=None) as step:
         ids = None if hashed else request.ids
-        found = stream_studies(request.data, request.series, step, wanted, ids)
+        found = stream_studies(request.data, request.series, step, wanted, ids, own)
+    if request.output:
+        require_no_input({SUBMISSION: request.output}, found)
     skips: list[Skip] = list(found.strays)
+    lacks: list[str] = []
     rows = [csv_line(COLUMNS)]
     for study in found.studies:
         skips += study.skips
+        lacks += _lacks(study, names(study.study_id))
         echo(_table(study, names, hashed=hashed) + "\n")
         rows += [csv_line(row) for row in _rows(study, names, hashed=hashed)]
-    for line in _by_reason(skips):
+    for line in (*_by_reason(skips), *_first(lacks)):
         console.say(line)
     if not found.ids:
         raise DataError(nothing_to_score(found))
     if request.output:
         write_atomically(request.output, "\n".join(rows) + "\n")
         console.say(f"{len(rows) - 1} series -> {request.output}")
-    return COMPLETE if all(skip.harmless for skip in skips) else INCOMPLETE
+    whole = not lacks and all(skip.harmless for skip in skips)
+    return COMPLETE if whole else INCOMPLETE
+
+
+def _lacks(study: Study, name: str) -> list[str]:
+    """What a run would fill from the prior, or give no rows."""
+    missing = [group.series_kind for group in GROUPS if not study.of(group)]
+    if len(missing) == len(GROUPS):
+        return [f"missing: {name}: {'every kind' if study.listed else 'every kind, so no rows'}"]
+    return [f"missing: {name}: {kind}" for kind in missing]
+
+
+def _first(lines: Sequence[str]) -> Iterator[str]:
+    yield from map(printable, lines[:SHOWN])
+    if len(lines) > SHOWN:
+        yield f"... and {len(lines) - SHOWN} more are missing"
 
 
 def _table(study: Study, names: Names, *, hashed: bool) -> str:
@@ -101,13 +132,14 @@ def _table(study: Study, names: Names, *, hashed: bool) -> str:
             kind_of(one.group) or NOBODY,
             names(one.series_id),
             *_shown(one.facts, len(one.files)),
-            "" if hashed or not one.facts else printable(repr(one.facts.description)),
+            "" if hashed or not one.facts else repr(one.facts.description),
             one.why,
         )
         for one in study.series
     ]
-    heading = f"Study {names(study.study_id)}"
-    return f"{heading}\n{aligned([titles, *cells], names=len(titles))}" if cells else heading
+    heading = printable(f"Study {names(study.study_id)}")
+    shown = [tuple(map(printable, row)) for row in (titles, *cells)]
+    return f"{heading}\n{aligned(shown, names=len(titles))}" if cells else heading
 
 
 def _shown(facts: Facts | None, files: int) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from rsna_lumbar.runtime.errors import DataError, LumbarError
 from rsna_lumbar.runtime.reasons import Skip
+from rsna_lumbar.runtime.starts import common_folder, distinct
 from rsna_lumbar.runtime.studies import IMAGE_FOLDERS
 
 HASH = "hash"  # of --ids
@@ -119,8 +120,10 @@ def without_paths(text: str, hidden: Mapping[str, Path | None]) -> str:
 @contextmanager
 def paths_hidden(data: Sequence[Path], series: Path | None, studies: Path | None) -> Iterator[None]:
     """Errors name no path of the inputs, whose folders may be called like patients."""
-    numbered = {f"DATA {number}": path for number, path in enumerate(data, start=1)}
-    hidden = {**(numbered if len(data) > 1 else {"DATA": data[0]})}
+    hidden = {"DATA": data[0]}
+    if len(data) > 1:
+        numbered = {f"DATA {number}": path for number, path in enumerate(data, start=1)}
+        hidden = {"DATA": common_folder(distinct(data)), **numbered}
     words = {**hidden, "--series": series, "--studies": studies}
     try:
         yield
@@ -137,7 +140,7 @@ def _spellings(word: str, path: Path) -> Iterator[tuple[str, str]]:
     """A path, and where a folder of images, or a study in one, leads to above it."""
     if path.name:
         yield str(path), word
-    for real in (path.absolute(), path.resolve()):
+    for real in (path.absolute(), Path(os.path.abspath(path)), path.resolve()):
         yield str(real), word
         for depth, one in enumerate((real, real.parent), start=1):
             if one.name in IMAGE_FOLDERS:
@@ -149,10 +152,20 @@ def csv_line(cells: Sequence[str]) -> str:
     return ",".join(map(_cell, cells))
 
 
+def as_named(cell: str) -> str:
+    """A name as it was before :func:`csv_line` put an apostrophe before it."""
+    return cell[1:] if cell.startswith("'") and _would_be_formula(cell) else cell
+
+
 def _cell(text: str) -> str:
     """A cell, quoted where it has to be (RFC 4180); with an apostrophe a formula is none."""
-    if text.startswith(FORMULA_SIGNS):
+    if _would_be_formula(text):
         text = "'" + text
     if any(character in text for character in ',"\r\n'):
         return '"' + text.replace('"', '""') + '"'
     return text
+
+
+def _would_be_formula(text: str) -> bool:
+    """Also behind apostrophes, so that each cell comes back as one name alone."""
+    return text.lstrip("'").startswith(FORMULA_SIGNS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,11 @@ from rsna_lumbar.runtime.studies import Series, Study, StudyStream
 
 if TYPE_CHECKING:
     from rsna_lumbar.runtime.open_bundle import OpenBundle
+
+# Why a series that may have been of a kind was not taken for one.
+_OF_SERIES = frozenset({Reason.KIND_UNKNOWN, Reason.SERIES_NOT_FOUND})
+# What leaves no study without a kind of series.
+_NO_CAUSE = CONSEQUENCES | DOUBTS | {Reason.NO_DETECTOR, Reason.SAME_ANATOMY, Reason.OTHER_PLANE}
 
 RESEARCH_USE = "Research use only. Not a medical device."
 
@@ -40,6 +45,7 @@ class Tally:
     files_skipped: int = 0
     left_out: int = 0  # slices that were not selected
     without_orientation: int = 0  # slices that were scored as they are stored
+    without_body_part: int = 0  # studies of which no header names one
     decoders: Counter[str] = field(default_factory=Counter)
     skips: list[Skip] = field(default_factory=list)
     series: list[Mapping[str, Any]] = field(default_factory=list)
@@ -69,6 +75,7 @@ class Tally:
             files_skipped=score.decoding.skipped,
             left_out=score.decoding.left_out,
             without_orientation=score.decoding.without_orientation,
+            without_body_part=int(score.study.without_body_part),
             decoders=Counter(score.decoding.by),
             skips=list(map(names.skip, score.skips)),
             series=list(_series_decisions(score.study, names)),
@@ -96,6 +103,7 @@ class Tally:
         self.files_skipped += other.files_skipped
         self.left_out += other.left_out
         self.without_orientation += other.without_orientation
+        self.without_body_part += other.without_body_part
         self.decoders += other.decoders
         self.skips += other.skips
         self.series += other.series
@@ -164,13 +172,21 @@ class RunRecord:
         )
 
     def _mostly(self, group: Group | None = None) -> str:
-        """The commonest reason, of those that are no consequence of others."""
-        reasons = Counter(one.reason for one in self.total.skips if one.reason not in CONSEQUENCES)
-        if group is not None:
-            reasons = Counter(
-                Reason(one["reason"]) for one in self.total.filled if one["group"] == group.name
-            )
-        return "".join(f" (mostly {reason}: {count})" for reason, count in reasons.most_common(1))
+        """The commonest reason; for a group why it was filled, and what that follows from."""
+        reasons = Counter(one.reason for one in self.total.skips)
+        roots = _but(reasons, CONSEQUENCES)
+        if group is None:
+            return "".join(f" (mostly {one})" for one in _commonest(roots))
+        filled = Counter(
+            Reason(one["reason"]) for one in self.total.filled if one["group"] == group.name
+        )
+        causes = _but(reasons, _NO_CAUSE)
+        if set(filled) == {Reason.SERIES_MISSING}:
+            causes = _but(causes, set(causes) - _OF_SERIES) or causes
+        else:
+            causes = _but(causes, _OF_SERIES | {Reason.KIND_NOT_NEEDED})
+        told = [*_commonest(filled), *(f"commonest reason: {one}" for one in _commonest(causes))]
+        return f" (mostly {'; '.join(told)})"
 
     def manifest(self, opened: OpenBundle, bundle: Path) -> str:
         """The run manifest as JSON."""
@@ -216,6 +232,7 @@ class RunRecord:
             "studies_found": self.found,
             "studies_scored": total.studies,
             "studies_of_the_prior_alone": total.prior_studies,
+            "studies_without_body_part": total.without_body_part,
             "studies_scored_by_group": dict(sorted(total.scored_groups.items())),
             "rows": total.rows,
             "series": len(total.series),
@@ -230,6 +247,15 @@ class RunRecord:
             "skipped": _by_reason(self._skips(doubtful=False)),
             "doubtful": _by_reason(self._skips(doubtful=True)),
         }
+
+
+def _but(reasons: Counter[Reason], others: Set[Reason]) -> Counter[Reason]:
+    return Counter({one: count for one, count in reasons.items() if one not in others})
+
+
+def _commonest(reasons: Counter[Reason]) -> list[str]:
+    """It and its count, or nothing."""
+    return [f"{reason}: {count}" for reason, count in reasons.most_common(1)]
 
 
 def _by_reason(skips: Iterable[Mapping[str, str]]) -> dict[str, int]:

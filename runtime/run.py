@@ -156,7 +156,7 @@ def _score(
             )
         results.write(RUN_MANIFEST, record.manifest(opened, request.bundle))
         if not record.total.rows:
-            console.outcome(record, request.output)
+            console.skips(record)
             results.publish_alone(RUN_MANIFEST)
             (why,) = record.warnings
             where = results.targets[RUN_MANIFEST]

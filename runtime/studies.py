@@ -20,6 +20,7 @@ IMAGE_FOLDERS = ("test_images", "train_images")
 FOLDER, UID = "folder", "uid"  # what names studies and series
 # Who said which detector reads a series.
 FROM_TABLE, FROM_HEADER, FROM_OTHERS = "table", "header", "other series"
+NO_BODY_PART = "no header names a body part"  # how the ``why`` of such a series ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,12 @@ class Study:
         """Files of series that some group reads."""
         return sum(len(series.files) for series in self.series if series.group is not None)
 
+    @property
+    def without_body_part(self) -> bool:
+        """Whether series are read by their headers, none of which names a body part."""
+        read = [one for one in self.series if one.group and one.group_from != FROM_TABLE]
+        return bool(read) and all(one.why.endswith(NO_BODY_PART) for one in read)
+
 
 @dataclass(frozen=True, slots=True)
 class StudyStream:
@@ -117,12 +124,13 @@ def without_uid(folder: str) -> str:
 
 
 def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
-    """Sort key under which ``9.dcm`` comes before ``10.dcm``."""
-    return tuple(
+    """Sort key under which ``9.dcm`` comes before ``10.dcm``; no two names share one."""
+    parts = (
         (0, int(part), "") if part.isascii() and part.isdigit() else (1, 0, part)
         for part in re.split(r"([0-9]+)", name)
         if part
     )
+    return (*parts, (-1, 0, name))  # lowest: "a" comes before "a1"
 
 
 def relative(path: Path, data: Path) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rsna_lumbar.runtime.studies import StudyStream
 
 PREFIX = slice(128, 132)  # of a DICOM file (PS3.10 7.1)
+GZIP = b"\x1f\x8b"
 
 
 def targets_of(request: Request) -> dict[str, Path]:
@@ -32,14 +33,27 @@ def targets_of(request: Request) -> dict[str, Path]:
     taken = {path.resolve() for path in (request.series, request.studies) if path}
     taken.add(journal_of(request.output).resolve())
     for name, path in targets.items():
-        own = {path.resolve(), aside_of(path).resolve()}
-        if own & taken:
-            raise UsageError(f"{name} {path} is another file of this run; name another")
+        own = _own_of(name, path, taken)
         if path.resolve().is_relative_to(request.bundle.resolve()):
             raise UsageError(f"{name} {path} lies in the bundle; name another")
         _require_writable(name, path)
         taken |= own
     return targets
+
+
+def own_files_of_list(output: Path, *tables: Path | None) -> frozenset[Path]:
+    """Resolved paths of what ``--list`` writes.
+
+    Args:
+        output: the CSV to write.
+        tables: that are read.
+
+    Raises:
+        UsageError: before any work, where it cannot or must not be written.
+    """
+    own = _own_of(SUBMISSION, output, {path.resolve() for path in tables if path})
+    _require_writable(SUBMISSION, output)
+    return frozenset(own)
 
 
 def require_no_input(targets: Mapping[str, Path], found: StudyStream) -> None:
@@ -58,6 +72,14 @@ def manifest_path(output: Path) -> Path:
     return output.with_suffix(".run.json")
 
 
+def _own_of(name: str, path: Path, taken: Set[Path]) -> set[Path]:
+    """Where an output is to stand, and where it stands meanwhile."""
+    own = {path.resolve(), aside_of(path).resolve()}
+    if own & taken:
+        raise UsageError(f"{name} {path} is another file of this run; name another")
+    return own
+
+
 def _require_writable(name: str, path: Path) -> None:
     if path.exists() and not path.is_file():
         raise UsageError(f"{name} {path} is no regular file; name another")
@@ -65,5 +87,8 @@ def _require_writable(name: str, path: Path) -> None:
         raise UsageError(f"the folder {path.parent} of {name} is not there; make it first")
     if path.exists():
         with path.open("rb") as stream:
-            if stream.read(PREFIX.stop)[PREFIX] == b"DICM":
-                raise UsageError(f"{name} {path} is a DICOM file; name another")
+            start = stream.read(PREFIX.stop)
+        if start[PREFIX] == b"DICM":
+            raise UsageError(f"{name} {path} is a DICOM file; name another")
+        if b"\0" in start or start.startswith(GZIP):  # a slice without the preamble, an archive
+            raise UsageError(f"{name} {path} holds no text, so it is kept; name another")

@@ -30,6 +30,7 @@ class Walk:
 
     data: Path
     own_files: frozenset[Path] = frozenset()  # resolved; a handful
+    starts: tuple[Path, ...] = ()  # below the data folder, or it alone
 
     def listing(self, folder: Path, skips: list[Skip]) -> Listing:
         """What a folder holds; nothing where it is none."""
@@ -49,7 +50,7 @@ class Walk:
     def below(self, folder: Path, skips: list[Skip]) -> Iterator[Path]:
         """Every file below a folder, no folder entered twice.
 
-        Links are followed out of the data folder; what lies inside it is met on its own way.
+        Links are followed out of what was named; what lies inside that is met on its own way.
         A zip archive that holds DICOM files is gone through like a folder; its members have paths
         below its own, which `open_dicom` reads. Where ``folder`` is a file, it is yielded, or its
         members are.
@@ -77,10 +78,14 @@ class Walk:
                     yield from _file_or_members(file)
 
     def _leads_on(self, folder: Path) -> bool:
-        if folder == self.data or not folder.is_symlink():
+        named = self.starts or (self.data,)
+        if folder in named or not folder.is_symlink():
             return True
-        there, data = folder.resolve(), self.data.resolve()
-        return not there.is_relative_to(data) and not data.is_relative_to(there)
+        there = folder.resolve()
+        return not any(
+            there.is_relative_to(start) or start.is_relative_to(there)
+            for start in (one.resolve() for one in named)
+        )
 
     def _is_own(self, file: Path) -> bool:
         alike = any(file.name == own.name for own in self.own_files)

@@ -12,10 +12,10 @@ from toys import AXIAL, SAGITTAL, T1, T2, slice_pixels, write_clinical_slice, wr
 
 from rsna_lumbar.runtime.discovery import find_studies
 from rsna_lumbar.runtime.errors import DataError
-from rsna_lumbar.runtime.labels import FORAMINAL, GROUPS, SPINAL
+from rsna_lumbar.runtime.labels import FORAMINAL, GROUPS, SPINAL, SUBARTICULAR
 from rsna_lumbar.runtime.reasons import Reason, Skip
 from rsna_lumbar.runtime.studies import Inventory, natural_key, without_uid
-from rsna_lumbar.runtime.tables import read_study_list
+from rsna_lumbar.runtime.tables import read_series_table, read_study_list
 
 TABLE = "study_id,series_id,series_description\n"
 
@@ -37,6 +37,98 @@ def test_natural_order() -> None:
     assert sorted(["10.dcm", "9.dcm", "b", "a10", "a9"], key=natural_key) == [
         "9.dcm", "10.dcm", "a9", "a10", "b",
     ]  # fmt: skip
+
+
+def test_no_two_names_are_level() -> None:
+    names = ["1", "01", "001", "a1", "a01", "a", ""]
+    assert len({natural_key(name) for name in names}) == len(names)
+    assert sorted(names, key=natural_key) == ["", "001", "01", "1", "a", "a01", "a1"]
+
+
+@pytest.mark.parametrize("layout", ["challenge", "tree"])
+def test_nothing_depends_on_the_order_in_which_folders_are_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str
+) -> None:
+    """Also where numbers in names differ by their leading zeros alone."""
+    data = tmp_path / "data"
+    images = data / "test_images" if layout == "challenge" else data
+    for study in ("1", "01"):
+        for name in ("1", "01", "001", "10"):
+            write_clinical_slice(
+                images / study / "6" / f"{name}.dcm",
+                slice_pixels(len(name)),
+                PatientID=study,
+                ImagePositionPatient=[4 * int(name), 0, 0],
+            )
+    real, found = os.scandir, []
+    for key in (lambda one: one.name, lambda one: one.name[::-1]):
+        for reverse in (False, True):
+            monkeypatch.setattr(
+                os, "scandir",
+                lambda path, key=key, reverse=reverse: sorted(real(path), key=key, reverse=reverse),
+            )  # fmt: skip
+            found.append(find_studies(data).studies)
+    assert all(one == found[0] for one in found)
+    assert [len(series.files) for study in found[0] for series in study.series] == [4, 4]
+
+
+def two_archives(toy_root: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """Each a tree of one study."""
+    for name in ("12", "7"):
+        shutil.copytree(toy_root / "test_images" / name, tmp_path / "archive" / name)
+    return tmp_path / "archive" / "12", tmp_path / "archive" / "7"
+
+
+def test_a_link_is_followed_where_it_is_named(toy_root: Path, tmp_path: Path) -> None:
+    one, other = two_archives(toy_root, tmp_path)
+    (link := tmp_path / "archive" / "link").symlink_to(other, target_is_directory=True)
+    both = ["1.2.12", "1.2.7"]
+    assert list(shape(find_studies([one, link]))) == both
+    assert list(shape(find_studies([link, other]))) == ["1.2.7"]
+    (one / "11" / "inner").symlink_to(other, target_is_directory=True)
+    for data in (one, [one, one / "22"]):  # out of what was named
+        assert list(shape(find_studies(data))) == both
+    far = Path(shutil.copytree(toy_root / "test_images" / "100", tmp_path / "archive" / "100"))
+    assert list(shape(find_studies([one, far]))) == ["1.2.100", *both]
+
+
+def test_several_names_of_one_place_give_each_file_once(
+    toy_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = two_archives(toy_root, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    expected = find_studies([one, other])
+    relative = Path("archive/12")
+    for data in (
+        [relative, other],
+        [relative, one, other, other / "33", other / "33" / "1.dcm"],
+        [Path("archive/7/11"), relative, Path("archive/../archive/7"), Path("archive/7")],
+    ):
+        found = find_studies(data)
+        assert found.data == expected.data == tmp_path / "archive"
+        assert found == expected
+    assert find_studies([relative, one]).studies == find_studies(one).studies
+
+
+def test_what_lies_inside_the_challenge_is_still_the_challenge(
+    toy_root: Path, tmp_path: Path
+) -> None:
+    root = Path(shutil.copytree(toy_root, tmp_path / "root"))
+    shutil.copytree(root / "test_images" / "12", root / "extra" / "12")
+    assert list(shape(find_studies([root, root / "test_images"]))) == ["100", "12", "7"]
+    beside = find_studies([root, root / "extra"])  # which the layout has no place for
+    assert any(
+        "extra" in str(file) for s in beside.studies for one in s.series for file in one.files
+    )
+
+
+def test_a_table_of_uids_adds_no_study_to_those_named(toy_root: Path, tmp_path: Path) -> None:
+    table = tmp_path / "series.csv"
+    table.write_text(TABLE + "1.2.12,1.2.12.11,Axial T2\n")
+    images = toy_root / "test_images"
+    assert list(shape(find_studies(toy_root, table))) == ["1.2.100", "1.2.12", "1.2.7"]
+    assert list(shape(find_studies([images / "12"], table))) == ["1.2.12"]
+    assert list(shape(find_studies([images / "12", images / "7"], table))) == ["1.2.12", "1.2.7"]
 
 
 def test_root_without_tables(toy_root: Path) -> None:
@@ -111,6 +203,9 @@ def test_a_root_with_both_folders_means_test_images_unless_the_table_lies_in_tra
         (TABLE + "\n\n,2,Axial T2\n", "line 4 lacks a study_id or series_id"),
         (TABLE + "12,11,T1\n../1,2,Axial T2\n", "that can be no folder's name"),
         ("", "cannot be read"),
+        ("study_id;series_id\n1;2\n", "lacks the column"),
+        (TABLE + "1,2,Axial T2\n1,3,Axial T2\n1,2,Sagittal T1\n", "line 4 lists .* of line 2"),
+        (TABLE + "1,2,Axial T2\n1,2,\n", "line 3 lists the series of line 2 as another kind"),
     ],
 )
 def test_a_bad_table_is_refused(toy_root: Path, tmp_path: Path, text: str, message: str) -> None:
@@ -118,6 +213,23 @@ def test_a_bad_table_is_refused(toy_root: Path, tmp_path: Path, text: str, messa
     table.write_text(text)
     with pytest.raises(DataError, match=message):
         find_studies(toy_root, table)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "study_id , series_id,\tseries_description\n12,11,Axial T2\n",
+        "study_id;series_id;series_description\r\n12;11;Axial T2\r\n",
+        '"study_id";"series_id";"why";"series_description"\n12;11;"a;b, c";Axial T2\n',
+        "study_id\tseries_id\tseries_description\n12\t11\tAxial T2\n",
+        TABLE + "12,11,Axial T2\n12,11,Axial T2\n",
+    ],
+)
+def test_a_table_as_spreadsheets_write_it(tmp_path: Path, text: str) -> None:
+    table = tmp_path / "series.csv"
+    table.write_text(text, newline="")
+    assert read_series_table(table) == {("12", "11"): SUBARTICULAR}
+    assert read_study_list(table) == ("12",)
 
 
 def test_any_tree_is_told_by_its_headers(toy_root: Path, tmp_path: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import shutil
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from rsna_lumbar.runtime.cli import main
 from rsna_lumbar.runtime.discovery import find_studies
 from rsna_lumbar.runtime.labels import FORAMINAL, SPINAL, SUBARTICULAR
 from rsna_lumbar.runtime.reasons import Reason
+from rsna_lumbar.runtime.tables import read_series_table, read_study_list
 
 Capture = pytest.CaptureFixture[str]
 TABLE = "study_id,series_id,series_description\n"
@@ -63,11 +66,160 @@ def test_it_prints_who_reads_each_series_and_why(tree: Path, capsys: Capture) ->
 
 
 def test_hashed_it_shows_no_name_and_no_description(tree: Path, capsys: Capture) -> None:
-    output = tree.parent / "series.csv"
-    assert run(tree, "--list", "--ids", "hash", "--output", output) == 0
+    assert run(tree, "--list", "--ids", "hash") == 0
     captured = capsys.readouterr()
-    for text in (captured.out, captured.err.replace(str(output), ""), output.read_text()):
+    assert captured.out.count("Study ") == 3
+    for text in captured:
         assert "1.2.12" not in text and "Doe" not in text and str(tree) not in text
+
+
+def test_hashed_it_writes_no_table(tree: Path, capsys: Capture) -> None:
+    """Its names would mean nothing to --series."""
+    output = tree.parent / "series.csv"
+    assert run(tree, "--list", "--ids", "hash", "--output", output) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("Error: --list --output is not for --ids hash: ")
+    assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--bundle", "b"], "--bundle"),
+        (["--strict", "--resume"], "--resume, --strict"),
+        (["--evidence", "e.jsonl", "--backend", "auto"], "--backend, --evidence"),
+        (["--slices", "all", "--trust", "--workers", "1"], "--workers, --slices, --trust"),
+    ],
+)
+def test_options_that_it_does_not_use_are_refused(
+    tree: Path, capsys: Capture, words: list[str], named: str
+) -> None:
+    assert run(tree, "--list", *words) == 2
+    captured = capsys.readouterr()
+    assert captured.err == f"Error: --list does not use {named}; leave it out\n"
+    assert not captured.out
+    assert run(tree, "--list", "--quiet", "--debug") == 0
+
+
+def test_without_data_it_asks_for_data(capsys: Capture) -> None:
+    assert run("--list") == 2
+    assert "DATA is missing; give DATA with --list" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "case",
+    ["slice", "no preamble", "zip", "gzip", "series", "studies", "beside", "aside", "folder"],
+)
+def test_it_writes_over_no_input(
+    toy_root: Path, tmp_path: Path, capsys: Capture, case: str
+) -> None:
+    root = Path(shutil.copytree(toy_root, tmp_path / "root"))
+    one = output = root / "test_images" / "12" / "11" / "1.dcm"
+    words: tuple[object, ...] = (root, "--list")
+    table = tmp_path / "series.csv"
+    table.write_text(f"{TABLE}12,11,Sagittal T2/STIR\n")
+    if case == "no preamble":
+        one.write_bytes(one.read_bytes()[132:])
+    if case == "zip":
+        with zipfile.ZipFile(output := root / "a.csv", "w") as archive:
+            archive.write(one, "1.dcm")
+    if case == "gzip":
+        (output := root / "a.csv").write_bytes(gzip.compress(one.read_bytes()))
+    if case in ("series", "studies"):
+        output, words = table, (*words, f"--{case}", table)
+    if case == "beside":
+        output = Path(shutil.copy(table, root / "test_series_descriptions.csv"))
+    if case == "aside":
+        words = (*words, "--series", table.rename(tmp_path / ".out.csv.part"))
+        output = tmp_path / "out.csv"
+    if case == "folder":
+        output = root
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert run(*words, "--output", output) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Error")]
+    assert len(errors) == 1 and "name another" in errors[0]
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_its_table_is_none_of_the_inputs(tree: Path, capsys: Capture) -> None:
+    output = tree / "12" / "series.csv"
+    (tree / "12" / ".series.csv.part").write_text("left by one that was killed")
+    said = []
+    for _ in range(2):
+        assert run(tree, "--list", "--output", output) == 0
+        said.append(capsys.readouterr())
+    assert said[0] == said[1] and "not_dicom" not in said[0].err
+
+
+def test_a_missing_kind_is_said(tree: Path, toy_bundle: Path, capsys: Capture) -> None:
+    """It ends as a run would."""
+    shutil.rmtree(tree / "12" / "22")
+    shutil.rmtree(tree / "12" / "44")
+    assert run(tree, "--list") == 3
+    assert "missing: 1.2.12: Sagittal T1" in capsys.readouterr().err.splitlines()
+    output = tree.parent / "out.csv"
+    assert run(tree, "--bundle", toy_bundle, "--output", output) == 3
+
+
+@pytest.mark.parametrize("option", ["--studies", "--series"])
+def test_a_study_that_is_not_there_is_said(
+    tree: Path, tmp_path: Path, toy_bundle: Path, capsys: Capture, option: str
+) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text(f"{TABLE}1.2.12,1.2.12.11,Sagittal T2/STIR\n1.2.404,1,broken\n")
+    assert run(tree, "--list", option, table) == 3
+    assert "missing: 1.2.404: every kind" in capsys.readouterr().err.splitlines()
+    output = tmp_path / "out.csv"
+    assert run(tree, option, table, "--bundle", toy_bundle, "--output", output) == 3
+
+
+def test_a_study_without_any_kind_is_said(tree: Path, toy_bundle: Path, capsys: Capture) -> None:
+    for name in ("11", "22", "33"):
+        shutil.rmtree(tree / "12" / name)
+    assert run(tree, "--list") == 3
+    assert "missing: 1.2.12: every kind, so no rows" in capsys.readouterr().err.splitlines()
+    assert run(tree, "--bundle", toy_bundle, "--output", tree.parent / "out.csv") == 3
+
+
+def test_of_much_that_is_missing_the_first_is_said(tmp_path: Path, capsys: Capture) -> None:
+    for number in range(12):
+        write_clinical_slice(
+            tmp_path / str(number) / "1.dcm",
+            slice_pixels(number),
+            StudyInstanceUID=f"1.2.{number}",
+            SeriesInstanceUID=f"1.2.{number}.1",
+            BodyPartExamined="LSPINE",
+        )
+    assert run(tmp_path, "--list") == 3
+    said = capsys.readouterr().err.splitlines()
+    assert sum(line.startswith("missing: ") for line in said) == 20
+    assert said[-1] == "... and 4 more are missing"
+
+
+def test_names_send_nothing_to_the_terminal(tree: Path, capsys: Capture) -> None:
+    (tree / "12").rename(tree / "A\x07\rStudy\x1b[31m")
+    (tree / "A\x07\rStudy\x1b[31m" / "22").rename(tree / "A\x07\rStudy\x1b[31m" / "b\n\x1b[2J")
+    assert run(tree, "--list", "--ids", "folder") == 0
+    said = capsys.readouterr()
+    lines = said.out.splitlines()
+    assert all(sign.isprintable() for line in (*lines, *said.err.splitlines()) for sign in line)
+    at = next(i for i, line in enumerate(lines) if line == "Study A??Study?[31m")
+    titles, rows = lines[at + 1], lines[at + 2 : at + 6]
+    assert any("b??[2J" in row for row in rows)
+    assert {row[titles.index("plane") - 2 :][:10] for row in rows} == {"  sagittal", "  axial   "}
+
+
+@pytest.mark.parametrize("name", ["=cmd", "+1", "-1", "@a", "'=cmd", "''-1", "'plain", "plain"])
+def test_names_that_look_like_formulas_come_back(tree: Path, tmp_path: Path, name: str) -> None:
+    (tree / "12" / "22").rename(tree / "12" / name)
+    (tree / "12").rename(tree / name)
+    table = tmp_path / "series.csv"
+    assert run(tree, "--list", "--ids", "folder", "--output", table) == 0
+    assert (name, f"{name}/{name}") in read_series_table(table)
+    assert name in read_study_list(table)
+    (study, *_) = find_studies(tree, table, studies=[name], ids="folder").studies
+    assert {one.group_from for one in study.series} == {"table"}
+    assert not [skip for skip in study.skips if skip.reason is Reason.SERIES_NOT_FOUND]
 
 
 def test_a_corrected_table_is_followed(tree: Path, toy_bundle: Path, tmp_path: Path) -> None:

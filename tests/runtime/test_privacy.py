@@ -27,7 +27,9 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from toys import write_clinical_study
 
-from rsna_lumbar.runtime.naming import Names, Pseudonyms, csv_line
+from rsna_lumbar.runtime.discovery import find_studies
+from rsna_lumbar.runtime.errors import DataError
+from rsna_lumbar.runtime.naming import Names, Pseudonyms, as_named, csv_line, paths_hidden
 
 RUN = (sys.executable, "-c", "from rsna_lumbar.runtime.cli import main; main()")
 INTERRUPTED = (
@@ -75,6 +77,10 @@ NEEDED = {
     "InstanceNumber",
     "EchoTime",
     "RepetitionTime",
+    "InversionTime",
+    "InversionTimes",
+    "DiffusionBValue",
+    "SliceThickness",
     "ImagePositionPatient",
     "ImageOrientationPatient",
 }
@@ -103,7 +109,7 @@ def plant(dataset: Dataset) -> int:
     block = dataset.private_block(0x0029, f"{CANARY} INC", create=True)
     block.add_new(0x01, "LO", f"{CANARY} private")
     block.add_new(0x02, "UN", f"{CANARY} raw".encode())
-    dataset.SeriesDescription = f"{CANARY} SAG T2"
+    dataset.SeriesDescription = f"{CANARY} SPINE"
     return count
 
 
@@ -390,7 +396,7 @@ def test_with_hashes_no_error_and_no_option_names_anything(
     else:
         words += ["--evidence", str(tmp_path / f"{CANARY} Jane Doe.jsonl")]
     code, said = run(folder, data, toy_bundle, *words)
-    assert code == (3 if case == "evidence" else 1), said
+    assert code == (1 if case in ("empty", "absent", "list", "no list") else 3), said
     for where, content in everything(folder, said):
         for canary in (CANARY, "Jane"):
             assert canary.encode() not in content, (where, said)
@@ -412,7 +418,7 @@ def test_pseudonyms_follow_from_the_key_alone() -> None:
 def test_any_cell_comes_back_and_none_is_a_formula(texts: list[str]) -> None:
     (cells,) = csv.reader(io.StringIO(csv_line(texts), newline="")) if any(texts) else [texts]
     for cell, text in zip(cells, texts, strict=True):
-        assert cell.removeprefix("'") == text.removeprefix("'")
+        assert as_named(cell) == text
         assert not cell.startswith(("=", "+", "-", "@", "\t", "\r"))
 
 
@@ -429,3 +435,42 @@ def test_pseudonyms_tell_names_apart(names: list[str]) -> None:
 def test_no_cell_is_a_formula(sign: str) -> None:
     (cells,) = csv.reader([csv_line([f"{sign}cmd|' /C calc'!A0", "1,2", 'a"b'])])
     assert cells == [f"'{sign}cmd|' /C calc'!A0", "1,2", 'a"b']
+
+
+@pytest.mark.parametrize("how", [os.path.abspath, os.path.relpath])
+@pytest.mark.parametrize("case", ["empty", "absent", "inside", "not asked for"])
+def test_with_hashes_what_several_data_have_in_common_is_not_named(
+    toy_root: Path, toy_bundle: Path, tmp_path: Path, case: str, how: Callable[[Path], str]
+) -> None:
+    archive = tmp_path / f"{CANARY} Jane Doe"
+    data = [archive / "one", archive / "other"]
+    words: tuple[object, ...] = ("--ids", "hash")
+    for number, folder in enumerate(data):
+        folder.mkdir(parents=True)
+        if case == "not asked for":
+            shutil.copytree(toy_root / "test_images" / "12" / "11", folder / str(number))
+            (tmp_path / "list.csv").write_text("study_id\nabsent\n")
+            words = ("--ids", "hash", "--studies", tmp_path / "list.csv")
+    if case == "absent":
+        data.append(archive / "third")
+    if case == "inside":
+        (tmp_path / "link").symlink_to(data[0], target_is_directory=True)
+        data = [tmp_path / "link", data[1], archive]
+    for last in (("--list",), ("--bundle", toy_bundle, "--output", tmp_path / "out.csv")):
+        command = [*RUN, *map(how, data), *map(str, (*words, *last))]
+        done = subprocess.run(command, capture_output=True, text=True)
+        said = done.stdout + done.stderr
+        assert done.returncode == 1 and "Error: " in said, said
+        assert CANARY not in said and "Jane" not in said, said
+
+
+def test_with_hashes_the_folder_above_several_studies_is_not_named(
+    toy_root: Path, tmp_path: Path
+) -> None:
+    images = tmp_path / "Jane Doe" / "test_images"
+    for name in ("1", "2"):
+        shutil.copytree(toy_root / "test_images" / "12", images / name)
+    data = [images / "1", images / "2"]
+    expected = pytest.raises(DataError, match="two folders below DATA hold files of one study")
+    with expected, paths_hidden(data, None, None):
+        find_studies(data, ids="uid")
