@@ -41,6 +41,7 @@ from rsna_lumbar.runtime.studies import (
     FROM_HEADER,
     FROM_OTHERS,
     FROM_TABLE,
+    NO_BODY_PART,
     Facts,
     Series,
     natural_key,
@@ -352,7 +353,7 @@ def _series(study_id: str, name: str, told: _Told) -> Series:
         tuple(sorted(frames, key=lambda path: natural_key(path.as_posix()))),
         frames={path: frozenset(frames[path]) for path in partly},
         facts=_facts(told.parts),
-        why=told.why if _body_told(told) else f"{told.why}; no header names a body part",
+        why=told.why if _body_told(told) else f"{told.why}; {NO_BODY_PART}",
     )
 
 

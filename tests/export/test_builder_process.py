@@ -22,6 +22,7 @@ from rsna_lumbar.export.formats import builder_process
 from rsna_lumbar.export.formats.builder_process import Voice, Work, build_apart
 from rsna_lumbar.runtime.bundle import read_bundle
 from rsna_lumbar.runtime.errors import UsageError
+from rsna_lumbar.runtime.third_party import FOLDERS_UNLESS_SET
 
 if os.name != "posix":
     pytest.skip("signals are tested where there are any", allow_module_level=True)
@@ -177,6 +178,8 @@ class Export:
             **os.environ,
             "PYTHONPATH": os.pathsep.join(paths),
             "TMPDIR": str(self.temporary),
+            # What is killed cannot remove the folder of these; held by tests of its own.
+            **dict.fromkeys(FOLDERS_UNLESS_SET, str(self.sign.parent)),
             "ORT_DISABLE_TELEMETRY": "1",  # it leaves a file; held by tests of its own
             "BUILDER_ENDS": way,
             "BUILDER_SPARES": str(spares),

@@ -222,6 +222,27 @@ def test_names_that_look_like_formulas_come_back(tree: Path, tmp_path: Path, nam
     assert not [skip for skip in study.skips if skip.reason is Reason.SERIES_NOT_FOUND]
 
 
+def test_of_a_header_only_the_description_is_shown(tmp_path: Path, capsys: Capture) -> None:
+    """Which runs show nowhere; names and ids of the patient are not in it."""
+    secrets = {"PatientName": "CANARY^A", "PatientID": "CANARYB", "ProtocolName": "CANARY C"}
+    more = {"StudyDescription": "CANARY D", "InstitutionName": "CANARY E"}
+    for number in range(4):
+        write_clinical_slice(
+            tmp_path / "tree" / f"{number}.dcm",
+            slice_pixels(number),
+            SeriesDescription="T2 sag shown",
+            ImagePositionPatient=[4 * number, 0, 0],
+            **secrets,
+            **more,
+        )
+    output = tmp_path / "series.csv"
+    run(tmp_path / "tree", "--list", "--output", output)
+    captured = capsys.readouterr()
+    for text in (captured.out, output.read_text()):
+        assert "T2 sag shown" in text and "CANARY" not in text
+    assert "CANARY" not in captured.err and "shown" not in captured.err
+
+
 def test_a_corrected_table_is_followed(tree: Path, toy_bundle: Path, tmp_path: Path) -> None:
     table = tmp_path / "series.csv"
     assert run(tree, "--list", "--output", table) == 0
