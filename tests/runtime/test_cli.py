@@ -14,10 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from commands import run
 from ending import DEADLINE_S
 from toys import write_clinical_study
 
-from rsna_lumbar.runtime.cli import main
 from rsna_lumbar.runtime.dicom_files import open_dicom
 
 # Before the last study is written, it waits for a signal.
@@ -33,13 +33,6 @@ really, Writer._write = Writer._write, write
 main()
 """
 Capture = pytest.CaptureFixture[str]
-
-
-def run(*words: object) -> int:
-    with pytest.raises(SystemExit) as caught:
-        main([str(word) for word in words])
-    assert isinstance(caught.value.code, int)
-    return caught.value.code
 
 
 @pytest.fixture

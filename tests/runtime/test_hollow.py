@@ -9,19 +9,11 @@ from typing import Any
 
 import pydicom
 import pytest
+from commands import run
 from toys import slice_pixels, write_clinical_slice, write_clinical_study
-
-from rsna_lumbar.runtime.cli import main
 
 Capture = pytest.CaptureFixture[str]
 TABLE = "study_id,series_id,series_description\n"
-
-
-def run(*words: object) -> int:
-    with pytest.raises(SystemExit) as caught:
-        main([str(word) for word in words])
-    assert isinstance(caught.value.code, int)
-    return caught.value.code
 
 
 def manifest_of(output: Path) -> dict[str, Any]:

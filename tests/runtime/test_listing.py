@@ -10,9 +10,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from commands import run
 from toys import AXIAL, SAGITTAL, T1, T2, slice_pixels, write_clinical_slice
 
-from rsna_lumbar.runtime.cli import main
 from rsna_lumbar.runtime.discovery import find_studies
 from rsna_lumbar.runtime.labels import FORAMINAL, SPINAL, SUBARTICULAR
 from rsna_lumbar.runtime.reasons import Reason
@@ -20,13 +20,6 @@ from rsna_lumbar.runtime.tables import read_series_table, read_study_list
 
 Capture = pytest.CaptureFixture[str]
 TABLE = "study_id,series_id,series_description\n"
-
-
-def run(*words: object) -> int:
-    with pytest.raises(SystemExit) as caught:
-        main([str(word) for word in words])
-    assert isinstance(caught.value.code, int)
-    return caught.value.code
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import run
 from toys import write_clinical_study, write_toy_bundle
 
 from rsna_lumbar.runtime import scoring
-from rsna_lumbar.runtime.cli import main
 from rsna_lumbar.runtime.discovery import find_studies
 from rsna_lumbar.runtime.labels import FORAMINAL, GROUPS, SPINAL, SUBARTICULAR, Group
 from rsna_lumbar.runtime.outputs import study_table
@@ -28,13 +28,6 @@ SOME = [
     groups for count in (1, 2) for groups in itertools.combinations(GROUPS, count)
 ]  # every bundle that lacks a group
 SERIES = {SPINAL: "11", FORAMINAL: "22", SUBARTICULAR: "33"}
-
-
-def run(*words: object) -> int:
-    with pytest.raises(SystemExit) as caught:
-        main([str(word) for word in words])
-    assert isinstance(caught.value.code, int)
-    return caught.value.code
 
 
 def manifest_of(output: Path) -> dict[str, Any]:
