@@ -41,6 +41,7 @@ from rsna_lumbar.runtime.processes import (
     in_main_thread,
     interrupts_ignored,
     limit_memory,
+    quiet_stderr,
     without_stderr,
 )
 from rsna_lumbar.runtime.reasons import Reason, SkipFile
@@ -201,7 +202,7 @@ class DecodingPool:
             args=(theirs, memory, free, self._preprocessing, in_main_thread()),
             daemon=True,
         )
-        with interrupts_ignored():  # inherited, so also while it is still importing
+        with interrupts_ignored(), quiet_stderr():  # also while it is still importing
             process.start()
         theirs.close()  # so that its end is the end of the pipe
         return _Worker(process, ours, memory, free)

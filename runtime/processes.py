@@ -122,6 +122,23 @@ def interrupts_ignored() -> Iterator[None]:
 
 
 @contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """Processes that are started meanwhile have no standard error.
+
+    One whose parent ends while it is still importing writes a traceback of multiprocessing's there.
+    """
+    ours = os.dup(2)  # which no process inherits
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(ours, 2)
+        os.close(ours)
+        os.close(nowhere)
+
+
+@contextmanager
 def _interrupts_blocked() -> Iterator[None]:
     """The mask is inherited."""
     resource_tracker.ensure_running()  # else it is started meanwhile, and lifts the mask

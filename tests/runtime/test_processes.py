@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 from ending import DEADLINE_S
 
-from rsna_lumbar.runtime.processes import interrupts_ignored
+from rsna_lumbar.runtime.processes import interrupts_ignored, quiet_stderr
 
 pytestmark = pytest.mark.skipif(
     not hasattr(signal, "pthread_sigmask"), reason="there are no signal masks here"
@@ -45,3 +46,11 @@ def test_a_process_that_is_started_meanwhile_takes_no_interrupt_but_a_kill() -> 
         process.terminate()
         process.join()
     assert process.exitcode == -signal.SIGTERM
+
+
+def test_what_is_started_meanwhile_has_no_standard_error(capfd: pytest.CaptureFixture[str]) -> None:
+    program = "import sys; print('lost', file=sys.stderr)"
+    with quiet_stderr():
+        subprocess.run([sys.executable, "-c", program], check=True)
+    os.write(2, b"kept")
+    assert capfd.readouterr().err == "kept"
