@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -177,8 +178,12 @@ def test_files_stored_otherwise_give_the_same_images_and_boxes(tmp_path: Path) -
 
 
 def test_images_without_an_orientation_are_said(root: Path, tmp_path: Path) -> None:
-    """The files of the small tree have none."""
-    spinal = prepare(root, tmp_path / "out", options())[0]
+    whole = Path(shutil.copytree(root, tmp_path / "root"))
+    for path in (whole / "train_images").rglob("*.dcm"):
+        dataset = pydicom.dcmread(path)
+        del dataset.ImageOrientationPatient
+        dataset.save_as(path)
+    spinal = prepare(whole, tmp_path / "out", options())[0]
     assert spinal.standing["no_orientation"] == spinal.images == {"train": 3, "val": 1}
     last = " ".join(as_table(spinal).splitlines()[-1].split())
     assert last == "as stored: no orientation 3 1"
