@@ -178,7 +178,7 @@ def test_files_stored_otherwise_give_the_same_images_and_boxes(tmp_path: Path) -
 
 
 def test_images_without_an_orientation_are_said(root: Path, tmp_path: Path) -> None:
-    whole = Path(shutil.copytree(root, tmp_path / "root"))
+    whole = Path(shutil.copytree(root, tmp_path / "copy"))
     for path in (whole / "train_images").rglob("*.dcm"):
         dataset = pydicom.dcmread(path)
         del dataset.ImageOrientationPatient
