@@ -91,12 +91,13 @@ def series_of(
         is_spine: whether the place of the files says that they show lumbar spines.
     """
     named: dict[Part, str] = {}
+    taken = set(names.values())
     parts: list[Part] = []
     for key in sorted(members, key=natural_key):
         of_series = parts_of(key, members[key])
         for number, part in enumerate(of_series, start=1):
-            ending = "" if number == 1 else f"~{number}"
-            named[part] = _unused(names[key] + ending, {*named.values(), *names.values()}, number)
+            named[part] = names[key] if number == 1 else _unused(names[key], taken, number)
+            taken.add(named[part])
         listed = _listed(of_series, named, rows)
         parts += listed
         named |= {new: named[old] for old, new in zip(of_series, listed, strict=True)}
@@ -148,11 +149,8 @@ def _by_table(part: Part, group: Group | None) -> Part:
     return replace(part, verdict=Verdict(group, read, body=LUMBAR))
 
 
-def _unused(name: str, taken: Container[str], number: int) -> str:
-    """A name for a further part that is no other's."""
-    if number == 1:
-        return name
-    base = name.rpartition("~")[0]
+def _unused(base: str, taken: Container[str], number: int) -> str:
+    """A name for a further part of a series that is no other's."""
     return next(one for n in count(number) if (one := f"{base}~{n}") not in taken)
 
 
