@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from rsna_lumbar.benchmarks.work import Peaks, ScoreSeries, Slices, Work, by_batch
 from rsna_lumbar.export.reference import BOX_ROWS, batch_peaks
 from rsna_lumbar.runtime.backends.openvino import convolution_precisions
-from rsna_lumbar.runtime.backends.openvino_library import load_openvino
+from rsna_lumbar.runtime.backends.openvino_library import openvino_core
 from rsna_lumbar.runtime.errors import UsageError
 
 WHITE = np.float32(255)
@@ -132,8 +132,7 @@ def ultralytics_onnx(work: Work) -> Iterator[ScoreSeries]:
 @contextmanager
 def ultralytics_openvino(precision: str, work: Work) -> Iterator[ScoreSeries]:
     """ultralytics' own OpenVINO export, compiled for each size of batch; the same maximum."""
-    openvino = load_openvino()
-    core = openvino.Core()
+    core = openvino_core()
     options = {
         "INFERENCE_PRECISION_HINT": OPENVINO_HINT[precision],
         "INFERENCE_NUM_THREADS": work.threads,

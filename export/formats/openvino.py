@@ -13,7 +13,7 @@ from typing import Any
 
 from rsna_lumbar.export.errors import BuildError, ExportError
 from rsna_lumbar.export.formats import BuildOptions, Built, BuiltFile, Report
-from rsna_lumbar.runtime.backends.openvino_library import load_openvino
+from rsna_lumbar.runtime.backends.openvino_library import load_openvino, openvino_core
 from rsna_lumbar.runtime.bundle import ANY_TARGET
 
 PRECISIONS = ("fp32", "bf16", "int8")
@@ -38,7 +38,7 @@ def build(name: str, graph: bytes, precision: str, options: BuildOptions, report
     """
     openvino = load_openvino()
     try:
-        model = openvino.Core().read_model(graph, b"")
+        model = openvino_core().read_model(graph, b"")
     except RuntimeError as error:
         raise BuildError(f"OpenVINO refuses the graph: {error}") from error
     _name_nodes(model)

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from rsna_lumbar.runtime.backends import Outputs, constant_inputs
 from rsna_lumbar.runtime.backends.lane import LaneSession
 from rsna_lumbar.runtime.backends.openvino_cache import compiled_once
-from rsna_lumbar.runtime.backends.openvino_library import load_openvino
+from rsna_lumbar.runtime.backends.openvino_library import load_openvino, openvino_core
 from rsna_lumbar.runtime.bundle import Detector, Model
 from rsna_lumbar.runtime.errors import BackendError, UsageError, run_failed
 from rsna_lumbar.runtime.machine import this_machine
@@ -127,7 +127,7 @@ def _compile(content: Sequence[bytes], mode: Mode, threads: int, batch_size: int
         "NUM_STREAMS": 1,
         "ENABLE_CPU_PINNING": False,  # containers share cores
     }
-    core = openvino.Core()
+    core = openvino_core()
 
     def compile_model() -> Any:
         tensor = openvino.Tensor(np.frombuffer(weights, np.uint8))

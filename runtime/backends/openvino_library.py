@@ -3,6 +3,11 @@
 ``import openvino`` sends an event to its maker through the package ``openvino_telemetry``, before
 any switch of the library could be set. It does without that package where it is not installed, so
 the import is made to find none.
+
+And it is asked for one ``Core`` in a process, which stays. Its plugin for the CPU gives the thread
+that loads it another stack for signals, and frees that with the last that uses the plugin: where
+two are freed in the order they were made, or one in another thread, the thread is left with freed
+memory, and the next Ctrl-C is a segmentation fault (seen with OpenVINO 2026.4).
 """
 
 from __future__ import annotations
@@ -18,6 +23,7 @@ LIBRARY = "openvino"
 TELEMETRY = "openvino_telemetry"
 
 _ONE_AT_A_TIME = Lock()
+_CORES: list[Any] = []  # the one, once it is asked for
 
 
 def load_openvino() -> Any:
@@ -28,6 +34,19 @@ def load_openvino() -> Any:
     """
     with _ONE_AT_A_TIME:  # to the second thread, a half imported module looks imported
         return sys.modules.get(LIBRARY) or _import()
+
+
+def openvino_core() -> Any:
+    """The process's only ``openvino.Core``, which outlives whatever was compiled with it.
+
+    Raises:
+        UsageError: OpenVINO is not installed.
+    """
+    openvino = load_openvino()
+    with _ONE_AT_A_TIME:
+        if not _CORES:
+            _CORES.append(openvino.Core())
+        return _CORES[0]
 
 
 def _import() -> Any:

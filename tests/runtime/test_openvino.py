@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+import subprocess
 import sys
 from dataclasses import replace
 from importlib.util import find_spec
@@ -11,13 +13,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ending import DEADLINE_S
 from numpy.typing import NDArray
 from toys import PRIOR_ROW, SIZE_PX, TOY_MODEL, toy_model
 
 from rsna_lumbar.runtime.backends import Session, load_backend
 from rsna_lumbar.runtime.backends import openvino as backend
 from rsna_lumbar.runtime.backends import openvino_library as library
-from rsna_lumbar.runtime.backends.openvino_library import load_openvino
+from rsna_lumbar.runtime.backends.openvino_library import load_openvino, openvino_core
 from rsna_lumbar.runtime.bundle import Detector
 from rsna_lumbar.runtime.errors import BackendError, UsageError
 from rsna_lumbar.runtime.grading import Calibration
@@ -44,7 +47,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
     """The toy graph in OpenVINO's format."""
     openvino = load_openvino()
     folder = tmp_path_factory.mktemp("openvino")
-    graph = openvino.Core().read_model(toy_model(SPINAL), b"")
+    graph = openvino_core().read_model(toy_model(SPINAL), b"")
     openvino.serialize(graph, str(folder / "toy.xml"), str(folder / "toy.bin"))
     return [(folder / name).read_bytes() for name in ("toy.xml", "toy.bin")]
 
@@ -248,3 +251,20 @@ def test_a_model_from_the_cache_gives_the_same_bytes(
     file.write_bytes(file.read_bytes()[:-1] + b"x")
     with open_session(files) as session:
         assert as_bytes(session.run(slices, member)) == found[0]
+
+
+@pytest.mark.parametrize("where", ["here", "elsewhere"])
+def test_an_interrupt_after_sessions_were_closed_arrives(files: list[bytes], where: str) -> None:
+    """A plugin freed out of order, or in another thread, leaves freed memory for signals."""
+    ended = subprocess.run(
+        [
+            sys.executable,
+            str(Path(__file__).parents[1] / "support" / "interrupted_openvino.py"),
+            where,
+        ],
+        input=pickle.dumps((files, MODEL, DETECTOR)),
+        capture_output=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout.strip()) == (0, b"interrupted"), ended.stderr

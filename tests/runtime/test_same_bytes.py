@@ -46,10 +46,10 @@ def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def in_openvino(folder: Path, detector: Detector) -> Detector:
-    from rsna_lumbar.runtime.backends.openvino_library import load_openvino
+    from rsna_lumbar.runtime.backends.openvino_library import load_openvino, openvino_core
 
     openvino = load_openvino()
-    graph = openvino.Core().read_model(toy_model(detector.group), b"")
+    graph = openvino_core().read_model(toy_model(detector.group), b"")
     paths = [folder / f"{detector.group.name}.{suffix}" for suffix in ("xml", "bin")]
     openvino.serialize(graph, *map(str, paths))
     files = tuple(
