@@ -64,6 +64,8 @@ class Calibrated:
     in_bundle: tuple[Losses | None, ...]  # of a calibration that the bundle has, else None
     scores: Scores
     studies: int
+    # row_id and the three grades: the rows behind scores.after, of the bundle's groups
+    cross_validated: pd.DataFrame
     missing: tuple[str, ...]  # chosen studies without a single slice to score
     kept_prior: tuple[str, ...]  # groups with too few labelled studies to count the prior on
 
@@ -123,6 +125,7 @@ def calibrate(
             after=_score(table, unseen, truth),
         ),
         studies=len(table.studies),
+        cross_validated=_submission(table, unseen),
         missing=tuple(sorted(set(chosen.studies) - set(table.studies))),
         kept_prior=tuple(d.group.name for d in before.detectors if priors.too_few(d.group)),
     )
@@ -249,7 +252,19 @@ def _score(table: PeakTable, rows: Rows, truth: pd.DataFrame) -> MetricResult:
     groups = [one.group for one in table.groups]
     whole = np.full((len(table.studies), len(LOCATIONS), len(GRADES)), 1 / len(GRADES))
     whole[:, [column for group in groups for column in columns_of(group)]] = rows
-    names = [row_id(study, *location) for study in table.studies for location in LOCATIONS]
-    frame = pd.DataFrame(whole.reshape(-1, len(GRADES)), columns=list(GRADES))
+    return score(_frame(table.studies, LOCATIONS, whole), truth, groups)
+
+
+def _submission(table: PeakTable, rows: Rows) -> pd.DataFrame:
+    """Rows of the table's groups only."""
+    locations = [location for one in table.groups for location in one.group.locations]
+    return _frame(table.studies, locations, rows)
+
+
+def _frame(
+    studies: Sequence[str], locations: Sequence[tuple[str, str]], rows: Rows
+) -> pd.DataFrame:
+    names = [row_id(study, *location) for study in studies for location in locations]
+    frame = pd.DataFrame(rows.reshape(-1, len(GRADES)), columns=list(GRADES))
     frame.insert(0, SUBMISSION_COLUMNS[0], names)
-    return score(frame, truth, groups)
+    return frame

@@ -17,6 +17,7 @@ from rsna_lumbar.runtime.files import atomic_file, sole_user, write_atomically
 from rsna_lumbar.runtime.third_party import prepare_third_party
 from rsna_lumbar.runtime.versions import versions_of
 from rsna_lumbar.train.curves import draw_curves
+from rsna_lumbar.train.rare_grades import SLICE_LIST, write_slice_list
 from rsna_lumbar.train.resume import Identity, TrainingFiles, begin, clean, is_finished, resumed_at
 from rsna_lumbar.train.side_by_side import mark_as_starter
 
@@ -35,6 +36,7 @@ class DetectorJob:
     card: Mapping[str, Any]  # of the data set
     identity: Identity
     settings: Mapping[str, Any]  # as ultralytics names them
+    repeat_rare: int
     threads: int | None  # of this process; None leaves it to torch
     trainer: str  # importable name of its class
 
@@ -72,6 +74,7 @@ def _train(job: DetectorJob, resume: bool) -> None:
     }
     if resume:
         overrides["resume"] = str(job.files.checkpoint.resolve())
+    write_slice_list(job.data, job.files.run / SLICE_LIST, job.repeat_rare)
     mark_as_starter()
     module, _, name = job.trainer.rpartition(".")
     getattr(import_module(module), name)(overrides=overrides).train()
@@ -144,6 +147,7 @@ def _save_weights(saved: Mapping[str, Any], target: Path) -> None:
     import torch
 
     model = saved["ema"].half().requires_grad_(False)
+    model.to(memory_format=torch.contiguous_format)
     model.yaml["yaml_file"] = Path(model.yaml.get("yaml_file", "")).name
     arguments = {"task": "detect", "imgsz": saved["train_args"]["imgsz"]}
     model.args = dict(arguments)

@@ -67,6 +67,7 @@ class FitOptions:
     learning_rate: float = 0.002  # of AdamW, falling to a hundredth of it
     augmentation: str = "light"  # a name of AUGMENTATIONS
     axial_flip: float = 0.0  # share of axial slices mirrored, with left and right exchanged
+    repeat_rare: int = 1  # times that a slice with a moderate or severe label is in an epoch
     seed: int = 0
     device: str = "auto"  # "cpu", "0", "0,1" as ultralytics names them
     workers: int = 8  # loading processes; ultralytics loads in the main one on a CPU
@@ -118,6 +119,7 @@ def fit(
             card=cards[group],
             identity=_identity(data / group.name, group, options, trainer),
             settings=settings_of(group, options, device),
+            repeat_rare=options.repeat_rare,
             threads=options.threads if device == "cpu" else None,
             trainer=trainer,
         )

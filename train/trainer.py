@@ -14,6 +14,7 @@ from copy import copy
 from pathlib import Path
 from typing import Any
 
+import torch
 from ultralytics.data.augment import Compose
 from ultralytics.data.dataset import YOLODataset
 from ultralytics.models.yolo.detect import DetectionTrainer
@@ -22,6 +23,7 @@ from ultralytics.utils import DEFAULT_CFG, YAML
 from rsna_lumbar.runtime.files import write_atomically
 from rsna_lumbar.runtime.third_party import prepare_third_party
 from rsna_lumbar.train.flips import SideSafeFlip, swapped_classes
+from rsna_lumbar.train.rare_grades import SLICE_LIST
 from rsna_lumbar.train.side_by_side import end_with_starter
 
 METRICS = "metrics.json"  # in the trainer's folder, of the last epoch validated
@@ -72,13 +74,20 @@ class LumbarTrainer(DetectionTrainer):
         data = YAML.load(file)  # type: ignore[no-untyped-call]
         return {
             "path": file.parent,
-            "train": str(file.parent / data["train"]),
+            "train": str(self.save_dir / SLICE_LIST),
             "val": str(file.parent / data["val"]),
             "channels": data["channels"],
             "names": data["names"],
             "nc": len(data["names"]),
             "yaml_file": str(file),
         }
+
+    def get_model(self, *args: Any, **kwargs: Any) -> Any:
+        """On a CPU in the order of channels that its convolutions are quickest in."""
+        model = super().get_model(*args, **kwargs)  # type: ignore[no-untyped-call]
+        if self.device.type == "cpu":
+            model.to(memory_format=torch.channels_last)
+        return model
 
     def build_dataset(
         self, img_path: str, mode: str = "train", batch: int | None = None

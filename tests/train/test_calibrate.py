@@ -309,6 +309,18 @@ def test_a_group_that_cannot_be_judged_keeps_a_calibration_of_the_same_aim(
     assert found.after.calibration_aim == "metric"
 
 
+def test_the_rows_of_unseen_studies_score_what_the_command_says(
+    root: Path, bundle: Path, table: PeakTable, tmp_path: Path
+) -> None:
+    written = tmp_path / "unseen.csv"
+    assert run(bundle, root, "--cross-validated", written, "--dry-run") == 0
+    rows = pd.read_csv(written)
+    assert list(rows) == list(SUBMISSION_COLUMNS)
+    wide = pd.read_csv(root / "train.csv", dtype=str, keep_default_na=False)
+    truth = wide[wide["study_id"].isin(table.studies)]
+    assert score(rows, truth) == all_of(root, bundle, table).scores.after
+
+
 def test_a_study_without_images_is_named(
     root: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

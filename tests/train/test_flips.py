@@ -18,6 +18,7 @@ from rsna_lumbar.runtime.errors import UsageError
 from rsna_lumbar.runtime.labels import FORAMINAL, GROUPS, SPINAL, SUBARTICULAR, Group
 from rsna_lumbar.train.fit import AUGMENTATIONS
 from rsna_lumbar.train.flips import is_axial, swapped_classes
+from rsna_lumbar.train.rare_grades import SLICE_LIST, write_slice_list
 
 IMAGES = 6
 PLAIN = {"mosaic": 0.0, "close_mosaic": 0, "translate": 0.0, "scale": 0.0}
@@ -65,9 +66,9 @@ def make_trainer(folder: Path, group: Group, fliplr: float, augmentation: dict[s
         "model": "yolov8n.yaml",
         "imgsz": SIZE_PX,
         "device": "cpu",
-        "project": str(folder),
-        "name": "run",
+        "save_dir": str(folder / "run"),
     }
+    write_slice_list(folder, folder / "run" / SLICE_LIST, repeats=1)
     return LumbarTrainer(overrides=settings)
 
 

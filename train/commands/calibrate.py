@@ -10,7 +10,8 @@ import click
 
 from rsna_lumbar.runtime.command_line import common_options
 from rsna_lumbar.runtime.errors import UsageError
-from rsna_lumbar.train.commands.shared import EXISTING_FILE, EXISTING_FOLDER, FOLDER
+from rsna_lumbar.runtime.files import write_atomically
+from rsna_lumbar.train.commands.shared import EXISTING_FILE, EXISTING_FOLDER, FILE, FOLDER
 
 if TYPE_CHECKING:
     from rsna_lumbar.runtime.scores import StudyScore
@@ -48,6 +49,11 @@ if TYPE_CHECKING:
 )
 @click.option("--workers", type=click.IntRange(0), help="Decoding processes.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:N.")
+@click.option(
+    "--cross-validated",
+    type=FILE,
+    help="Write the studies' rows here, each by a fit that did not see it, for evaluate.",
+)
 @click.option("--dry-run", is_flag=True, help="Print, and leave the bundle as it is.")
 @click.option("--json", "as_json", is_flag=True, help="Print an object instead of tables.")
 @common_options
@@ -61,6 +67,7 @@ def calibrate(
     aim: Aim,
     workers: int | None,
     device: str,
+    cross_validated: Path | None,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -83,6 +90,9 @@ def calibrate(
     )
     found = calibrate_bundle(before, root, chosen, table, aim=aim, seed=seed)
     changed = found.after != found.before
+    if cross_validated:
+        rows = found.cross_validated.to_csv(index=False, lineterminator="\n")
+        write_atomically(cross_validated, rows)
     if changed and not dry_run:
         write_calibration(bundle, found)
     click.echo(report.as_json(found, chosen) if as_json else report.as_table(found, chosen))

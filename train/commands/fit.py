@@ -51,6 +51,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="Share of axial slices mirrored, with left and right exchanged; sagittal ones never are.",
 )
+@click.option(
+    "--repeat-rare",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Times that a slice with a moderate or severe label is seen in an epoch.",
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, 0, or 0,1.")
 @click.option(
@@ -83,6 +90,7 @@ def fit(
     learning_rate: float,
     augmentation: str,
     axial_flip: float,
+    repeat_rare: int,
     seed: int,
     device: str,
     workers: int,
@@ -104,6 +112,7 @@ def fit(
         learning_rate=learning_rate,
         augmentation=augmentation,
         axial_flip=axial_flip,
+        repeat_rare=repeat_rare,
         seed=seed,
         device=device,
         workers=workers,

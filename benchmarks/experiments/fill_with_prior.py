@@ -1,0 +1,41 @@
+#!/usr/bin/env python3
+"""Submissions of one detector each -> one, with the weighted prior where rows are missing.
+
+    python benchmarks/experiments/fill_with_prior.py LABELS OUT SUBMISSION...
+
+For out-of-fold predictions that others published: they lack the rows of a few studies.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import pandas as pd
+
+from rsna_lumbar.runtime.label_table import read_csv, study_ids, tidy_labels
+from rsna_lumbar.runtime.labels import SUBMISSION_COLUMNS
+from rsna_lumbar.train.prior import class_prior, prior_submission
+
+FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
+ROW = SUBMISSION_COLUMNS[0]
+
+
+@click.command()
+@click.argument("labels", type=FILE)
+@click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("submissions", nargs=-1, required=True, type=FILE)
+def cli(labels: Path, out: Path, submissions: tuple[Path, ...]) -> None:
+    """Write OUT: 25 rows for each study of LABELS."""
+    truth = read_csv(labels)
+    prior = prior_submission(class_prior(tidy_labels(truth)), sorted(study_ids(truth)))
+    given = pd.concat([read_csv(one) for one in submissions]).set_index(ROW)
+    filled = given.reindex(prior[ROW]).reset_index()
+    missing = filled.isna().any(axis=1)
+    filled = filled.where(~missing, prior)
+    filled[list(SUBMISSION_COLUMNS)].to_csv(out, index=False)
+    click.echo(f"{out}: {len(filled)} rows, {missing.sum()} of them from the prior")
+
+
+if __name__ == "__main__":
+    cli()
