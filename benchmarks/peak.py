@@ -29,6 +29,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from rsna_lumbar.benchmarks.arithmetic import OPERATIONS
 from rsna_lumbar.benchmarks.statistics import seconds
+from rsna_lumbar.runtime.backends.onnxruntime import keep_integers_exact
 
 import torch  # isort: skip  # it follows what sets its switches
 
@@ -158,6 +159,8 @@ def _onnx_product(
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    if result_type == TensorProto.INT32:
+        keep_integers_exact(options)
     session = ort.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )

@@ -107,10 +107,19 @@ def open_session(
     options.add_session_config_entry("session.use_env_allocators", "1")
     with _REGISTERING:  # the cache alone lets two threads in
         _share_arena()
-    if model.precision == "int8" and not has_vnni():
-        # Its 8-bit kernels would saturate there. With VNNI the answers are the same, at half speed.
-        options.add_session_config_entry("session.x64quantprecision", "1")
+    if model.precision == "int8":
+        keep_integers_exact(options)
     return OnnxSession(_create(content[0], options, device), device, detector)
+
+
+def keep_integers_exact(options: Any) -> None:
+    """Without VNNI, 8-bit kernels would saturate. With it the answers are the same, at half speed.
+
+    Args:
+        options: ``onnxruntime.SessionOptions`` of an int8 graph; set where the CPU needs it.
+    """
+    if not has_vnni():
+        options.add_session_config_entry("session.x64quantprecision", "1")
 
 
 def default_batch_size(device: str) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import signal
@@ -18,16 +17,15 @@ import onnx
 import pytest
 from fake_builder import CACHE, BuilderFlag, FakeBuilder, NetworkDefinitionCreationFlag
 from fake_tensorrt import VERSION, Severity
+from rtx_apart import asked_apart, shapes
 from toys import SIZE_PX, toy_model
 
 from rsna_lumbar.export import score_graph as score_graph_names
 from rsna_lumbar.export.errors import BuildError, ExportError
-from rsna_lumbar.export.formats import BuildOptions, Built, BuiltFile, Report, tensorrt_network
+from rsna_lumbar.export.formats import BuildOptions, Built, Report, tensorrt_network
 from rsna_lumbar.export.formats import tensorrt as formats
-from rsna_lumbar.export.formats.builder_process import Line, Voice, Work, build_apart
+from rsna_lumbar.export.formats.builder_process import Line, Voice, Work
 from rsna_lumbar.export.formats.tensorrt import build
-from rsna_lumbar.export.formats.tensorrt_network import batch_profile
-from rsna_lumbar.export.formats.tensorrt_watch import watched
 from rsna_lumbar.export.random_weights import textured_slices
 from rsna_lumbar.export.rewrite import rewrite
 from rsna_lumbar.export.score_graph import export_score_graph
@@ -179,26 +177,8 @@ def test_rtx_builds_for_the_gpu_that_is_here(rtx: str, monkeypatch: pytest.Monke
         build("tensorrt-rtx", TOY, "fp32", OPTIONS, str)
 
 
-def shapes(graph: bytes, voice: Voice) -> Built:
-    """Those of the profile and of the outputs, in a builder's process, as the text of a file."""
-    trt = import_module("tensorrt_rtx")
-    with watched(trt, "", voice, None) as watch:
-        builder = trt.Builder(watch.logger)
-        network = formats.make_network(trt, builder, watch.logger, graph, 8)
-        profile = batch_profile(builder, network, OPTIONS)
-        found = {
-            **{name: [list(one) for one in profile.get_shape(name)] for name in PROFILED},
-            **{one.name: list(one.shape) for one in map(network.get_output, range(4))},
-        }
-    return Built((BuiltFile(".json", json.dumps(found).encode()),), "", None)
-
-
-PROFILED = ("slices", "member")
-
-
 def test_the_profile_has_dynamic_slices_and_fixed_sets(rtx: str) -> None:
-    (file,) = build_apart(shapes, TOY, name="shapes", log=None, report=print).files
-    found = json.loads(file.content)
+    found = asked_apart(shapes, TOY)
     assert found["slices"] == [[n, SIZE_PX, SIZE_PX] for n in (1, 4, 8)]
     assert found["member"] == [[8, n] for n in (1, 4, 8)]
     assert found["peak"] == [8, len(SPINAL.classes)]
