@@ -7,6 +7,7 @@ rows cannot move the last bit.
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -32,7 +33,7 @@ def score(
         DataError: a column is missing, the label table holds a word that the challenge does not
             use or a study twice, or a group has not a single graded row.
     """
-    return score_answers(pair(submission, labels), groups)
+    return score_answers(replace(pair(submission, labels), groups=tuple(groups)))
 
 
 def pair(
