@@ -20,8 +20,8 @@ from rsna_lumbar.runtime.bundle import Bundle, Detector, read_bundle, write_mani
 from rsna_lumbar.runtime.errors import BundleError
 from rsna_lumbar.runtime.grading import Calibration
 from rsna_lumbar.runtime.label_table import read_csv, tidy_labels
-from rsna_lumbar.runtime.labels import GRADES, LOCATIONS, SUBMISSION_COLUMNS, Group, row_id
-from rsna_lumbar.runtime.metric import MetricResult, columns_of
+from rsna_lumbar.runtime.labels import GRADES, SUBMISSION_COLUMNS, Group, row_id
+from rsna_lumbar.runtime.metric import MetricResult
 from rsna_lumbar.train.calibration import (
     AIM_WEIGHTS,
     LEAST_STUDIES,
@@ -245,11 +245,14 @@ def _filled(given: NDArray[np.float64], prior: NDArray[np.float64]) -> NDArray[n
 
 
 def _score(table: PeakTable, rows: Rows, truth: pd.DataFrame) -> MetricResult:
-    """The metric of the table's groups. Other rows, which are not scored, hold thirds."""
+    """The metric of the table's groups."""
     groups = [one.group for one in table.groups]
-    whole = np.full((len(table.studies), len(LOCATIONS), len(GRADES)), 1 / len(GRADES))
-    whole[:, [column for group in groups for column in columns_of(group)]] = rows
-    names = [row_id(study, *location) for study in table.studies for location in LOCATIONS]
-    frame = pd.DataFrame(whole.reshape(-1, len(GRADES)), columns=list(GRADES))
+    names = [
+        row_id(study, *location)
+        for study in table.studies
+        for group in groups
+        for location in group.locations
+    ]
+    frame = pd.DataFrame(rows.reshape(-1, len(GRADES)), columns=list(GRADES))
     frame.insert(0, SUBMISSION_COLUMNS[0], names)
     return score(frame, truth, groups)
