@@ -46,8 +46,9 @@ def official_metric(
         studies=tuple(studies),
         grade=grade_table(labels, studies),
         probability=np.clip(table, epsilon, 1 - epsilon),
+        groups=tuple(detector.group for detector in detectors),
     )
-    return score_answers(answers, [detector.group for detector in detectors]).score
+    return score_answers(answers).score
 
 
 def _rows(detector: Detector, peaks: Sequence[Peaks], study: str) -> NDArray[np.float64]:

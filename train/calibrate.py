@@ -20,8 +20,8 @@ from rsna_lumbar.runtime.bundle import Bundle, Detector, read_bundle, write_mani
 from rsna_lumbar.runtime.errors import BundleError
 from rsna_lumbar.runtime.grading import Calibration
 from rsna_lumbar.runtime.label_table import read_csv, tidy_labels
-from rsna_lumbar.runtime.labels import GRADES, LOCATIONS, SUBMISSION_COLUMNS, Group, row_id
-from rsna_lumbar.runtime.metric import MetricResult, columns_of
+from rsna_lumbar.runtime.labels import GRADES, SUBMISSION_COLUMNS, Group, row_id
+from rsna_lumbar.runtime.metric import MetricResult
 from rsna_lumbar.train.calibration import (
     AIM_WEIGHTS,
     LEAST_STUDIES,
@@ -248,23 +248,18 @@ def _filled(given: NDArray[np.float64], prior: NDArray[np.float64]) -> NDArray[n
 
 
 def _score(table: PeakTable, rows: Rows, truth: pd.DataFrame) -> MetricResult:
-    """The metric of the table's groups. Other rows, which are not scored, hold thirds."""
-    groups = [one.group for one in table.groups]
-    whole = np.full((len(table.studies), len(LOCATIONS), len(GRADES)), 1 / len(GRADES))
-    whole[:, [column for group in groups for column in columns_of(group)]] = rows
-    return score(_frame(table.studies, LOCATIONS, whole), truth, groups)
+    """The metric of the table's groups."""
+    return score(_submission(table, rows), truth, [one.group for one in table.groups])
 
 
 def _submission(table: PeakTable, rows: Rows) -> pd.DataFrame:
-    """Rows of the table's groups only."""
-    locations = [location for one in table.groups for location in one.group.locations]
-    return _frame(table.studies, locations, rows)
-
-
-def _frame(
-    studies: Sequence[str], locations: Sequence[tuple[str, str]], rows: Rows
-) -> pd.DataFrame:
-    names = [row_id(study, *location) for study in studies for location in locations]
+    """Rows of the table's groups."""
+    names = [
+        row_id(study, *location)
+        for study in table.studies
+        for one in table.groups
+        for location in one.group.locations
+    ]
     frame = pd.DataFrame(rows.reshape(-1, len(GRADES)), columns=list(GRADES))
     frame.insert(0, SUBMISSION_COLUMNS[0], names)
     return frame

@@ -14,7 +14,7 @@ by the probability p of that grade, [0, 0.1), ... [0.9, 1], and
     calibration error = sum over bins of n_bin / n * |mean p in the bin - share of the grade in it|
 
 A group's calibration error is the mean of those of its three grades (the classwise expected
-calibration error). Rows count alike: no 1/2/4 weights. "all" pools the rows of the three groups.
+calibration error). Rows count alike: no 1/2/4 weights. "all" pools the rows of the scored groups.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rsna_lumbar.runtime.labels import GRADES, GROUPS, LEVELS, LOCATIONS
+from rsna_lumbar.runtime.labels import GRADES, LEVELS, LOCATIONS
 from rsna_lumbar.runtime.metric import (
     FloatArray,
     GradedAnswers,
@@ -37,10 +37,6 @@ from rsna_lumbar.runtime.metric import (
 
 BINS = 10
 ALL = "all"
-POOLS = {
-    **{group.name: columns_of(group) for group in GROUPS},
-    ALL: list(range(len(LOCATIONS))),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,17 +75,23 @@ class Diagnostics:
     """Everything beside the score."""
 
     levels: dict[str, dict[str, float | None]]  # level -> group or "all" -> weighted log loss
-    groups: dict[str, GroupReport]  # the three groups, then "all"
+    groups: dict[str, GroupReport]  # the scored groups, then "all"
 
 
 def diagnose(answers: GradedAnswers) -> Diagnostics:
     """Look at graded answers from every side that the module's docstring names."""
+    pools = {group.name: columns_of(group) for group in answers.groups}
+    pools[ALL] = [column for columns in pools.values() for column in columns]
     return Diagnostics(
         levels={
-            level: {pool: pooled_loss(answers, _at(level, columns)) for pool, columns in _pools()}
+            level: {
+                pool: pooled_loss(answers, _at(level, columns)) for pool, columns in pools.items()
+            }
             for level in LEVELS
         },
-        groups={pool: group_report(*graded_rows(answers, columns)) for pool, columns in _pools()},
+        groups={
+            pool: group_report(*graded_rows(answers, columns)) for pool, columns in pools.items()
+        },
     )
 
 
@@ -137,8 +139,9 @@ def calibration_error(bins: Sequence[Bin]) -> float | None:
     return sum(distances) / sum(found.count for found in bins) if distances else None
 
 
-def _pools() -> list[tuple[str, list[int]]]:
-    return list(POOLS.items())
+def share(part: np.int64, whole: np.int64) -> float | None:
+    """Of the whole; None of nothing."""
+    return float(part / whole) if whole else None
 
 
 def _at(level: str, columns: Sequence[int]) -> list[int]:
@@ -160,8 +163,8 @@ def _grade_report(
     return GradeReport(
         count=int(of_grade.sum()),
         loss=_mean(-np.log(probability[of_grade, index])),
-        recall=_share(right, confusion[index].sum()),
-        precision=_share(right, confusion[:, index].sum()),
+        recall=share(right, confusion[index].sum()),
+        precision=share(right, confusion[:, index].sum()),
         calibration_error=calibration_error(bins),
         reliability=bins,
     )
@@ -169,7 +172,3 @@ def _grade_report(
 
 def _mean(values: FloatArray) -> float | None:
     return float(values.mean()) if len(values) else None
-
-
-def _share(part: np.int64, whole: np.int64) -> float | None:
-    return float(part / whole) if whole else None

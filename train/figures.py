@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rsna_lumbar.runtime.files import write_atomically
-from rsna_lumbar.runtime.labels import GRADE_TITLES, GROUPS, Group
+from rsna_lumbar.runtime.labels import GRADE_TITLES
 from rsna_lumbar.runtime.third_party import prepare_third_party
-from rsna_lumbar.train.diagnostics import BINS, Diagnostics, GradeReport, GroupReport
+from rsna_lumbar.train.diagnostics import ALL, BINS, Diagnostics, GradeReport, GroupReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,20 +47,20 @@ def draw_figures(diagnostics: Diagnostics, folder: Path) -> tuple[Path, Path]:
 
 
 def reliability_figure(diagnostics: Diagnostics) -> Figure:
-    """A column per group: share against mean probability of each bin, and the bins' counts."""
+    """A column per scored group: share against mean probability of each bin; the bins' counts."""
     figure = _figure(
         12.0, 6.4, "Reliability: how often a grade is so, by the probability it is given"
     )
+    reports = _reports(diagnostics)
     axes = figure.subplots(
-        2, len(GROUPS), sharex=True, sharey="row", height_ratios=(3, 1), squeeze=False
+        2, len(reports), sharex=True, sharey="row", height_ratios=(3, 1), squeeze=False
     )
-    for column, group in enumerate(GROUPS):
-        report = diagnostics.groups[group.name]
+    for column, (name, report) in enumerate(reports.items()):
         _draw_curves(axes[0, column], report)
-        axes[0, column].set_title(f"{_title(group, report)}\n{_errors(report)}", fontsize=9)
+        axes[0, column].set_title(f"{_title(name, report)}\n{_errors(report)}", fontsize=9)
         _draw_counts(axes[1, column], report)
-    # Of all three, as they share the axis; from below 1, so that a single row is a bar.
-    axes[1, 0].set_ylim(0.7, 2 * max(diagnostics.groups[group.name].rows for group in GROUPS) + 1)
+    # Of all groups, as they share the axis; from below 1, so that a single row is a bar.
+    axes[1, 0].set_ylim(0.7, 2 * max(report.rows for report in reports.values()) + 1)
     axes[0, 0].set_ylabel("share of rows that are of the grade")
     axes[1, 0].set_ylabel("rows per bin")
     figure.legend(
@@ -70,19 +70,24 @@ def reliability_figure(diagnostics: Diagnostics) -> Figure:
 
 
 def confusion_figure(diagnostics: Diagnostics) -> Figure:
-    """A matrix per group: counts, and their share of the labelled grade, which is the colour."""
+    """A matrix per scored group: counts; their share of the labelled grade, which is the colour."""
     figure = _figure(
         12.0,
         4.6,
         "Confusion: rows by labelled and likeliest grade, and their share of the labelled grade",
     )
-    axes = figure.subplots(1, len(GROUPS), squeeze=False)[0]
-    for place, group in zip(axes, GROUPS, strict=True):
-        report = diagnostics.groups[group.name]
+    reports = _reports(diagnostics)
+    axes = figure.subplots(1, len(reports), squeeze=False)[0]
+    for place, (name, report) in zip(axes, reports.items(), strict=True):
         _draw_matrix(place, report)
-        place.set_title(_title(group, report), fontsize=10)
+        place.set_title(_title(name, report), fontsize=10)
     axes[0].set_ylabel("labelled grade", labelpad=12)
     return figure
+
+
+def _reports(diagnostics: Diagnostics) -> dict[str, GroupReport]:
+    """Of the scored groups, by name."""
+    return {name: report for name, report in diagnostics.groups.items() if name != ALL}
 
 
 def _draw_curves(axes: Axes, report: GroupReport) -> None:
@@ -141,8 +146,8 @@ def _draw_matrix(axes: Axes, report: GroupReport) -> None:
     axes.set_xlabel("likeliest grade", labelpad=8)
 
 
-def _title(group: Group, report: GroupReport) -> str:
-    return f"{group.name.title()}: {report.rows} rows"
+def _title(name: str, report: GroupReport) -> str:
+    return f"{name.title()}: {report.rows} rows"
 
 
 def _styled(report: GroupReport) -> list[tuple[GradeReport, str, str, str]]:

@@ -7,10 +7,12 @@ rows cannot move the last bit.
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
+from rsna_lumbar.runtime.errors import DataError
 from rsna_lumbar.runtime.label_table import grade_table, study_ids
 from rsna_lumbar.runtime.labels import GROUPS, Group
 from rsna_lumbar.runtime.metric import GradedAnswers, MetricResult, score_answers
@@ -23,16 +25,21 @@ def score(
     """Score a submission against a label table. Rows pair up by id; neither table is changed.
 
     Args:
-        submission: row_id, normal_mild, moderate, severe; 25 rows for every study of ``labels``.
+        submission: row_id, normal_mild, moderate, severe; for every study of ``labels`` all rows
+            of each group that it answers.
         labels: in the layout of train.csv, empty cells allowed.
-        groups: whose rows to score; those of the others must be there and say nothing.
+        groups: whose rows to score; those of the others may be there and say nothing.
 
     Raises:
         SubmissionError: bad rows, as :func:`rsna_lumbar.train.submission.read_answers` finds them.
         DataError: a column is missing, the label table holds a word that the challenge does not
-            use or a study twice, or a group has not a single graded row.
+            use or a study twice, or a group has no row or not a single graded one.
     """
-    return score_answers(pair(submission, labels), groups)
+    answers = pair(submission, labels)
+    for group in groups:
+        if group not in answers.groups:
+            raise DataError(f"the submission holds no {group.name} row: there is nothing to score")
+    return score_answers(replace(answers, groups=tuple(groups)))
 
 
 def pair(
@@ -45,8 +52,12 @@ def pair(
         labels: as for :func:`score`.
         studies: those of ``labels`` to score. The submission's rows of the others are ignored.
 
+    Returns:
+        Of the groups that the submission answers.
+
     Raises:
-        DataError: as :func:`score`.
+        SubmissionError: as :func:`score`.
+        DataError: as :func:`score`, but for groups without a row or grade.
     """
     known = sorted(study_ids(labels))
     chosen = known if studies is None else sorted(set(studies).intersection(known))
@@ -57,4 +68,5 @@ def pair(
         grade=grade_table(labels, chosen),
         probability=np.clip(answers.probability, epsilon, 1 - epsilon).astype(np.float64),
         ignored=answers.ignored,
+        groups=answers.groups,
     )

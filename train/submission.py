@@ -1,13 +1,14 @@
 """The rows of a submission: every fault found first, then the answers in the order of the studies.
 
-Rows pair up with studies by id, so their order in the file does not matter. All kinds of bad rows
-are named in one error, each with how many there are and three of their ids.
+Rows pair up with studies by id, so their order in the file does not matter. A group is answered
+whole or not at all: a submission of a bundle without a detector has no row of its group. All kinds
+of bad rows are named in one error, each with how many there are and three of their ids.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from rsna_lumbar.runtime.labels import (
     Group,
     row_id,
 )
+from rsna_lumbar.runtime.metric import columns_of
 
 # Six written digits are off by at most 3 * 5e-7; the score moves by no more than that.
 SUM_TOLERANCE = 1e-5
@@ -52,18 +54,12 @@ class BadRows:
     fault: str  # a key of FAULTS
     count: int  # of ids for "duplicate" and "missing", of rows for the others
     examples: tuple[str, ...]  # the first ids, at most three
-    groups: tuple[str, ...] = ()  # of "missing": those without a single row
 
     def __str__(self) -> str:
         one, several = FAULTS[self.fault]
         rows = f"1 row of the submission {one}"
         if self.count > 1:
             rows = f"{self.count} rows of the submission {several}"
-        if self.groups:
-            return (
-                f"{rows}: it has none of {' and '.join(self.groups)}, as of a bundle without such "
-                "a detector; only whole submissions can be evaluated"
-            )
         return f"{rows}, such as {', '.join(self.examples)}{_REMEDIES.get(self.fault, '')}"
 
 
@@ -80,8 +76,9 @@ class Answers:
     """What a submission says of some studies."""
 
     # (studies, 25, 3) in the order of the studies, of LOCATIONS and of GRADES; float32 where all
-    # three columns of the submission are, else float64
+    # three columns of the submission are, else float64; NaN for groups that are not answered
     probability: NDArray[np.floating[Any]]
+    groups: tuple[Group, ...]  # that are answered
     ignored: int  # rows of other known studies
 
 
@@ -92,29 +89,43 @@ def read_answers(
 
     Args:
         submission: row_id, normal_mild, moderate, severe, numbers or text, in any order of rows;
-            25 rows for each of ``studies``. Further columns do not matter.
+            of a group all rows of all ``studies``, or none. Further columns do not matter.
         studies: whose rows are wanted.
         others: known studies whose rows may be there, and are only counted.
 
     Raises:
-        SubmissionError: rows that stand more than once, are missing or of an unknown id; values
-            that are no number, infinite, negative or above 1 (by more than SUM_TOLERANCE, as
-            rounding may write); rows that do not sum to 1 within SUM_TOLERANCE.
+        SubmissionError: no row of ``studies``; rows that stand more than once, are missing from a
+            group that has others, or of an unknown id; values that are no number, infinite,
+            negative or above 1 (by more than SUM_TOLERANCE, as rounding may write); rows that do
+            not sum to 1 within SUM_TOLERANCE.
         DataError: a column is missing.
     """
     _require_columns(submission)
     ids = submission[SUBMISSION_COLUMNS[0]].astype(str)
     ignored = ids.isin(_row_ids(others)).to_numpy()
-    values, wanted = _numbers(submission)[~ignored], _row_ids(studies)
-    names = pd.Index(ids[~ignored])
-    bad_rows = [*_bad_ids(names, wanted), *_bad_values(names, values)]
+    values = _numbers(submission)[~ignored]
+    names, wanted = pd.Index(ids[~ignored]), pd.Index(_row_ids(studies))
+    place = (len(studies), len(LOCATIONS))
+    found = wanted.isin(names).reshape(place)
+    groups = _answered(found)
+    missing = wanted[(_expected(groups) & ~found).ravel()]
+    bad_rows = [*_bad_ids(names, wanted, missing), *_bad_values(names, values)]
     if bad_rows:
         raise SubmissionError(bad_rows)
-    ordered = values[names.get_indexer(pd.Index(wanted))]
-    return Answers(
-        probability=ordered.reshape(len(studies), len(LOCATIONS), len(GRADES)),
-        ignored=int(ignored.sum()),
-    )
+    probability = np.full((*place, len(GRADES)), np.nan, values.dtype)
+    probability[found] = values[names.get_indexer(wanted[found.ravel()])]
+    return Answers(probability=probability, groups=groups, ignored=int(ignored.sum()))
+
+
+def _answered(found: NDArray[np.bool_]) -> tuple[Group, ...]:
+    """The groups that have a row, by the (studies, 25) that are there; all where there is none."""
+    some = tuple(group for group in GROUPS if found[:, columns_of(group)].any())
+    return some or GROUPS
+
+
+def _expected(groups: Sequence[Group]) -> NDArray[np.bool_]:
+    """(25,): the locations of some groups."""
+    return np.isin(np.arange(len(LOCATIONS)), [c for group in groups for c in columns_of(group)])
 
 
 def _require_columns(submission: pd.DataFrame) -> None:
@@ -140,29 +151,14 @@ def _numbers(submission: pd.DataFrame) -> NDArray[np.floating[Any]]:
     return values
 
 
-def _bad_ids(names: pd.Index[str], wanted: Sequence[str]) -> list[BadRows]:
-    missing = sorted(set(wanted).difference(names))
-    found = _present(
+def _bad_ids(names: pd.Index[str], wanted: pd.Index[str], missing: pd.Index[str]) -> list[BadRows]:
+    return _present(
         {
             "duplicate": names[names.duplicated()].unique(),
             "unknown": names[~names.isin(wanted)],
-            "missing": missing,
+            "missing": missing.sort_values(),
         }
     )
-    groups = _groups_without_a_row(wanted, missing)
-    return [replace(one, groups=groups) if one.fault == "missing" else one for one in found]
-
-
-def _groups_without_a_row(wanted: Sequence[str], missing: Sequence[str]) -> tuple[str, ...]:
-    """Groups that a submission has nothing of, where that and no more is missing."""
-    of_group = {g.name: {row for row in wanted if _is_of(row, g)} for g in GROUPS}
-    names = tuple(name for name, rows in of_group.items() if rows and rows.issubset(missing))
-    explained = set().union(*(of_group[name] for name in names))
-    return names if explained == set(missing) and len(names) < len(GROUPS) else ()
-
-
-def _is_of(row: str, group: Group) -> bool:
-    return any(f"_{condition}_" in row for condition in group.conditions)
 
 
 def _bad_values(names: pd.Index[str], values: NDArray[np.floating[Any]]) -> list[BadRows]:

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rsna_lumbar.runtime.label_table import tidy_labels
-from rsna_lumbar.runtime.labels import GRADE_TITLES, GRADES, LOCATIONS
+from rsna_lumbar.runtime.labels import CONDITIONS, GRADE_TITLES, GRADES, LEVELS, LOCATIONS
+from rsna_lumbar.runtime.metric import TERMS
 from rsna_lumbar.train.cli import main
 from rsna_lumbar.train.evaluate import evaluate, evaluate_tables
-from rsna_lumbar.train.evaluation_report import NOT_CALIBRATED
+from rsna_lumbar.train.evaluation_report import NOT_CALIBRATED, as_table
 from rsna_lumbar.train.metric import score
 from rsna_lumbar.train.prior import class_prior, prior_submission
 
@@ -83,7 +85,7 @@ def test_the_table_says_when_a_term_is_missing(
 ) -> None:
     assert run(write(tmp_path, answers(0.1, 0.2), labels(0, 1))) == 0
     output = capsys.readouterr().out
-    assert "mean of the other three" in output
+    assert "the mean of the other three." in " ".join(output.split())
     assert "Subarticular" in output
     assert "2 studies" in output
 
@@ -150,7 +152,8 @@ def test_tables_are_not_changed() -> None:
 
 def test_json_holds_what_helps_a_person(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One study normal, one severe, told right with 0.8 and wrong with 0.2: by hand."""
-    assert run([*write(tmp_path, answers(0.1, 0.2), labels(0, 2)), "--json"]) == 0
+    arguments = write(tmp_path, answers(0.1, 0.2), labels(0, 2))
+    assert run([*arguments, "--resamples", "0", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["studies"], found["rows"], found["ignored_rows"]) == (2, 50, 0)
     assert found["notes"] == []
@@ -184,7 +187,7 @@ def test_json_says_when_a_term_is_missing(
     assert found["prior"]["any_severe_spinal"] is None
     terms = [found[name] for name in ("spinal", "foraminal", "subarticular")]
     assert found["score"] == pytest.approx(sum(terms) / 3, rel=1e-15)
-    assert ["mean of the other three" in note for note in found["notes"]] == [True]
+    assert ["mean of the other three" in note for note in found["notes"]] == [True, False]
 
 
 def test_the_table_shows_levels_grades_and_what_calibration_means(
@@ -192,8 +195,8 @@ def test_the_table_shows_levels_grades_and_what_calibration_means(
 ) -> None:
     assert run(write(tmp_path, answers(0.1, 0.4), labels(0, 2))) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-1] == NOT_CALIBRATED
-    assert [line.split()[0] for line in lines if line[:1] == "L"] == [
+    assert NOT_CALIBRATED in lines
+    assert [line.split()[0] for line in lines if line[:2] in ("L1", "L2", "L3", "L4", "L5")] == [
         "L1/L2",
         "L2/L3",
         "L3/L4",
@@ -201,6 +204,115 @@ def test_the_table_shows_levels_grades_and_what_calibration_means(
         "L5/S1",
     ]
     assert sum("Moderate" in line for line in lines) == 5  # four pools and a heading
+    assert max(map(len, lines)) <= 100
+
+
+def test_the_table_shows_intervals_and_how_they_came_about(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    submission, truth = drawn(3, 5)
+    truth.loc[2, COLUMNS[0]] = GRADE_TITLES[2]
+    arguments = write(tmp_path, submission, truth)
+    assert run(arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    found = evaluate_tables(submission, truth).intervals
+    assert found is not None
+    for line, term in zip(lines[1:6], (*TERMS, "score"), strict=True):
+        for bounds, digits in ((found.submission[term], 4), (found.ratio[term], 3)):
+            assert f"  {bounds.low:.{digits}f} to {bounds.high:.{digits}f}" in line
+    assert lines[8].startswith("Intervals: 1000 resamples of the studies")
+    assert "With fewer than 100 studies the intervals are too narrow." in lines
+    missing = found.missing["any_severe_spinal"]
+    assert missing > 0
+    assert (
+        f"Missing in some of the 1000 resamples: any severe spinal in {missing}, score in {missing}"
+        in " ".join(lines)
+    )
+    assert run([*arguments, "--resamples", "0"]) == 0
+    output = capsys.readouterr().out
+    assert "nterval" not in output and "resample" not in output
+
+
+def test_json_holds_the_intervals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    submission, truth = drawn(3, 5)
+    truth.loc[2, COLUMNS[0]] = GRADE_TITLES[2]
+    arguments = write(tmp_path, submission, truth)
+    names = {"score", *TERMS}
+    for options, resamples in (([], 1000), (["--resamples", "30"], 30)):
+        assert run([*arguments, *options, "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)["intervals"]
+        expected = evaluate_tables(submission, truth, resamples=resamples).intervals
+        assert expected is not None
+        assert (found["confidence"], found["resamples"]) == (0.95, resamples)
+        assert found["missing"] == expected.missing
+        for name in names:
+            for part in ("submission", "ratio"):
+                bounds = getattr(expected, part)[name]
+                assert found[part][name] == {"low": bounds.low, "high": bounds.high}
+        assert set(found["submission"]) == set(found["ratio"]) == names
+    assert run([*arguments, "--resamples", "0", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["intervals"] is None
+
+
+def test_a_single_study_has_no_interval(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = write(tmp_path, answers(0.1), labels(2))
+    assert run(arguments) == 0
+    assert "A single study has no interval" in capsys.readouterr().out
+    assert run([*arguments, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["intervals"]
+    assert set(found["submission"].values()) == set(found["missing"].values()) == {None}
+
+
+def test_severe_is_told_by_condition_and_level(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two severe studies, one told; one other, told rightly."""
+    arguments = write(tmp_path, answers(0.4, 0.1, 0.2), labels(2, 2, 0))
+    submission = pd.read_csv(arguments[0])
+    submission.loc[:24, list(GRADES)] = [0.1, 0.1, 0.8]
+    submission.to_csv(arguments[0], index=False)
+    assert run([*arguments, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["severe"]
+    assert set(found) == {*CONDITIONS, "spinal", "foraminal", "subarticular"}
+    for name, by_level in found.items():
+        sides = 2 if name in ("foraminal", "subarticular") else 1
+        for level, report in by_level.items():
+            rows = sides * (5 if level == "all" else 1)
+            assert report == {
+                "severe": 2 * rows,
+                "other": rows,
+                "sensitivity": 0.5,
+                "specificity": 1.0,
+            }
+    assert run(arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    start = next(place for place, line in enumerate(lines) if line.startswith("Severe against"))
+    assert [line[:20].strip() for line in lines[start + 2 :: 3]] == [
+        "Spinal",
+        "Left foraminal",
+        "Right foraminal",
+        "Foraminal",
+        "Left subarticular",
+        "Right subarticular",
+        "Subarticular",
+    ]
+    assert lines[start + 11].split() == ["Foraminal", "severe/other", *["4/2"] * 5, "20/10"]
+    assert lines[start + 12].split() == ["sensitivity", *["0.500"] * 6]
+    assert lines[start + 13].split() == ["specificity", *["1.000"] * 6]
+
+
+def test_counts_of_two_thousand_studies_fit_a_hundred_columns() -> None:
+    found = evaluate_tables(*drawn(1, 2))
+    counts = {level: (921, 3079) for level in LEVELS} | {"all": (4605, 15_395)}
+    many = {
+        name: {
+            level: replace(one, severe=counts[level][0], other=counts[level][1])
+            for level, one in by_level.items()
+        }
+        for name, by_level in found.severe.items()
+    }
+    lines = as_table(replace(found, severe=many)).splitlines()
+    assert any("921/3079" in line and "4605/15395" in line for line in lines)
     assert max(map(len, lines)) <= 100
 
 
@@ -265,7 +377,7 @@ def test_a_fold_is_scored_alone(tmp_path: Path, capsys: pytest.CaptureFixture[st
     found = []
     for submission in (everything.iloc[25:], everything):
         arguments = write(tmp_path, submission, truth)
-        assert run([*arguments, "--studies", listed, "--json"]) == 0
+        assert run([*arguments, "--studies", listed, "--resamples", "0", "--json"]) == 0
         found.append(json.loads(capsys.readouterr().out))
     assert [result["score"] for result in found] == [expected.score] * 2
     assert [result["studies"] for result in found] == [2, 2]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,16 @@ def test_matrices_show_the_counts() -> None:
     ):
         shown = [int(text.get_text().split()[0]) for text in place.texts]
         assert shown == [count for row in found.groups[group].confusion for count in row]
+
+
+def test_a_group_that_was_not_scored_has_no_place() -> None:
+    found = diagnostics()
+    partial = replace(found, groups={name: found.groups[name] for name in ("foraminal", "all")})
+    (matrix,) = confusion_figure(partial).axes
+    curves, counts = reliability_figure(partial).axes
+    assert matrix.get_title().startswith("Foraminal")
+    assert curves.get_title().startswith("Foraminal")
+    assert len(counts.patches) == 30
 
 
 def test_a_group_without_rows_is_drawn_empty(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from rsna_lumbar.runtime.errors import DataError
 from rsna_lumbar.runtime.label_table import tidy_labels
-from rsna_lumbar.runtime.labels import GRADE_TITLES, GRADES, LOCATIONS
+from rsna_lumbar.runtime.labels import GRADE_TITLES, GRADES, GROUPS, LOCATIONS
 from rsna_lumbar.runtime.metric import MetricResult
 from rsna_lumbar.train.metric import score
 from rsna_lumbar.train.prior import class_prior, prior_submission
@@ -231,6 +231,18 @@ def test_a_group_without_grades_cannot_be_scored() -> None:
     labels = label_table([[0] * 15 + [None] * 10])
     with pytest.raises(DataError, match="no graded subarticular row"):
         score(uniform(labels), labels)
+
+
+def test_groups_that_are_not_scored_need_no_row() -> None:
+    labels = label_table([[2] + [0] * 24, [1] * 25])
+    rows = np.random.default_rng(2).dirichlet([1, 1, 1], (2, 25))
+    table = submission_of(labels, rows)
+    whole = score(table, labels)
+    found = score(table.iloc[[*range(5), *range(25, 30)]], labels, [GROUPS[0]])
+    assert as_list(found)[1:] == [whole.spinal, None, None, whole.any_severe_spinal]
+    assert found.score == pytest.approx((found.spinal + found.any_severe_spinal) / 2, rel=1e-15)
+    with pytest.raises(DataError, match="submission holds no foraminal row"):
+        score(table.iloc[[*range(5), *range(25, 30)]], labels)
 
 
 def test_prior_is_weight_times_frequency() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rsna_lumbar.runtime.errors import DataError
-from rsna_lumbar.runtime.labels import GRADES, LOCATIONS
+from rsna_lumbar.runtime.labels import GRADES, GROUPS, LOCATIONS, SPINAL
 from rsna_lumbar.train.submission import BadRows, SubmissionError, read_answers
 
 SUFFIXES = ["_".join(location) for location in LOCATIONS]
@@ -52,16 +52,33 @@ def test_answers_come_in_the_order_of_the_studies_and_locations() -> None:
     np.testing.assert_array_equal(turned, found[::-1])
 
 
-def test_groups_without_a_row_are_named() -> None:
+def test_groups_without_a_row_are_not_answered() -> None:
     """As rsna-run writes it with a bundle that lacks detectors."""
+    table = rows_of("7", *STUDIES)
+    of_other = table[table["row_id"].str.contains("^7_|spinal")]
+    for partial in (of_other.iloc[25:], of_other):
+        found = read_answers(partial, STUDIES, others=("7",))
+        assert found.groups == (SPINAL,)
+        np.testing.assert_array_equal(found.probability[0, :5, 2], np.arange(25, 30) / 1000)
+        assert np.isnan(found.probability[:, 5:]).all()
+    assert read_answers(table, STUDIES, others=("7",)).groups == GROUPS
+
+
+def test_a_group_with_some_of_its_rows_is_refused() -> None:
+    """One side of one study; and what a group lacks that is not there is not counted."""
     table = rows_of(*STUDIES)
-    (missing,) = refused(table[~table["row_id"].str.contains("foraminal|subarticular")])
-    assert missing.count == 40 and missing.groups == ("foraminal", "subarticular")
-    assert "it has none of foraminal and subarticular, as of a bundle without" in str(missing)
-    (missing,) = refused(table[~table["row_id"].str.contains("41_left_neural")])
-    assert missing.groups == (), "one side of one study is no group"
-    (missing,) = refused(table[~table["row_id"].str.contains("^41_|spinal")])
-    assert missing.groups == (), "and more is missing"
+    one_side = table["row_id"].str.contains("41_left_neural")
+    (missing,) = refused(table[~one_side])
+    assert (missing.fault, missing.count) == ("missing", 5)
+    (missing,) = refused(table[~one_side & ~table["row_id"].str.contains("spinal")])
+    assert (missing.fault, missing.count) == ("missing", 5)
+    (missing,) = refused(table[table["row_id"].str.contains("41_left_neural")])
+    assert (missing.fault, missing.count) == ("missing", 15)
+
+
+def test_a_submission_without_any_row_is_refused() -> None:
+    (missing,) = refused(rows_of())
+    assert (missing.fault, missing.count) == ("missing", 50)
 
 
 def test_text_reads_as_the_numbers_it_was_written_from() -> None:

@@ -33,6 +33,13 @@ if TYPE_CHECKING:
     type=EXISTING_FILE,
     help="Such a table of the training studies, to count the prior on.",
 )
+@click.option(
+    "--resamples",
+    type=click.IntRange(0),
+    default=1000,
+    show_default=True,
+    help="How often to draw the studies again for the 95 % intervals; 0: no intervals.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print an object instead of a table.")
 @click.option(
     "--figures",
@@ -45,16 +52,22 @@ def evaluate(
     labels: Path,
     studies: Path | None,
     prior_labels: Path | None,
+    resamples: int,
     as_json: bool,
     figures: Path | None,
 ) -> None:
-    """Score SUBMISSION by the challenge's metric, beside the weighted class prior."""
+    """Score SUBMISSION by the challenge's metric, beside the weighted class prior.
+
+    A group of which it has no row, as of a bundle without such a detector, is left out.
+    """
     from rsna_lumbar.train import evaluate as evaluation
     from rsna_lumbar.train import evaluation_report
     from rsna_lumbar.train.submission import SubmissionError
 
     try:
-        result = evaluation.evaluate(submission, labels, prior_labels, studies=studies)
+        result = evaluation.evaluate(
+            submission, labels, prior_labels, studies=studies, resamples=resamples
+        )
     except SubmissionError as error:
         _refuse(error.bad_rows)
     if figures:
