@@ -84,7 +84,7 @@ class LumbarTrainer(DetectionTrainer):
 
     def get_model(self, *args: Any, **kwargs: Any) -> Any:
         """On a CPU in the order of channels that its convolutions are quickest in."""
-        model = super().get_model(*args, **kwargs)  # type: ignore[no-untyped-call]
+        model = super().get_model(*args, **kwargs)
         if self.device.type == "cpu":
             model.to(memory_format=torch.channels_last)
         return model
