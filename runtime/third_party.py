@@ -14,6 +14,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import sys
 import tempfile
 from importlib import import_module
 from pathlib import Path
@@ -29,6 +30,8 @@ UNLESS_SET = {
     # fontconfig, which writes a cache of its own.
     "MPL_IGNORE_SYSTEM_FONTS": "1",
 }
+READ_AT_IMPORT = {"YOLO_AUTOINSTALL": "AUTOINSTALL", "ULTRALYTICS_SAFE_LOAD": "SAFE_LOAD"}
+TRUE = ("1", "true", "yes", "on", "y", "t")  # as ultralytics reads its environment
 UNLESS_SET_OF = {
     # Threads of OpenMP that spin while they wait made a training on a shared machine 60 times
     # slower. Only there: benchmarks time PyTorch as it comes.
@@ -93,6 +96,12 @@ def _set_folders() -> None:
 
 
 def _silence_ultralytics() -> None:
-    """By dict's own update: in memory only, the file of a user who has one stays as it is."""
-    settings = import_module("ultralytics.utils").SETTINGS
-    dict.update(settings, {"sync": False, **dict.fromkeys(TRACKERS, False)})
+    utils = import_module("ultralytics.utils")
+    # By dict's own update: in memory only, the file of a user who has one stays as it is.
+    dict.update(utils.SETTINGS, {"sync": False, **dict.fromkeys(TRACKERS, False)})
+    # Somebody may have imported it before, without our switches, which modules then took over.
+    for name, constant in READ_AT_IMPORT.items():
+        switch = os.environ[name].strip().lower() in TRUE
+        for module in [one for path, one in sys.modules.items() if path.startswith("ultralytics")]:
+            if hasattr(module, constant):
+                setattr(module, constant, switch)

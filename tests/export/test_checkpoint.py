@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -74,15 +75,19 @@ class Planted:
         return Path.touch, (self.path,)
 
 
-def test_loading_runs_no_code_of_the_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("before", ["", "import ultralytics.nn.tasks; "])
+def test_loading_runs_no_code_of_the_file(tmp_path: Path, before: str) -> None:
     trace, path = tmp_path / "was_here", tmp_path / "planted.pt"
     torch.save({"model": Planted(trace)}, path)
     program = (
-        "import sys, pathlib; from rsna_lumbar.export.checkpoint import read_checkpoint; "
+        f"import sys, pathlib; {before}from rsna_lumbar.export.checkpoint import read_checkpoint; "
         "read_checkpoint(pathlib.Path(sys.argv[1]))"
     )
     # A process of its own: ultralytics reads the switch when it is first imported.
-    ended = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True)
+    unswitched = {name: os.environ[name] for name in os.environ if name != "ULTRALYTICS_SAFE_LOAD"}
+    ended = subprocess.run(
+        [sys.executable, "-c", program, path], capture_output=True, text=True, env=unswitched
+    )
     assert "CheckpointError" in ended.stderr
     assert not trace.exists()
 
