@@ -36,7 +36,7 @@ def targets_of(request: Request) -> dict[str, Path]:
         own = _own_of(name, path, taken)
         if path.resolve().is_relative_to(request.bundle.resolve()):
             raise UsageError(f"{name} {path} lies in the bundle; name another")
-        _require_writable(name, path)
+        require_writable(name, path)
         taken |= own
     return targets
 
@@ -52,7 +52,7 @@ def own_files_of_list(output: Path, *tables: Path | None) -> frozenset[Path]:
         UsageError: before any work, where it cannot or must not be written.
     """
     own = _own_of(SUBMISSION, output, {path.resolve() for path in tables if path})
-    _require_writable(SUBMISSION, output)
+    require_writable(SUBMISSION, output)
     return frozenset(own)
 
 
@@ -80,7 +80,12 @@ def _own_of(name: str, path: Path, taken: Set[Path]) -> set[Path]:
     return own
 
 
-def _require_writable(name: str, path: Path) -> None:
+def require_writable(name: str, path: Path) -> None:
+    """Refuse to write a file where none can be, or over one that is no text.
+
+    Raises:
+        UsageError: it says why.
+    """
     if path.exists() and not path.is_file():
         raise UsageError(f"{name} {path} is no regular file; name another")
     if not path.parent.is_dir():

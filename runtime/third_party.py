@@ -102,6 +102,8 @@ def _silence_ultralytics() -> None:
     # Somebody may have imported it before, without our switches, which modules then took over.
     for name, constant in READ_AT_IMPORT.items():
         switch = os.environ[name].strip().lower() in TRUE
-        for module in [one for path, one in sys.modules.items() if path.startswith("ultralytics")]:
-            if hasattr(module, constant):
+        for path, module in list(sys.modules.items()):
+            if path.partition(".")[0] == "ultralytics" and hasattr(module, constant):
                 setattr(module, constant, switch)
+    if events := sys.modules.get("ultralytics.utils.events"):
+        events.events.enabled = False

@@ -64,7 +64,8 @@ class Calibrated:
     in_bundle: tuple[Losses | None, ...]  # of a calibration that the bundle has, else None
     scores: Scores
     studies: int
-    # row_id and the three grades: the rows behind scores.after, of the bundle's groups
+    # row_id and the three grades, of the bundle's groups and all chosen studies. Where a fit was
+    # adopted, by one to the other folds; else divided by the sum. Without slices, the prior.
     cross_validated: pd.DataFrame
     missing: tuple[str, ...]  # chosen studies without a single slice to score
     kept_prior: tuple[str, ...]  # groups with too few labelled studies to count the prior on
@@ -113,6 +114,8 @@ def calibrate(
     if all(fit.too_few for fit in fits):
         after, unseen = before, _bundle_rows(before, table)
     truth = wide[wide["study_id"].isin(table.studies)]
+    missing = tuple(sorted(set(chosen.studies) - set(table.studies)))
+    honest = _unseen_rows(table, fits, [PLAIN] * len(fits), aim, fold_of, priors)
     return Calibrated(
         before=before,
         after=after,
@@ -125,8 +128,13 @@ def calibrate(
             after=_score(table, unseen, truth),
         ),
         studies=len(table.studies),
-        cross_validated=_submission(table, unseen),
-        missing=tuple(sorted(set(chosen.studies) - set(table.studies))),
+        cross_validated=pd.concat(
+            [
+                _submission(table.studies, before.groups, honest),
+                _submission(missing, before.groups, priors.of_unseen(missing)),
+            ]
+        ),
+        missing=missing,
         kept_prior=tuple(d.group.name for d in before.detectors if priors.too_few(d.group)),
     )
 
@@ -181,6 +189,15 @@ class _PriorRows:
         counted = self.labels["study_id"].isin(set(self.studies) - set(unseen))
         locations = detector.group.locations
         return class_prior(self.labels[counted], locations, grade_weights=self.weights)
+
+    def of_unseen(self, studies: Sequence[str]) -> Rows:
+        """(N, L, 3) for studies without a slice, each counted on the others."""
+        found = [
+            np.concatenate([self.rows(detector, [study]) for detector in self.bundle.detectors])
+            for study in studies
+        ]
+        locations = sum(len(group.locations) for group in self.bundle.groups)
+        return np.reshape(found, (len(studies), locations, len(GRADES)))
 
 
 def _as_tuples(rows: NDArray[np.float64]) -> tuple[tuple[float, float, float], ...]:
@@ -249,16 +266,16 @@ def _filled(given: NDArray[np.float64], prior: NDArray[np.float64]) -> NDArray[n
 
 def _score(table: PeakTable, rows: Rows, truth: pd.DataFrame) -> MetricResult:
     """The metric of the table's groups."""
-    return score(_submission(table, rows), truth, [one.group for one in table.groups])
+    groups = [one.group for one in table.groups]
+    return score(_submission(table.studies, groups, rows), truth, groups)
 
 
-def _submission(table: PeakTable, rows: Rows) -> pd.DataFrame:
-    """Rows of the table's groups."""
+def _submission(studies: Sequence[str], groups: Sequence[Group], rows: Rows) -> pd.DataFrame:
     names = [
         row_id(study, *location)
-        for study in table.studies
-        for one in table.groups
-        for location in one.group.locations
+        for study in studies
+        for group in groups
+        for location in group.locations
     ]
     frame = pd.DataFrame(rows.reshape(-1, len(GRADES)), columns=list(GRADES))
     frame.insert(0, SUBMISSION_COLUMNS[0], names)

@@ -147,7 +147,7 @@ def _save_weights(saved: Mapping[str, Any], target: Path) -> None:
     import torch
 
     model = saved["ema"].half().requires_grad_(False)
-    model.to(memory_format=torch.contiguous_format)
+    model.to(memory_format=torch.contiguous_format)  # in which all that reads weights expects them
     model.yaml["yaml_file"] = Path(model.yaml.get("yaml_file", "")).name
     arguments = {"task": "detect", "imgsz": saved["train_args"]["imgsz"]}
     model.args = dict(arguments)

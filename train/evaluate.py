@@ -71,8 +71,8 @@ def evaluate(
     """Score a file and the prior.
 
     Args:
-        submission: CSV with row_id and the three grades, 25 rows for each study to score; of a
-            group that was not trained none.
+        submission: CSV with row_id and the three grades, 25 rows for each study to score, or
+            none of a group.
         labels: table in train.csv's layout.
         prior_labels: such a table of other studies, to count the prior on. Without it the prior
             is counted on the studies that are scored, which flatters it.
@@ -145,12 +145,12 @@ def evaluate_tables(
 
 
 def _on_groups(found: Evaluation) -> Iterator[str]:
-    for table, groups in {
-        "submission has no": found.unanswered,
-        "label table has no graded": found.ungraded,
+    for without, groups in {
+        "row in the submission": found.unanswered,
+        "grade in the label table": found.ungraded,
     }.items():
         if groups:
-            yield f"Left out, as the {table} row of it: {', '.join(g.name for g in groups)}."
+            yield f"Left out, without a {without}: {', '.join(g.name for g in groups)}."
     if len(found.groups) < len(GROUPS):
         yield "The score is the mean of the terms that are left; it is no score of the challenge's."
 

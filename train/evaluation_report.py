@@ -49,7 +49,10 @@ def as_table(evaluation: Evaluation) -> str:
     """The terms beside the prior's; losses by level; figures by group and grade; severe rows."""
     parts = [
         _terms(evaluation),
-        "\n".join(fill(line, _WIDTH) for line in (*_about(evaluation), *evaluation.notes)),
+        "\n".join(
+            fill(line, _WIDTH, break_long_words=False, break_on_hyphens=False)
+            for line in (*_about(evaluation), *evaluation.notes)
+        ),
         "Weighted log loss by level\n" + _levels(evaluation.diagnostics),
         f"By labelled grade; calibration error over {BINS} bins; at the right, rows by likeliest "
         "grade\n" + _grades(evaluation.diagnostics) + f"\n{NOT_CALIBRATED}",

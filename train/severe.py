@@ -1,9 +1,9 @@
-"""Severe against the other two grades: how many severe rows are told, and how many others are left.
+"""Severe against the other two grades: the share found, and that of the others left alone.
 
     sensitivity  share of the severe rows whose likeliest grade is severe
     specificity  share of the other rows whose likeliest grade is another one
 
-The threshold is the likeliest grade: severe is told where it has the largest of the three
+The threshold is the likeliest grade: a row is called severe where that has the largest of the three
 probabilities; of two that tie, the milder counts. Of plain probabilities that is never below 1/3
 and always above 1/2. Probabilities that are calibrated for the metric are weighted 1/2/4: with them
 severe is the likeliest where its plain probability exceeds half of moderate's and a quarter of

@@ -29,11 +29,12 @@ def cli(labels: Path, out: Path, submissions: tuple[Path, ...]) -> None:
     """Write OUT: 25 rows for each study of LABELS."""
     truth = read_csv(labels)
     prior = prior_submission(class_prior(tidy_labels(truth)), sorted(study_ids(truth)))
-    given = pd.concat([read_csv(one) for one in submissions]).set_index(ROW)
+    given = pd.concat([read_csv(one)[list(SUBMISSION_COLUMNS)] for one in submissions])
+    given = given.set_index(ROW, verify_integrity=True)
     filled = given.reindex(prior[ROW]).reset_index()
     missing = filled.isna().any(axis=1)
     filled = filled.where(~missing, prior)
-    filled[list(SUBMISSION_COLUMNS)].to_csv(out, index=False)
+    filled.to_csv(out, index=False)
     click.echo(f"{out}: {len(filled)} rows, {missing.sum()} of them from the prior")
 
 

@@ -83,7 +83,7 @@ def test_loading_runs_no_code_of_the_file(tmp_path: Path, before: str) -> None:
         f"import sys, pathlib; {before}from rsna_lumbar.export.checkpoint import read_checkpoint; "
         "read_checkpoint(pathlib.Path(sys.argv[1]))"
     )
-    # A process of its own: ultralytics reads the switch when it is first imported.
+    # A process of its own, in which it is imported for the first time.
     unswitched = {name: os.environ[name] for name in os.environ if name != "ULTRALYTICS_SAFE_LOAD"}
     ended = subprocess.run(
         [sys.executable, "-c", program, path], capture_output=True, text=True, env=unswitched

@@ -223,7 +223,7 @@ def test_a_dry_run_prints_the_same_and_writes_nothing(
     assert run(bundle, root) == 0
     wet = capsys.readouterr().out.splitlines()
     assert dry[:-1] == wet[:-1]
-    assert (dry[-1], wet[-1]) == ("Nothing was written.", f"Written to {bundle}.")
+    assert (dry[-1], wet[-1]) == (f"{bundle} stays as it was.", f"Written to {bundle}.")
     assert contents(bundle) != before
 
 
@@ -318,7 +318,40 @@ def test_the_rows_of_unseen_studies_score_what_the_command_says(
     assert list(rows) == list(SUBMISSION_COLUMNS)
     wide = pd.read_csv(root / "train.csv", dtype=str, keep_default_na=False)
     truth = wide[wide["study_id"].isin(table.studies)]
-    assert score(rows, truth) == all_of(root, bundle, table).scores.after
+    scored = rows[~rows["row_id"].str.startswith(f"{ABSENT}_")]
+    assert len(rows) - len(scored) == 25  # of the study without images: the prior without it
+    assert score(scored, truth) == all_of(root, bundle, table).scores.after
+    score(rows, wide[wide["study_id"] != UNGRADED])  # none is missing
+
+
+def test_an_earlier_calibration_is_not_in_the_rows_of_unseen_studies(
+    root: Path, bundle: Path, table: PeakTable
+) -> None:
+    """It may have been fitted on these very studies."""
+    few = replace(table, groups=tuple(replace(g, grades=g.grades.copy()) for g in table.groups))
+    for group in few.groups:
+        group.grades[4:] = NO_GRADE
+    plain = all_of(root, bundle, few)
+    odd = tuple(
+        replace(one, calibration=Calibration(0.5, (0.0, 0.4, -0.4)))
+        for one in read_bundle(bundle).detectors
+    )
+    write_manifest(bundle, replace(read_bundle(bundle), detectors=odd, calibration_aim="metric"))
+    again = all_of(root, bundle, few)
+    assert all(fit.too_few for fit in again.fits)
+    assert again.cross_validated.equals(plain.cross_validated)
+
+
+@pytest.mark.parametrize("place", ["there/is/no/such.csv", "bundle/bundle.json", "train.csv"])
+def test_a_place_for_rows_that_cannot_be_is_refused_at_once(
+    root: Path, bundle: Path, tmp_path: Path, place: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = root / place if place == "train.csv" else tmp_path / place
+    before = contents(bundle)
+    assert run(bundle, root, "--cross-validated", target) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("Error: ") and str(target.parent) in error
+    assert contents(bundle) == before and (root / "train.csv").read_text().startswith("study_id")
 
 
 def test_a_study_without_images_is_named(

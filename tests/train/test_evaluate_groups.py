@@ -98,7 +98,7 @@ def test_a_partial_submission_is_scored_on_its_groups(groups: tuple[Group, ...])
     assert set(found.severe) == {*names, *conditions}
     missing = ", ".join(group.name for group in found.unanswered)
     assert found.notes[:2] == (
-        f"Left out, as the submission has no row of it: {missing}.",
+        f"Left out, without a row in the submission: {missing}.",
         NO_SCORE,
     )
 
@@ -111,7 +111,7 @@ def test_labels_without_grades_of_a_group_leave_it_out() -> None:
     assert (found.unanswered, found.ungraded) == ((), (FORAMINAL,))
     assert found.submission.foraminal is None
     assert found.submission.subarticular == whole.submission.subarticular
-    note = "Left out, as the label table has no graded row of it: foraminal."
+    note = "Left out, without a grade in the label table: foraminal."
     assert found.notes[:2] == (note, NO_SCORE)
 
 

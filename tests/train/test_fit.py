@@ -63,6 +63,7 @@ def test_weights_load_and_take_one_channel(trained: tuple[Path, Path]) -> None:
         scores = model(torch.rand(2, 1, SIZE_PX, SIZE_PX))[0]
     assert scores.shape[:2] == (2, 4 + 15)
     assert torch.isfinite(scores).all()
+    assert all(weight.is_contiguous() for weight in model.state_dict().values())
 
 
 def test_weights_say_nothing_of_this_machine(trained: tuple[Path, Path]) -> None:

@@ -52,9 +52,10 @@ if TYPE_CHECKING:
 @click.option(
     "--cross-validated",
     type=FILE,
-    help="Write the studies' rows here, each by a fit that did not see it, for evaluate.",
+    help="For evaluate: write the studies' rows, each by a fit that did not see it (divided by the "
+    "sum where no fit is adopted; the prior without slices).",
 )
-@click.option("--dry-run", is_flag=True, help="Print, and leave the bundle as it is.")
+@click.option("--dry-run", is_flag=True, help="Leave the bundle as it is.")
 @click.option("--json", "as_json", is_flag=True, help="Print an object instead of tables.")
 @common_options
 def calibrate(
@@ -83,6 +84,8 @@ def calibrate(
     from rsna_lumbar.train.calibrate import write_calibration
     from rsna_lumbar.train.labelled_peaks import collect_peaks
 
+    if cross_validated:
+        _require_free(cross_validated, bundle, root)
     before = read_bundle(bundle)
     chosen = _choose(root, fold, folds, seed, studies)
     table = collect_peaks(
@@ -93,6 +96,7 @@ def calibrate(
     if cross_validated:
         rows = found.cross_validated.to_csv(index=False, lineterminator="\n")
         write_atomically(cross_validated, rows)
+        click.echo(cross_validated, err=True)
     if changed and not dry_run:
         write_calibration(bundle, found)
     click.echo(report.as_json(found, chosen) if as_json else report.as_table(found, chosen))
@@ -100,10 +104,22 @@ def calibrate(
         click.echo(_end(bundle, changed, dry_run))
 
 
+def _require_free(rows: Path, bundle: Path, root: Path) -> None:
+    """Before anything is scored."""
+    from rsna_lumbar.runtime.targets import require_writable
+    from rsna_lumbar.train.tables import LABELS, POINTS, SERIES
+
+    name = "--cross-validated"
+    require_writable(name, rows)
+    tables = {(root / table).resolve() for table in (LABELS, POINTS, SERIES)}
+    if rows.resolve() in tables or bundle.resolve() in rows.resolve().parents:
+        raise UsageError(f"{name} {rows} is a file that is read; name another")
+
+
 def _end(bundle: Path, changed: bool, dry_run: bool) -> str:
     if not changed:
         return f"Nothing to write: {bundle} is as it should be."
-    return "Nothing was written." if dry_run else f"Written to {bundle}."
+    return f"{bundle} stays as it was." if dry_run else f"Written to {bundle}."
 
 
 def _choose(root: Path, fold: int | None, folds: int, seed: int, studies: Path | None) -> Chosen:
