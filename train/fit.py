@@ -109,32 +109,35 @@ def fit(
     if out.resolve() == data.resolve():
         raise UsageError(f"{out} is the data set; name another folder for the results")
     cards = {group: read_card(data / group.name, group) for group in groups}
-    prepare_third_party("train")
-    _check_model(options.model)
-    device = _device(options)
-    jobs = [
-        DetectorJob(
-            data=data / group.name,
-            files=TrainingFiles(out, group.name),
-            card=cards[group],
-            identity=_identity(data / group.name, group, options, trainer),
-            settings=settings_of(group, options, device),
-            repeat_rare=options.repeat_rare,
-            threads=options.threads if device == "cpu" else None,
-            trainer=trainer,
-        )
-        for group in groups
-    ]
-    fitted = [Fitted(job.files, is_finished(job.files, job.identity)) for job in jobs]
-    left = [job for job, one in zip(jobs, fitted, strict=True) if not one.already]
-    # The largest first, so that no core is idle for long at the end.
-    left.sort(key=lambda job: -job.card["images"]["train"])
-    at_a_time = options.jobs or (usable_cores() if device == "cpu" else 1)
-    run_side_by_side(train_detector, left, at_a_time, progress or _silent)
-    for job in jobs:  # also of what was finished: a kill may have come just before this
-        clean(job.files)
-        drop_caches(job.data)
-    return fitted
+    files = {group: TrainingFiles(out, group.name) for group in groups}
+    identities = {g: _identity(data / g.name, g, options, trainer) for g in groups}
+    finished = {group: is_finished(files[group], identities[group]) for group in groups}
+    left = [group for group in groups if not finished[group]]
+    if left:  # importing PyTorch takes seconds, which what is finished does not need
+        prepare_third_party("train")
+        _check_model(options.model)
+        device = _device(options)
+        jobs = [
+            DetectorJob(
+                data=data / group.name,
+                files=files[group],
+                card=cards[group],
+                identity=identities[group],
+                settings=settings_of(group, options, device),
+                repeat_rare=options.repeat_rare,
+                threads=options.threads if device == "cpu" else None,
+                trainer=trainer,
+            )
+            for group in left
+        ]
+        # The largest first, so that no core is idle for long at the end.
+        jobs.sort(key=lambda job: -job.card["images"]["train"])
+        at_a_time = options.jobs or (usable_cores() if device == "cpu" else 1)
+        run_side_by_side(train_detector, jobs, at_a_time, progress or _silent)
+    for group in groups:  # also of what was finished: a kill may have come just before this
+        clean(files[group])
+        drop_caches(data / group.name)
+    return [Fitted(files[group], finished[group]) for group in groups]
 
 
 def _silent(_: str, __: int) -> None:

@@ -296,6 +296,7 @@ def test_no_batch_that_fits_is_an_error(
     work: Work, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     monkeypatch.setattr(run.psutil, "virtual_memory", lambda: SimpleNamespace(available=1 << 10))
+    monkeypatch.setattr(run, "make_work", lambda *_, **__: work)
     words = ["--contenders", "pytorch-fused", "--batch-sizes", "2"]
     assert bench(*words, "--weights", str(work.checkpoint.path)) == 2
     assert "64 px, batch 2: 2 contenders need about" in capsys.readouterr().err

@@ -24,7 +24,7 @@ HELD_OUT = PhantomOptions(studies=20, seed=987_654, matrix_px=160)
 @pytest.fixture(scope="module")
 def held_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("held") / "out"
-    make_phantom(root, HELD_OUT, workers=2)
+    make_phantom(root, HELD_OUT)
     return root
 
 

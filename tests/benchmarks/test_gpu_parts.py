@@ -20,6 +20,7 @@ from rsna_lumbar.benchmarks.gpu.plan import FACTS, FLIGHT, GPU, SUBMISSION, TIMI
 from rsna_lumbar.benchmarks.gpu.rows import OK, Notes, Row, read_notes
 from rsna_lumbar.export.limits import LIMITS
 from rsna_lumbar.runtime.backends import BACKENDS
+from rsna_lumbar.runtime.bundle import read_bundle
 from rsna_lumbar.runtime.machine import this_machine
 from rsna_lumbar.runtime.plan_header import read_plan_header
 
@@ -61,11 +62,20 @@ def test_the_facts_name_every_backend_and_what_is_missing(settings: Settings) ->
     assert (rows[GPU].status == OK) == bool(this_machine().gpus)
 
 
-def test_a_pair_is_built_verified_scored_with_and_timed(settings: Settings) -> None:
-    """Here on two demo studies, since none were drawn."""
-    rows = by_part(run(demo.check_pair, settings, "onnx", "fp16"))
+def test_a_pair_is_built_verified_scored_with_and_timed(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here on two demo studies, since none were drawn; also where it is over the limits."""
+    with monkeypatch.context() as patch:
+        patch.setitem(demo.LIMITS, "fp16", LIMITS["fp32"])
+        rows = by_part(run(demo.check_pair, settings, "onnx", "fp16"))
     assert set(rows) == {VERIFIED, SUBMISSION, FLIGHT}
-    assert {row.status for row in rows.values()} == {OK}
+    assert rows[VERIFIED].status.startswith("over the limits: peaks by")
+    assert {rows[part].status for part in (SUBMISSION, FLIGHT)} == {OK}
+    case = demo.Case("onnx", "fp16", settings.work / "bundle-onnx-fp16")
+    models = [model for _, model in read_bundle(case.folder).models if case.of(model)]
+    parities = [model.parity for model in models if model.parity]
+    assert len(parities) == 3 and demo._verdict(case, models, parities, [], {}) == OK
     assert {row.name for row in rows.values()} == {"onnx fp16"}
     for row in (rows[VERIFIED], rows[SUBMISSION]):
         difference = row.figures["max diff"]
@@ -81,15 +91,6 @@ def test_an_engine_without_a_gpu_is_built_and_says_why_it_did_not_run(settings: 
     (row,) = run(demo.check_pair, settings, "tensorrt-rtx", "fp32")
     assert row.part == VERIFIED
     assert row.status == "built, unverified: no NVIDIA GPU found"
-
-
-def test_what_is_over_the_limits_is_measured_and_named(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(demo.LIMITS, "fp16", LIMITS["fp32"])
-    rows = by_part(run(demo.check_pair, settings, "onnx", "fp16"))
-    assert rows[VERIFIED].status.startswith("over the limits: peaks by")
-    assert rows[SUBMISSION].status == OK
 
 
 @needs_no_gpu

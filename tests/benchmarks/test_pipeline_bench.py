@@ -260,12 +260,11 @@ def test_longer_runs_are_held_to_time_and_memory() -> None:
 
 
 @pytest.fixture(scope="module")
-def by_block(tmp_path_factory: pytest.TempPathFactory) -> list[Results]:
+def by_block(bench_work: Path) -> list[Results]:
     """What is written after each block."""
-    work = tmp_path_factory.mktemp("work")
     return [
         make_results(OPTIONS, found, "rsna-bench pipeline --scale n")
-        for found in run_pipeline(OPTIONS, work, report=lambda _: None)
+        for found in run_pipeline(OPTIONS, bench_work, report=lambda _: None)
     ]
 
 

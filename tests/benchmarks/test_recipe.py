@@ -129,16 +129,20 @@ def test_killed_in_each_command_it_ends_with_the_same_bytes(
 def test_killed_in_training_it_ends_all_the_same(root: Path, whole: Path, tmp_path: Path) -> None:
     work = tmp_path / "work"
     shutil.copytree(whole / "prepared", work / "prepared")
+    shutil.copytree(whole / "weights", work / "weights")
+    for left in (work / "weights").glob("spinal*"):
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
     shutil.copytree(whole / "bundle", work / "bundle")  # of other weights, and older than these
-    run_until("fit", "weights/spinal/run/results.csv", root, work)
+    run_until("fit", "weights/spinal/run/weights/last.pt", root, work)  # the first epoch's
     run_to_its_end(root, work)
     found, expected = contents(work), contents(whole)
     assert sorted(map(without_hash, found)) == sorted(map(without_hash, expected))
     for detector in read_bundle(work / "bundle").detectors:
         weights = work / "weights" / f"{detector.group.name}.pt"
         assert detector.models[0].weights_sha256 == sha256_of(weights)
-    for group in ("foraminal", "subarticular"):  # trained from the start, with the same seed
+    for group in ("foraminal", "subarticular"):  # which were finished
         assert found[f"weights/{group}.pt"] == expected[f"weights/{group}.pt"]
+    assert found["weights/spinal.pt"] != expected["weights/spinal.pt"]  # resumed: not the bundle's
 
 
 def untimed(manifest: bytes) -> bytes:

@@ -49,10 +49,10 @@ def test_overhead_is_wall_less_inference_of_the_same_round() -> None:
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def results(tmp_path_factory: pytest.TempPathFactory, bench_work: Path) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("YOLO_CONFIG_DIR", str(tmp_path_factory.mktemp("yolo")))
-        found = run_start(OPTIONS, tmp_path_factory.mktemp("work"), report=lambda _: None)
+        found = run_start(OPTIONS, bench_work, report=lambda _: None)
         yield make_results(OPTIONS, found, "rsna-bench start --scale n")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toys import write_clinical_study
+from toys import write_clinical_study, write_toy_bundle
 
 from rsna_lumbar.export import cli
 from rsna_lumbar.export.build import Outcome, build_bundle, extend_bundle, verify_bundle
@@ -26,7 +26,6 @@ from rsna_lumbar.runtime.scoring import Scorer
 
 Weights = Mapping[str, tuple[Path, ...]]
 MIN_MAX = Preprocessing(0, 100)
-ONLY_SPINAL = ("spinal",)
 
 
 @pytest.fixture(scope="session")
@@ -289,13 +288,9 @@ def test_checkpoints_that_are_not_square(tmp_path: Path, weights: Weights, studi
 
 @pytest.mark.parametrize("mode", [["--inspect"], ["--verify"], ["--format", "openvino"]])
 def test_a_window_means_nothing_without_checkpoints(
-    tmp_path: Path,
-    weights: Weights,
-    studies: Path,
-    capsys: pytest.CaptureFixture[str],
-    mode: list[str],
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], mode: list[str]
 ) -> None:
     folder = tmp_path / "bundle"
-    export(folder, some(weights, *ONLY_SPINAL), studies)
+    write_toy_bundle(folder)
     code, _, err = run_cli([str(folder), *mode, "--window", "0", "100"], capsys)
     assert code == 2 and "--window means nothing with" in err

@@ -46,15 +46,22 @@ def scored(batch_size: int, workers: int) -> list[StudyScore]:
         return list(scorer.score(find_studies(demo_studies()), workers=workers))
 
 
-def test_workers_change_no_byte_of_a_trained_networks_rows() -> None:
-    alone, shared = scored(16, 0), scored(16, 2)
+@pytest.fixture(scope="module")
+def alone() -> list[StudyScore]:
+    return scored(16, 0)
+
+
+def test_workers_change_no_byte_of_a_trained_networks_rows(alone: list[StudyScore]) -> None:
+    shared = scored(16, 2)
     assert list(map(submission_lines, alone)) == list(map(submission_lines, shared))
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
-def test_batch_sizes_change_only_the_rounding_of_a_trained_networks_rows(batch_size: int) -> None:
+def test_batch_sizes_change_only_the_rounding_of_a_trained_networks_rows(
+    alone: list[StudyScore], batch_size: int
+) -> None:
     """Sets of 15 to 30 slices: cut into parts at 1 and 7, two studies a batch at 64."""
-    for one, two in zip(scored(16, 0), scored(batch_size, 0), strict=True):
+    for one, two in zip(alone, scored(batch_size, 0), strict=True):
         for a, b in zip(one.groups, two.groups, strict=True):
             assert np.ptp(a.probability) > 0.5
             np.testing.assert_allclose(a.probability, b.probability, rtol=0, atol=1e-6)

@@ -12,6 +12,7 @@ import pytest
 from commands import run
 from toys import slice_pixels, write_clinical_slice, write_clinical_study
 
+pytestmark = pytest.mark.usefixtures("decode_here")
 Capture = pytest.CaptureFixture[str]
 TABLE = "study_id,series_id,series_description\n"
 

@@ -18,6 +18,7 @@ from rsna_lumbar.runtime.labels import FORAMINAL, SPINAL, SUBARTICULAR
 from rsna_lumbar.runtime.reasons import Reason
 from rsna_lumbar.runtime.tables import read_series_table, read_study_list
 
+pytestmark = pytest.mark.usefixtures("decode_here")
 Capture = pytest.CaptureFixture[str]
 TABLE = "study_id,series_id,series_description\n"
 

@@ -23,6 +23,7 @@ from rsna_lumbar.runtime.labels import FORAMINAL, GROUPS, SPINAL, SUBARTICULAR, 
 from rsna_lumbar.runtime.outputs import study_table
 from rsna_lumbar.runtime.scoring import Scorer
 
+pytestmark = pytest.mark.usefixtures("decode_here")
 Capture = pytest.CaptureFixture[str]
 SOME = [
     groups for count in (1, 2) for groups in itertools.combinations(GROUPS, count)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
+from commands import run as run_here
 from faults import odd_values, with_syntax
 from hypothesis import given
 from hypothesis import strategies as st
@@ -188,10 +189,15 @@ def everything(folder: Path, said: str) -> Iterator[tuple[str, bytes]]:
             yield path.name, path.read_bytes()
 
 
-@pytest.mark.parametrize("layout", ["challenge", "tree"])
 @pytest.mark.parametrize(
-    ("words", "code"),
-    [((), 3), (("--strict",), 1), (("--workers", "2"), 3), (("--ids", "folder"), 3)],
+    ("layout", "words", "code"),
+    [
+        ("challenge", (), 3),
+        ("tree", (), 3),
+        ("challenge", ("--strict",), 1),
+        ("challenge", ("--workers", "2"), 3),
+        ("tree", ("--ids", "folder"), 3),
+    ],
 )
 def test_no_header_in_what_is_written_or_said(
     root: Path, toy_bundle: Path, tmp_path: Path, layout: str, words: tuple[str, ...], code: int
@@ -342,35 +348,44 @@ def test_with_hashes_folders_and_files_are_canaries(
         lambda key: key.replace(b"secret,", b"secret", 1),
     ],
 )
+@pytest.mark.usefixtures("decode_here")
 def test_a_damaged_key_is_refused(
-    toy_root: Path, toy_bundle: Path, tmp_path: Path, damage: Callable[[bytes], bytes]
+    toy_root: Path,
+    toy_bundle: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    damage: Callable[[bytes], bytes],
 ) -> None:
     """Another secret would change every name without a word."""
-    assert run(tmp_path, toy_root, toy_bundle, "--ids", "hash")[0] == 0
+    words = (toy_root, "--bundle", toy_bundle, "--output", tmp_path / "out.csv", "--ids", "hash")
+    assert run_here(*words) == 0
     key, before = tmp_path / "out.ids.csv", (tmp_path / "out.csv").read_bytes()
     whole = key.read_bytes()
     key.write_bytes(damage(whole))
-    code, said = run(tmp_path, toy_root, toy_bundle, "--ids", "hash")
-    assert code == 1
+    assert run_here(*words) == 1
+    said = capsys.readouterr().err
     assert f"Error: {key} is no whole key of --ids hash; restore it" in said
     assert (tmp_path / "out.csv").read_bytes() == before
     key.write_bytes(whole.rstrip(b"\n"))  # as some editors leave it
-    assert run(tmp_path, toy_root, toy_bundle, "--ids", "hash")[0] == 0
+    assert run_here(*words) == 0
     assert (tmp_path / "out.csv").read_bytes() == before
     assert set(whole.splitlines()) <= set(key.read_bytes().splitlines())
 
 
+@pytest.mark.usefixtures("decode_here")
 @pytest.mark.parametrize(
     "case",
     ["empty", "absent", "kinds", "names", "list", "no list", "beside", "linked", "evidence"],
 )
 def test_with_hashes_no_error_and_no_option_names_anything(
-    root: Path, toy_bundle: Path, tmp_path: Path, case: str
+    root: Path, toy_bundle: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], case: str
 ) -> None:
     """Paths below DATA, cells of tables, and where the evidence goes."""
     data = named_after_patients(root, tmp_path, "challenge")
-    folder, words = tmp_path / "out", ["--ids", "hash"]
+    folder = tmp_path / "out"
     folder.mkdir()
+    evidence = folder / "out.jsonl"
+    words: list[object] = ["--ids", "hash"]
     table = tmp_path / f"{CANARY} table.csv"
     if case == "empty":
         data = data / f"{CANARY} Jane Doe"
@@ -380,7 +395,7 @@ def test_with_hashes_no_error_and_no_option_names_anything(
     elif case in ("kinds", "names"):
         cells = ("1,2,Jane T1", "Jane/Doe,2,Axial T2")[case == "names"]
         table.write_text(f"study_id,series_id,series_description\n{cells}\n")
-        words += ["--series", str(table)]
+        words += ["--series", table]
     elif case in ("beside", "linked"):
         beside = data / "test_series_descriptions.csv"
         beside.write_text("study_id,series_id,series_description\n1,2,Jane T1\n")
@@ -389,13 +404,15 @@ def test_with_hashes_no_error_and_no_option_names_anything(
             (tmp_path / "test_images").symlink_to(data)
             data = tmp_path / "test_images"
     elif case == "no list":
-        words += ["--studies", str(tmp_path / f"{CANARY} absent.csv")]
+        words += ["--studies", tmp_path / f"{CANARY} absent.csv"]
     elif case == "list":
         table.write_text("study_id\nJane Doe\n")
-        words += ["--studies", str(table)]
+        words += ["--studies", table]
     else:
-        words += ["--evidence", str(tmp_path / f"{CANARY} Jane Doe.jsonl")]
-    code, said = run(folder, data, toy_bundle, *words)
+        evidence = tmp_path / f"{CANARY} Jane Doe.jsonl"
+    words += ["--bundle", toy_bundle, "--output", folder / "out.csv", "--evidence", evidence]
+    code = run_here(data, *words, "--debug")
+    said = "".join(capfd.readouterr())
     assert code == (1 if case in ("empty", "absent", "list", "no list") else 3), said
     for where, content in everything(folder, said):
         for canary in (CANARY, "Jane"):
@@ -440,7 +457,12 @@ def test_no_cell_is_a_formula(sign: str) -> None:
 @pytest.mark.parametrize("how", [os.path.abspath, os.path.relpath])
 @pytest.mark.parametrize("case", ["empty", "absent", "inside", "not asked for"])
 def test_with_hashes_what_several_data_have_in_common_is_not_named(
-    toy_root: Path, toy_bundle: Path, tmp_path: Path, case: str, how: Callable[[Path], str]
+    toy_root: Path,
+    toy_bundle: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    case: str,
+    how: Callable[[Path], str],
 ) -> None:
     archive = tmp_path / f"{CANARY} Jane Doe"
     data = [archive / "one", archive / "other"]
@@ -457,10 +479,9 @@ def test_with_hashes_what_several_data_have_in_common_is_not_named(
         (tmp_path / "link").symlink_to(data[0], target_is_directory=True)
         data = [tmp_path / "link", data[1], archive]
     for last in (("--list",), ("--bundle", toy_bundle, "--output", tmp_path / "out.csv")):
-        command = [*RUN, *map(how, data), *map(str, (*words, *last))]
-        done = subprocess.run(command, capture_output=True, text=True)
-        said = done.stdout + done.stderr
-        assert done.returncode == 1 and "Error: " in said, said
+        code = run_here(*map(how, data), *words, *last)
+        said = "".join(capfd.readouterr())
+        assert code == 1 and "Error: " in said, said
         assert CANARY not in said and "Jane" not in said, said
 
 

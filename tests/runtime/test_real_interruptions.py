@@ -14,8 +14,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from commands import run
 from ending import DEADLINE_S, is_gone, kill_tree, wait_for
 from toys import write_clinical_study
+
+from rsna_lumbar.runtime import decoding, scoring
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits and signals of Linux")
 OUTPUTS = ("out.csv", "out.jsonl")
@@ -83,8 +86,13 @@ def folder(tmp_path: Path) -> Path:
 def resumes(
     root: Path, bundle: Path, folder: Path, expected: Mapping[str, bytes], *words: str
 ) -> None:
-    done = subprocess.run(command(root, bundle, folder, "--resume", *words), capture_output=True)
-    assert done.returncode == 3, done.stderr.decode()
+    """In this process, which has all that another would first import."""
+    out, evidence = (folder / name for name in OUTPUTS)
+    files = (root, "--bundle", bundle, "--output", out, "--evidence", evidence)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scoring, "STUDIES_A_CHUNK", 2)
+        patch.setattr(decoding, "default_workers", lambda *_, **__: 0)
+        assert run(*files, "--threads", "1", "--resume", *words) == 3
     assert contents(folder) == expected
     assert sorted(path.name for path in folder.iterdir()) == FINISHED
 
@@ -100,7 +108,7 @@ def test_killed_with_its_decoding_processes(
         (folder / "out.csv").write_text("old")
         process = subprocess.Popen(command(root, toy_bundle, folder, "--quiet", "--workers", "2"))
         part = folder / ".out.csv.part"
-        wait_for(lambda part=part, run=process: part.exists() or run.poll() is not None)
+        wait_for(lambda part=part, one=process: part.exists() or one.poll() is not None)
         time.sleep(moments.uniform(0.0, 1.5))
         children = kill_tree(process)
         wait_for(lambda children=children: all(map(is_gone, children)))
@@ -216,7 +224,8 @@ def test_a_full_file_system(
     folder, saved, said = tmp_path / "tiny", tmp_path / "saved", tmp_path / "said"
     saved.mkdir()
     script = TINY.format(size=size, folder=folder, saved=saved, said=said)
-    first, then = mounted(script, folder, command(root, toy_bundle, folder))
+    words = command(root, toy_bundle, folder, setup=DECODED_HERE)
+    first, then = mounted(script, folder, words)
     assert first.startswith("1 old "), said.read_text()
     assert "No space left on device" in said.read_text()
     assert "Traceback" not in said.read_text()

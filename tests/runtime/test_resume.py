@@ -59,9 +59,13 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def small_and_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    make_small_and_quick(monkeypatch)
+
+
+def make_small_and_quick(patch: pytest.MonkeyPatch) -> None:
     """Small chunks, decoded in this process: a hundred runs start no hundred others."""
-    monkeypatch.setattr(scoring, "STUDIES_A_CHUNK", 2)
-    monkeypatch.setattr(decoding, "default_workers", lambda *_, **__: 0)
+    patch.setattr(scoring, "STUDIES_A_CHUNK", 2)
+    patch.setattr(decoding, "default_workers", lambda *_, **__: 0)
 
 
 def run(root: Path, bundle: Path, folder: Path, *words: object) -> int:
@@ -85,12 +89,15 @@ def killed_run(work: Callable[[], object], after_s: float | None = None) -> int 
     return process.exitcode
 
 
-@pytest.fixture
-def expected(root: Path, bundle: Path, tmp_path: Path) -> dict[str, bytes]:
+@pytest.fixture(scope="module")
+def expected(
+    root: Path, bundle: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, bytes]:
     """Of a run that nothing interrupts; its counts are those of the manifest."""
-    folder = tmp_path / "whole"
-    folder.mkdir()
-    assert run(root, bundle, folder) == 3
+    folder = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        make_small_and_quick(patch)
+        assert run(root, bundle, folder) == 3
     return contents(folder)
 
 

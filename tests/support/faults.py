@@ -14,7 +14,6 @@ import random
 import struct
 import warnings
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,9 +23,11 @@ import pydicom
 from packing import (
     PREAMBLE,
     bare,
+    deflated_bomb,
     directory_of,
     encrypted,
     end_of_meta,
+    gzip_and_zip_bombs,
     of_method,
     overlapping,
     tarred,
@@ -196,10 +197,9 @@ def _packed(good: bytes) -> Iterator[Fault]:
         ("disc image", bytes(0x8001) + b"CD001" + bytes(5000), named),
     ):
         yield Fault(f"packed: {name}", content, fits)
-    bomb = _gzip(good + bytes(2**29))
-    yield Fault("packed: gzip bomb", bomb, frozenset({"too_large"}))
-    bomb = zipped([("IM1", good + bytes(2**29))])
-    yield Fault("packed: zip bomb", bomb, frozenset({"too_large", "archive_not_read", SCORED}))
+    gzip_bomb, zip_bomb = gzip_and_zip_bombs(good, 512)
+    yield Fault("packed: gzip bomb", gzip_bomb, frozenset({"too_large"}))
+    yield Fault("packed: zip bomb", zip_bomb, frozenset({"too_large", "archive_not_read", SCORED}))
 
 
 def _gzip(content: bytes) -> bytes:
@@ -403,8 +403,7 @@ def _bombs(path: Path) -> Iterator[Fault]:
     dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     content = _saved(dataset)
     meta = content[: end_of_meta(content)]
-    deflate = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
-    zeros = b"".join([deflate.compress(bytes(2**20)) for _ in range(1500)] + [deflate.flush()])
+    zeros = deflated_bomb(b"", 1500)
     yield Fault("deflated bomb of 1.5 GB", meta + zeros, PIXELS | {"unreadable", "not_mr_image"})
     good = path.read_bytes()
     start = good.rindex(b"\xe0\x7f\x10\x00OW")

@@ -8,6 +8,7 @@ import tarfile
 import tempfile
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from pydicom.dataset import Dataset
 from pydicom.fileset import FileSet
 
 PREAMBLE = 132  # bytes up to the end of "DICM"
+ZEROS = bytes(2**20)
 Members = Iterable[tuple[str, bytes]]
 
 
@@ -81,6 +83,35 @@ def overlapping(content: bytes, count: int) -> bytes:
     entry = archive[start:end]
     told = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, count, count, len(entry) * count, start, 0)
     return archive[:start] + entry * count + told
+
+
+def deflated_bomb(start: bytes, mebibytes: int) -> bytes:
+    """Raw deflate of some bytes and so many MiB of zeros behind them.
+
+    After a full flush nothing refers to what came before, so the zeros are packed once. One of
+    nothing would begin with the bytes 0, 0, which pydicom takes for an element of group 0000.
+    """
+    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    first = packer.compress(start) + packer.flush(zlib.Z_FULL_FLUSH) if start else b""
+    zeros = packer.compress(ZEROS) + packer.flush(zlib.Z_FULL_FLUSH)
+    return first + zeros * mebibytes + packer.flush()
+
+
+def gzip_and_zip_bombs(start: bytes, mebibytes: int) -> tuple[bytes, bytes]:
+    """The same packed as gzip (RFC 1952) and as the only member of a zip archive (APPNOTE 4.3)."""
+    packed, crc, size = deflated_bomb(start, mebibytes), zlib.crc32(start), len(start)
+    for _ in range(mebibytes):
+        crc = zlib.crc32(ZEROS, crc)
+    size += mebibytes * len(ZEROS)
+    gzip = b"\x1f\x8b\x08" + bytes(6) + b"\xff" + packed + struct.pack("<2L", crc, size)
+    version, deflate, date, name = 20, 8, 0x21, b"IM1"
+    told = struct.pack(
+        "<4H3L2H", 0, deflate, 0, date, crc, len(packed), size, len(name), 0
+    )  # flags to extra field, as in both headers
+    local = struct.pack("<4sH", b"PK\x03\x04", version) + told + name
+    central = struct.pack("<4s2H", b"PK\x01\x02", version, version) + told + bytes(14) + name
+    end = (b"PK\x05\x06", 0, 0, 1, 1, len(central), len(local) + len(packed), 0)
+    return gzip, local + packed + central + struct.pack("<4s4H2LH", *end)
 
 
 def tarred(members: Members, *, mode: str = "w") -> bytes:

@@ -150,8 +150,16 @@ def test_nothing_else_is_left(trained: tuple[Path, Path]) -> None:
 
 
 def test_the_command_says_what_is_finished(
-    trained: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+    trained: tuple[Path, Path],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """At once: importing PyTorch and ultralytics takes seconds."""
+
+    def refuse(extra: str) -> None:
+        raise AssertionError(f"imports what the extra {extra} brings")
+
+    monkeypatch.setattr("rsna_lumbar.train.fit.prepare_third_party", refuse)
     words = ["--group", "spinal", "--model", "demo", "--epochs", "1", "--device", "cpu"]
     with pytest.raises(SystemExit) as stopped:
         main(["fit", *map(str, trained), *words, "--batch-size", "3"])
