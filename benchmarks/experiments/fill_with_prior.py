@@ -30,7 +30,9 @@ def cli(labels: Path, out: Path, submissions: tuple[Path, ...]) -> None:
     truth = read_csv(labels)
     prior = prior_submission(class_prior(tidy_labels(truth)), sorted(study_ids(truth)))
     given = pd.concat([read_csv(one)[list(SUBMISSION_COLUMNS)] for one in submissions])
-    given = given.set_index(ROW, verify_integrity=True)
+    if given[ROW].duplicated().any():
+        raise click.ClickException("a row stands in two of the submissions")
+    given = given.set_index(ROW)
     filled = given.reindex(prior[ROW]).reset_index()
     missing = filled.isna().any(axis=1)
     filled = filled.where(~missing, prior)
