@@ -74,7 +74,7 @@ def alone(bundle: Path, root: Path) -> list[StudyScore]:
     return score(bundle, root)
 
 
-@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("workers", [1, 2, 8])
 def test_workers_change_no_byte(
     bundle: Path, root: Path, alone: list[StudyScore], workers: int
 ) -> None:
