@@ -189,15 +189,10 @@ def everything(folder: Path, said: str) -> Iterator[tuple[str, bytes]]:
             yield path.name, path.read_bytes()
 
 
+@pytest.mark.parametrize("layout", ["challenge", "tree"])
 @pytest.mark.parametrize(
-    ("layout", "words", "code"),
-    [
-        ("challenge", (), 3),
-        ("tree", (), 3),
-        ("challenge", ("--strict",), 1),
-        ("challenge", ("--workers", "2"), 3),
-        ("tree", ("--ids", "folder"), 3),
-    ],
+    ("words", "code"),
+    [((), 3), (("--strict",), 1), (("--workers", "2"), 3), (("--ids", "folder"), 3)],
 )
 def test_no_header_in_what_is_written_or_said(
     root: Path, toy_bundle: Path, tmp_path: Path, layout: str, words: tuple[str, ...], code: int
