@@ -17,23 +17,29 @@ import click
 import numpy as np
 
 from rsna_lumbar.benchmarks.before_after_stages import Build, stages_in_turns
-from rsna_lumbar.benchmarks.bench_bundle import BenchBundle, make_bench_bundle
 from rsna_lumbar.benchmarks.commands.shared import (
     FILE,
     bundle_options,
     command_line,
     work_folder,
 )
-from rsna_lumbar.benchmarks.fresh_runs import FreshRuns
-from rsna_lumbar.benchmarks.machine import describe_machine, versions
-from rsna_lumbar.benchmarks.median_study import MEDIAN, TABLE, draw_studies, repeat_studies
-from rsna_lumbar.benchmarks.process_tree import Measured
-from rsna_lumbar.benchmarks.report import Column, Results, RowValues, as_table, write_outputs
+from rsna_lumbar.benchmarks.harness.bench_bundle import BenchBundle, make_bench_bundle
+from rsna_lumbar.benchmarks.harness.fresh_runs import FreshRuns
+from rsna_lumbar.benchmarks.harness.machine import describe_machine, versions
+from rsna_lumbar.benchmarks.harness.median_study import MEDIAN, TABLE, draw_studies, repeat_studies
+from rsna_lumbar.benchmarks.harness.process_tree import Measured
+from rsna_lumbar.benchmarks.harness.report import (
+    Column,
+    Results,
+    RowValues,
+    as_table,
+    write_outputs,
+)
+from rsna_lumbar.benchmarks.harness.timing import Samples, Summary, orders, ratios, summary
+from rsna_lumbar.benchmarks.harness.variants import Variant
 from rsna_lumbar.benchmarks.stage_clock import Task
-from rsna_lumbar.benchmarks.statistics import Samples, Summary, orders, ratios, summary
-from rsna_lumbar.benchmarks.variants import Variant
-from rsna_lumbar.runtime.command_line import common_options, entry_point
-from rsna_lumbar.runtime.cores import usable_cores
+from rsna_lumbar.runtime.system.cores import usable_cores
+from rsna_lumbar.runtime.system.entry_point import common_options, entry_point
 
 BEFORE, AFTER = "before", "after"
 DISTINCT = 4

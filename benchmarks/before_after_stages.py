@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from rsna_lumbar.benchmarks import stage_clock
-from rsna_lumbar.benchmarks.fresh_runs import quiet_environment
-from rsna_lumbar.benchmarks.process_tree import Measured, run_measured
+from rsna_lumbar.benchmarks.harness.fresh_runs import quiet_environment
+from rsna_lumbar.benchmarks.harness.process_tree import Measured, run_measured
+from rsna_lumbar.benchmarks.harness.timing import orders
 from rsna_lumbar.benchmarks.stage_clock import RECORD, STAGES, Task
-from rsna_lumbar.benchmarks.statistics import orders
-from rsna_lumbar.runtime.errors import UsageError
+from rsna_lumbar.runtime.core.errors import UsageError
 
 # The folder of the file is not to be looked into: its statistics.py is not Python's.
 CLOCK = (sys.executable, "-P", stage_clock.__file__)

@@ -8,7 +8,7 @@ from importlib import import_module
 
 import click
 
-from rsna_lumbar.runtime.command_line import common_options, entry_point
+from rsna_lumbar.runtime.system.entry_point import common_options, entry_point
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,12 +37,12 @@ from pydicom.uid import (
 )
 
 from rsna_lumbar.benchmarks.experiment import footer
-from rsna_lumbar.benchmarks.median_study import IMAGES, MEDIAN, draw_studies
-from rsna_lumbar.runtime.decode import Frame, read_frames, read_slices
-from rsna_lumbar.runtime.decoders import stored_pixels
-from rsna_lumbar.runtime.dicom_files import open_dicom
-from rsna_lumbar.runtime.preprocess import Preprocessing, to_square, window
-from rsna_lumbar.runtime.versions import versions_of
+from rsna_lumbar.benchmarks.harness.median_study import IMAGES, MEDIAN, draw_studies
+from rsna_lumbar.runtime.core.preprocess import Preprocessing, to_square, window
+from rsna_lumbar.runtime.dicom.dataset import open_dicom
+from rsna_lumbar.runtime.dicom.pixels import stored_pixels
+from rsna_lumbar.runtime.dicom.slices import Frame, read_frames, read_slices
+from rsna_lumbar.runtime.system.versions import versions_of
 
 SIZE_PX = 384
 NATIVE = (

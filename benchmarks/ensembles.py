@@ -18,13 +18,13 @@ import click
 import numpy as np
 
 from rsna_lumbar.benchmarks.experiment import export_bundle, footer, peaks_of, settings_of
-from rsna_lumbar.runtime.bundle import read_bundle
-from rsna_lumbar.runtime.grading import COMBINATIONS, Combination, combine_detectors
-from rsna_lumbar.runtime.labels import GROUPS
+from rsna_lumbar.runtime.bundle.records import read_bundle
+from rsna_lumbar.runtime.core.labels import GROUPS
+from rsna_lumbar.runtime.core.postprocess import COMBINATIONS, Combination, combine_detectors
 
 if TYPE_CHECKING:
-    from rsna_lumbar.runtime.metric import MetricResult
-    from rsna_lumbar.train.labelled_peaks import Chosen, PeakTable
+    from rsna_lumbar.runtime.core.metric import MetricResult
+    from rsna_lumbar.train.calibration.labelled_peaks import Chosen, PeakTable
 
 PATH = click.Path(path_type=Path, file_okay=False, exists=True)
 TERMS = ("spinal", "foraminal", "subarticular", "any_severe_spinal", "score")
@@ -47,7 +47,7 @@ class Seen:
 @click.argument("detectors", nargs=-1, required=True, metavar="NAME=WEIGHTS...")
 def cli(root: Path, prepared: Path, heldout: Path, work: Path, detectors: tuple[str, ...]) -> None:
     """Export, score, calibrate, and print a row for each choice of detectors."""
-    from rsna_lumbar.train.labelled_peaks import all_studies, studies_of_list
+    from rsna_lumbar.train.calibration.labelled_peaks import all_studies, studies_of_list
 
     validation = studies_of_list(root, prepared / "val_studies.csv")
     held = all_studies(heldout)
@@ -97,7 +97,7 @@ def _combined(one: PeakTable, other: PeakTable, combination: Combination) -> Pea
 def _row(
     seen: Seen, root: Path, heldout: Path, validation: Chosen, held: Chosen, bundle: Path
 ) -> str:
-    from rsna_lumbar.train.calibrate import calibrate, score_peaks
+    from rsna_lumbar.train.calibration.calibrate import calibrate, score_peaks
 
     before = read_bundle(bundle)
     fitted = calibrate(before, root, validation, seen.validation, aim="metric")

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rsna_lumbar.benchmarks.machine import describe_machine, versions
-from rsna_lumbar.runtime.labels import GROUPS
+from rsna_lumbar.benchmarks.harness.machine import describe_machine, versions
+from rsna_lumbar.runtime.core.labels import GROUPS
 
 if TYPE_CHECKING:
-    from rsna_lumbar.train.labelled_peaks import Chosen, PeakTable
+    from rsna_lumbar.train.calibration.labelled_peaks import Chosen, PeakTable
 
 _EXPORT = [sys.executable, "-c", "from rsna_lumbar.export.cli import main; main()"]
 
@@ -38,7 +38,7 @@ def export_bundle(bundle: Path, weights: Mapping[str, Path]) -> Path:
 
 def peaks_of(bundle: Path, root: Path, chosen: Chosen) -> PeakTable:
     """What the detectors of a bundle see in labelled studies of a root."""
-    from rsna_lumbar.train.labelled_peaks import collect_peaks
+    from rsna_lumbar.train.calibration.labelled_peaks import collect_peaks
 
     return collect_peaks(bundle, root, chosen.studies, workers=0)
 

@@ -20,15 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsna_lumbar.benchmarks.experiment import export_bundle, footer, peaks_of, settings_of
-from rsna_lumbar.runtime.labels import GRADE_WEIGHTS, GROUPS, LEVELS, SUBARTICULAR
+from rsna_lumbar.runtime.core.labels import GRADE_WEIGHTS, GROUPS, LEVELS, SUBARTICULAR
 
 if TYPE_CHECKING:
-    from rsna_lumbar.train.fit import FitOptions
+    from rsna_lumbar.train.fitting.fit import FitOptions
 
 SHARE = 0.5
 RESAMPLES = 1000
 NAIVE = "rsna_lumbar.benchmarks.naive_flips.NaiveTrainer"
-TRAINER = "rsna_lumbar.train.trainer.LumbarTrainer"
+TRAINER = "rsna_lumbar.train.fitting.trainer.LumbarTrainer"
 PATH = click.Path(path_type=Path, file_okay=False, exists=True)
 
 
@@ -75,7 +75,7 @@ def cli(prepared: Path, weights: Path, heldout: Path, work: Path) -> None:
 
 def _options(weights: Path) -> FitOptions:
     """Those of the detector without flips, but for the flips."""
-    from rsna_lumbar.train.fit import FitOptions
+    from rsna_lumbar.train.fitting.fit import FitOptions
 
     settings = json.loads((weights / "subarticular.json").read_bytes())["settings"]
     known = {field.name for field in fields(FitOptions)}
@@ -84,15 +84,15 @@ def _options(weights: Path) -> FitOptions:
 
 
 def _fit(prepared: Path, out: Path, options: FitOptions, trainer: str) -> None:
-    from rsna_lumbar.train.fit import fit
+    from rsna_lumbar.train.fitting.fit import fit
 
     fit(prepared, [SUBARTICULAR], out, options, trainer=trainer)
 
 
 def _sides(bundle: Path, heldout: Path) -> dict[str, Side]:
     """Every study by a calibration that did not see it, so that no grade is favoured."""
-    from rsna_lumbar.train.calibration import crossvalidated_probabilities, study_folds
-    from rsna_lumbar.train.labelled_peaks import all_studies
+    from rsna_lumbar.train.calibration.fit_group import crossvalidated_probabilities, study_folds
+    from rsna_lumbar.train.calibration.labelled_peaks import all_studies
 
     table = peaks_of(bundle, heldout, all_studies(heldout))
     group = next(one for one in table.groups if one.group is SUBARTICULAR)
@@ -121,7 +121,7 @@ def _side(
 def _figures(
     probability: NDArray[np.float64], grade: NDArray[np.int64], apart: NDArray[np.bool_]
 ) -> tuple[float, float, float]:
-    from rsna_lumbar.runtime.metric import weighted_log_loss
+    from rsna_lumbar.runtime.core.metric import weighted_log_loss
 
     right = probability.argmax(axis=2) == grade
     weights = np.array(GRADE_WEIGHTS)[grade.ravel()]

@@ -23,15 +23,15 @@ from pathlib import Path
 import click
 import numpy as np
 
-from rsna_lumbar.benchmarks.machine import describe_machine
-from rsna_lumbar.runtime.labels import (
+from rsna_lumbar.benchmarks.harness.machine import describe_machine
+from rsna_lumbar.runtime.core.labels import (
     GRADE_TITLES,
     GROUPS,
     LOCATIONS,
     condition_title,
     level_title,
 )
-from rsna_lumbar.runtime.versions import versions_of
+from rsna_lumbar.runtime.system.versions import versions_of
 
 STUDIES, SERIES, SLICES, POINTS, LABELLED = 1975, 6294, 147_218, 48_692, 24_546
 MATRIX_PX = {"Sagittal T1": 512, "Sagittal T2/STIR": 448, "Axial T2": 384}

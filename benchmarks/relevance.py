@@ -5,7 +5,7 @@
 ROOT holds labelled studies that the bundle's detectors were not trained on; without it, the 200
 held-out phantom studies of ``benchmarks/make_demo`` are drawn, for the bundle that is shipped.
 Every set is decoded once; then the same slices are scored, all of them or what is left of them.
-Besides ``rsna_lumbar.runtime.relevance`` as it is, other reaches show how far it is from harm.
+Besides ``runtime/decode/slice_selection.py`` as it is, other reaches show how far it is from harm.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ import click
 import numpy as np
 
 from rsna_lumbar.benchmarks.experiment import footer
-from rsna_lumbar.benchmarks.statistics import Samples, interleaved, ratios, warm_up
-from rsna_lumbar.runtime.decode import Slice
-from rsna_lumbar.runtime.discovery import find_studies
-from rsna_lumbar.runtime.label_table import grade_table, read_csv
-from rsna_lumbar.runtime.labels import FORAMINAL, GROUPS, SPINAL, Group
-from rsna_lumbar.runtime.metric import GradedAnswers, MetricResult, score_answers
-from rsna_lumbar.runtime.relevance import relevant, within
-from rsna_lumbar.runtime.scores import StudyScore
-from rsna_lumbar.runtime.scoring import Scorer
-from rsna_lumbar.runtime.sets import SliceSet
-from rsna_lumbar.runtime.studies import Inventory
+from rsna_lumbar.benchmarks.harness.timing import Samples, interleaved, ratios, warm_up
+from rsna_lumbar.runtime.core.label_table import grade_table, read_csv
+from rsna_lumbar.runtime.core.labels import FORAMINAL, GROUPS, SPINAL, Group
+from rsna_lumbar.runtime.core.metric import GradedAnswers, MetricResult, score_answers
+from rsna_lumbar.runtime.decode.slice_selection import relevant, within
+from rsna_lumbar.runtime.decode.slice_sets import SliceSet
+from rsna_lumbar.runtime.dicom.slices import Slice
+from rsna_lumbar.runtime.inference.pipeline import Scorer
+from rsna_lumbar.runtime.inference.scores import StudyScore
+from rsna_lumbar.runtime.studies.finder import find_studies
+from rsna_lumbar.runtime.studies.study import Inventory
+from rsna_lumbar.train.dataset.tables import LABELS, SERIES
 from rsna_lumbar.train.phantom import PhantomOptions, make_phantom
-from rsna_lumbar.train.tables import LABELS, SERIES
 
 DEMO_BUNDLE = Path(__file__).parents[1] / "runtime" / "demo" / "bundle"
 HELD_OUT = PhantomOptions(studies=200, seed=2, matrix_px=160)  # as make_demo draws them

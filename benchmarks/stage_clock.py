@@ -26,10 +26,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from unittest.mock import patch
 
-from rsna_lumbar.runtime import cli, discovery, run, scoring
-from rsna_lumbar.runtime.bundle import read_bundle
-from rsna_lumbar.runtime.discovery import stream_studies
-from rsna_lumbar.runtime.scoring import Scorer, decoded_sets
+from rsna_lumbar.runtime import cli
+from rsna_lumbar.runtime.bundle.records import read_bundle
+from rsna_lumbar.runtime.inference import pipeline
+from rsna_lumbar.runtime.inference.pipeline import Scorer, decoded_sets
+from rsna_lumbar.runtime.run import run
+from rsna_lumbar.runtime.studies import finder
+from rsna_lumbar.runtime.studies.finder import stream_studies
 
 if TYPE_CHECKING:  # builds differ in where these are
     from rsna_lumbar.runtime import Study, StudyScore, StudyStream
@@ -153,9 +156,9 @@ def _write(
 
     with ExitStack() as stack:
         for owner, name, ready in (
-            (discovery, "stream_studies", walked),
-            (scoring, "decoded_sets", _nothing),
-            (scoring, "scored", scored),
+            (finder, "stream_studies", walked),
+            (pipeline, "decoded_sets", _nothing),
+            (pipeline, "scored", scored),
             (run, "OpenBundle", lambda *_, **__: opened),
             (Scorer, "close", lambda _: None),  # it is needed again
         ):

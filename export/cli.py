@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from rsna_lumbar.runtime.command_line import common_options, entry_point
-from rsna_lumbar.runtime.labels import GROUPS
+from rsna_lumbar.runtime.core.labels import GROUPS
+from rsna_lumbar.runtime.system.entry_point import common_options, entry_point
 
 if TYPE_CHECKING:
-    from rsna_lumbar.export.build import Outcome
-    from rsna_lumbar.export.options import ExportOptions
-    from rsna_lumbar.runtime.grading import Combination
+    from rsna_lumbar.export.bundling.build import Outcome
+    from rsna_lumbar.export.bundling.options import ExportOptions
+    from rsna_lumbar.runtime.core.postprocess import Combination
 
 DONE, DAMAGED, LEFT_OUT = 0, 1, 3
 WEIGHTS = click.Path(dir_okay=False, path_type=Path)
@@ -186,7 +186,7 @@ def cli(
         limits, batch_size, capabilities, timing_cache,
     )  # fmt: skip
     if verifying:
-        from rsna_lumbar.export.build import verify_bundle
+        from rsna_lumbar.export.bundling.build import verify_bundle
 
         return _tell(bundle, verify_bundle(bundle, options=options, trust=trust, report=_say))
     return _build(bundle, weights if given else {}, image_size, window, combination, options)
@@ -214,9 +214,9 @@ def _options(
     capabilities: tuple[str, ...],
     timing_cache: Path | None,
 ) -> ExportOptions:
+    from rsna_lumbar.export.bundling.options import ExportOptions
     from rsna_lumbar.export.formats import BuildOptions
-    from rsna_lumbar.export.limits import with_changes
-    from rsna_lumbar.export.options import ExportOptions
+    from rsna_lumbar.export.verification.limits import with_changes
 
     return ExportOptions(
         formats=tuple(dict.fromkeys(formats)),
@@ -236,8 +236,8 @@ def _options(
 
 
 def _inspect(folder: Path) -> int:
-    from rsna_lumbar.export.inspect import table
-    from rsna_lumbar.runtime.bundle import read_bundle
+    from rsna_lumbar.export.verification.report import table
+    from rsna_lumbar.runtime.bundle.records import read_bundle
 
     text, intact = table(folder, read_bundle(folder))
     click.echo(text)
@@ -252,15 +252,15 @@ def _build(
     combination: Combination,
     options: ExportOptions,
 ) -> int:
-    from rsna_lumbar.runtime.third_party import prepare_third_party
+    from rsna_lumbar.runtime.system.ultralytics_env import prepare_third_party
 
     if not weights:
         prepare_third_party("convert")
-        from rsna_lumbar.export.build import extend_bundle
+        from rsna_lumbar.export.bundling.build import extend_bundle
 
         return _tell(folder, extend_bundle(folder, options=options, report=_say))
     prepare_third_party("export")
-    from rsna_lumbar.export.build import build_bundle
+    from rsna_lumbar.export.bundling.build import build_bundle
 
     outcome = build_bundle(
         folder,
@@ -275,7 +275,7 @@ def _build(
 
 
 def _tell(folder: Path, outcome: Outcome) -> int:
-    from rsna_lumbar.export.inspect import verification_table
+    from rsna_lumbar.export.verification.report import verification_table
 
     click.echo(verification_table(outcome.bundle))
     for variant, why in outcome.left_out.items():

@@ -9,7 +9,7 @@
                 ...
 
 Names are loaded when they are first used, so that importing this package costs nothing. It switches
-the telemetry of libraries off (:mod:`rsna_lumbar.runtime.telemetry`), which has to come first.
+the telemetry of libraries off (``system/telemetry.py``), which has to come first.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from rsna_lumbar.runtime.telemetry import switch_off
+from rsna_lumbar.runtime.system.telemetry import switch_off
 
 if TYPE_CHECKING:
-    from rsna_lumbar.runtime.bundle import Bundle, read_bundle
-    from rsna_lumbar.runtime.discovery import find_studies, stream_studies
-    from rsna_lumbar.runtime.errors import (
+    from rsna_lumbar.runtime.bundle.records import Bundle, read_bundle
+    from rsna_lumbar.runtime.core.errors import (
         BackendError,
         BundleError,
         DataError,
         LumbarError,
         UsageError,
     )
-    from rsna_lumbar.runtime.grading import Calibration, probabilities, set_peaks
-    from rsna_lumbar.runtime.labels import GROUPS, Group
-    from rsna_lumbar.runtime.outputs import submission_rows
-    from rsna_lumbar.runtime.preprocess import Preprocessing, square_slice
-    from rsna_lumbar.runtime.reasons import Reason, Skip
-    from rsna_lumbar.runtime.scores import GroupScore, StudyScore
-    from rsna_lumbar.runtime.scoring import Scorer
-    from rsna_lumbar.runtime.studies import Inventory, Series, Study, StudyStream
+    from rsna_lumbar.runtime.core.labels import GROUPS, Group
+    from rsna_lumbar.runtime.core.postprocess import Calibration, probabilities, set_peaks
+    from rsna_lumbar.runtime.core.preprocess import Preprocessing, square_slice
+    from rsna_lumbar.runtime.core.reasons import Reason, Skip
+    from rsna_lumbar.runtime.inference.pipeline import Scorer
+    from rsna_lumbar.runtime.inference.scores import GroupScore, StudyScore
+    from rsna_lumbar.runtime.run.submission import submission_rows
+    from rsna_lumbar.runtime.studies.finder import find_studies, stream_studies
+    from rsna_lumbar.runtime.studies.study import Inventory, Series, Study, StudyStream
 
 switch_off()
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from rsna_lumbar.runtime.command_line import common_options, entry_point
-from rsna_lumbar.runtime.errors import UsageError
+from rsna_lumbar.runtime.core.errors import UsageError
+from rsna_lumbar.runtime.system.entry_point import common_options, entry_point
 
 DEMO_OUTPUT = Path("submission.csv")
 OF_LIST = {"data", "demo", "list_only", "output", "series", "studies", "ids", "quiet"}
@@ -124,7 +124,7 @@ def cli(
         data, bundle = (demo_studies(),), demo_bundle()
         output = output or (None if list_only else DEMO_OUTPUT)
     if list_only and data:
-        from rsna_lumbar.runtime.listing import ListRequest, list_series
+        from rsna_lumbar.runtime.run.listing import ListRequest, list_series
 
         return list_series(ListRequest(data, series, studies, ids, output, quiet))
     if not data or bundle is None or output is None:
@@ -132,7 +132,7 @@ def cli(
             raise UsageError("DATA is missing; give DATA with --list, or try --demo --list")
         missing = "DATA" if not data else "--bundle" if bundle is None else "--output"
         raise UsageError(f"{missing} is missing; give DATA, --bundle and --output, or try --demo")
-    from rsna_lumbar.runtime.run import Request, run
+    from rsna_lumbar.runtime.run.run import Request, run
 
     request = Request(
         data, bundle, output, evidence, series, studies, backend, precision, device, batch_size,

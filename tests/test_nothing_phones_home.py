@@ -27,7 +27,7 @@ ADDED = [name for name, library in (("openvino", "openvino"), ("tensorrt-rtx", "
 MAIN = "from rsna_lumbar.{}.cli import main; main()"
 # The large products of matrices that show the machine's peak take half a minute.
 SMALL_BENCH = (
-    "from functools import partial; from rsna_lumbar.benchmarks import run; "
+    "from functools import partial; from rsna_lumbar.benchmarks.model import run; "
     "run.find_peaks = partial(run.find_peaks, shapes=((64, 64, 64),), tries=1); "
     + MAIN.format("benchmarks")
 )

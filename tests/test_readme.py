@@ -8,8 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from rsna_lumbar.runtime.core.labels import ROW_LOCATIONS
 from rsna_lumbar.runtime.demo import demo_bundle, demo_studies
-from rsna_lumbar.runtime.labels import ROW_LOCATIONS
 
 README = Path(__file__).parents[1] / "README.md"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from rsna_lumbar.runtime.command_line import common_options, entry_point
+from rsna_lumbar.runtime.system.entry_point import common_options, entry_point
 from rsna_lumbar.train.commands.calibrate import calibrate
 from rsna_lumbar.train.commands.evaluate import evaluate
 from rsna_lumbar.train.commands.fit import fit

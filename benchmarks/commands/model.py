@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from rsna_lumbar.benchmarks.commands.shared import command_line, output_options
-from rsna_lumbar.runtime.command_line import common_options
-from rsna_lumbar.runtime.labels import GROUP_BY_NAME
+from rsna_lumbar.runtime.core.labels import GROUP_BY_NAME
+from rsna_lumbar.runtime.system.entry_point import common_options
 
 MEDIAN_AXIAL_SLICES = 29  # the challenge's axial series: 5th, 50th, 95th percentile 17, 29, 55
 LARGEST_STRIDE_PX = 32
@@ -103,12 +103,12 @@ def cli(
     with the reason. int8 is calibrated on textured slices, also for --weights: that is enough to
     time it. The table goes to standard output.
     """
-    from rsna_lumbar.runtime.third_party import prepare_third_party
+    from rsna_lumbar.runtime.system.ultralytics_env import prepare_third_party
 
     prepare_third_party("bench")
-    from rsna_lumbar.benchmarks.contenders import chosen_contenders
-    from rsna_lumbar.benchmarks.report import as_table, write_outputs
-    from rsna_lumbar.benchmarks.run import ModelOptions, run_benchmark
+    from rsna_lumbar.benchmarks.harness.report import as_table, write_outputs
+    from rsna_lumbar.benchmarks.model.contenders import chosen_contenders
+    from rsna_lumbar.benchmarks.model.run import ModelOptions, run_benchmark
 
     options = ModelOptions(
         weights=weights,
@@ -128,6 +128,6 @@ def cli(
     click.echo(as_table(results))
     write_outputs(results, json_path=json_path, csv_path=csv_path)
     if plot_path:
-        from rsna_lumbar.benchmarks.plots import draw_model
+        from rsna_lumbar.benchmarks.model.plots import draw_model
 
         draw_model(results, plot_path)

@@ -12,9 +12,9 @@ from rsna_lumbar.benchmarks.commands.shared import (
     output_options,
     work_folder,
 )
-from rsna_lumbar.benchmarks.variants import Variant
-from rsna_lumbar.runtime.command_line import common_options
-from rsna_lumbar.runtime.cores import usable_cores
+from rsna_lumbar.benchmarks.harness.variants import Variant
+from rsna_lumbar.runtime.system.cores import usable_cores
+from rsna_lumbar.runtime.system.entry_point import common_options
 
 
 def _counts(_: click.Context, __: click.Parameter, text: str) -> tuple[int, ...]:
@@ -68,13 +68,13 @@ def cli(
     decoding and inference set, and the rows are compared with the PyTorch forward pass. Files are
     written anew after each of these blocks, so that a run which is stopped leaves what it found.
     """
-    from rsna_lumbar.runtime.third_party import prepare_third_party
+    from rsna_lumbar.runtime.system.ultralytics_env import prepare_third_party
 
     prepare_third_party("bench")
-    from rsna_lumbar.benchmarks.pipeline_bench import PipelineOptions, run_pipeline
-    from rsna_lumbar.benchmarks.pipeline_report import make_results
-    from rsna_lumbar.benchmarks.pipeline_table import pipeline_table
-    from rsna_lumbar.benchmarks.report import write_outputs
+    from rsna_lumbar.benchmarks.harness.report import write_outputs
+    from rsna_lumbar.benchmarks.pipeline.bench import PipelineOptions, run_pipeline
+    from rsna_lumbar.benchmarks.pipeline.report import make_results
+    from rsna_lumbar.benchmarks.pipeline.table import pipeline_table
 
     options = PipelineOptions(
         variants=variants,
@@ -92,7 +92,7 @@ def cli(
             results = make_results(options, found, command_line(context))
             write_outputs(results, json_path=json_path, csv_path=csv_path)
             if plot_path:
-                from rsna_lumbar.benchmarks.pipeline_plots import draw_pipeline
+                from rsna_lumbar.benchmarks.pipeline.plots import draw_pipeline
 
                 draw_pipeline(results, plot_path)
     click.echo(pipeline_table(results))

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from rsna_lumbar.benchmarks.variants import Variant, read_variants
+from rsna_lumbar.benchmarks.harness.variants import Variant, read_variants
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 FILE = click.Path(path_type=Path, dir_okay=False)

@@ -12,9 +12,9 @@ from rsna_lumbar.benchmarks.commands.shared import (
     output_options,
     work_folder,
 )
-from rsna_lumbar.benchmarks.variants import Variant
-from rsna_lumbar.runtime.command_line import common_options
-from rsna_lumbar.runtime.cores import usable_cores
+from rsna_lumbar.benchmarks.harness.variants import Variant
+from rsna_lumbar.runtime.system.cores import usable_cores
+from rsna_lumbar.runtime.system.entry_point import common_options
 
 
 @click.command("start")
@@ -39,12 +39,12 @@ def cli(
     What one study takes beside its pure inference is the overhead. OpenVINO's compiled models are
     there already in one row and have to be made in the other.
     """
-    from rsna_lumbar.runtime.third_party import prepare_third_party
+    from rsna_lumbar.runtime.system.ultralytics_env import prepare_third_party
 
     prepare_third_party("bench")
-    from rsna_lumbar.benchmarks.report import as_table, write_outputs
-    from rsna_lumbar.benchmarks.start_bench import StartOptions, run_start
-    from rsna_lumbar.benchmarks.start_report import make_results
+    from rsna_lumbar.benchmarks.harness.report import as_table, write_outputs
+    from rsna_lumbar.benchmarks.pipeline.start_bench import StartOptions, run_start
+    from rsna_lumbar.benchmarks.pipeline.start_report import make_results
 
     options = StartOptions(
         variants=variants,
@@ -58,7 +58,7 @@ def cli(
     results = make_results(options, found, command_line(context))
     write_outputs(results, json_path=json_path, csv_path=csv_path)
     if plot_path:
-        from rsna_lumbar.benchmarks.start_plots import draw_start
+        from rsna_lumbar.benchmarks.pipeline.start_plots import draw_start
 
         draw_start(results, plot_path)
     click.echo(as_table(results))

@@ -13,9 +13,9 @@ from pathlib import Path
 import click
 import pandas as pd
 
-from rsna_lumbar.runtime.label_table import read_csv, study_ids, tidy_labels
-from rsna_lumbar.runtime.labels import SUBMISSION_COLUMNS
-from rsna_lumbar.train.prior import class_prior, prior_submission
+from rsna_lumbar.runtime.core.label_table import read_csv, study_ids, tidy_labels
+from rsna_lumbar.runtime.core.labels import SUBMISSION_COLUMNS
+from rsna_lumbar.train.dataset.prior import class_prior, prior_submission
 
 FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 ROW = SUBMISSION_COLUMNS[0]

@@ -28,11 +28,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from rsna_lumbar.runtime.errors import DataError
-from rsna_lumbar.runtime.labels import FORAMINAL, SUBARTICULAR, Group
+from rsna_lumbar.runtime.core.errors import DataError
+from rsna_lumbar.runtime.core.labels import FORAMINAL, SUBARTICULAR, Group
 from rsna_lumbar.train.phantom.acquisition import Series, Slice
+from rsna_lumbar.train.phantom.anatomy.plane import Plane
 from rsna_lumbar.train.phantom.dicom_files import Header, write_slice
-from rsna_lumbar.train.phantom.plane import Plane
 
 KEY = ["study_id", "series_id", "instance_number"]
 COLUMNS = [*KEY, "condition", "level", "x", "y"]

@@ -19,8 +19,8 @@ from typing import Any
 
 import click
 
-import rsna_lumbar.train
-from rsna_lumbar.runtime.third_party import prepare_third_party
+import rsna_lumbar.train.fitting
+from rsna_lumbar.runtime.system.ultralytics_env import prepare_third_party
 
 prepare_third_party("train")  # before the libraries below are imported
 
@@ -65,7 +65,7 @@ class Training:
 
     def __post_init__(self) -> None:
         torch.manual_seed(0)
-        demo = Path(rsna_lumbar.train.__file__).with_name("yolov8-demo.yaml")
+        demo = Path(rsna_lumbar.train.fitting.__file__).with_name("yolov8-demo.yaml")
         self.model = DetectionModel(str(demo), nc=CLASSES, verbose=False)  # type: ignore[no-untyped-call]
         self.model.args = get_cfg()
         self.model.train()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rsna_lumbar.benchmarks.gpu.jobs import Settings
 from rsna_lumbar.benchmarks.gpu.rows import Notes, Row
-from rsna_lumbar.runtime.errors import LumbarError
+from rsna_lumbar.runtime.core.errors import LumbarError
 
 
 def main(words: list[str]) -> None:

@@ -22,9 +22,9 @@ from rsna_lumbar.benchmarks.gpu.plan import (
 )
 from rsna_lumbar.benchmarks.gpu.report import Report, as_json, as_text
 from rsna_lumbar.benchmarks.gpu.rows import Row
-from rsna_lumbar.benchmarks.machine import describe_machine, versions
-from rsna_lumbar.runtime.command_line import common_options, entry_point
-from rsna_lumbar.runtime.files import write_atomically
+from rsna_lumbar.benchmarks.harness.machine import describe_machine, versions
+from rsna_lumbar.runtime.system.atomic_files import write_atomically
+from rsna_lumbar.runtime.system.entry_point import common_options, entry_point
 
 STEM = "gpu_check"
 ALWAYS = (FACTS, DRAWN)  # what the others go by

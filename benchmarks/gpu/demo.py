@@ -19,18 +19,18 @@ from rsna_lumbar.benchmarks.gpu.flight import measure_throughput
 from rsna_lumbar.benchmarks.gpu.jobs import TIMING_CACHE, Settings
 from rsna_lumbar.benchmarks.gpu.plan import DRAWN, FLIGHT, SUBMISSION, VERIFIED
 from rsna_lumbar.benchmarks.gpu.rows import OK, Figure, Notes, Row
-from rsna_lumbar.export.build import extend_bundle, verify_bundle
+from rsna_lumbar.export.bundling.build import extend_bundle, verify_bundle
+from rsna_lumbar.export.bundling.options import BASE, ExportOptions
 from rsna_lumbar.export.formats import BACKEND_OF, BuildOptions
-from rsna_lumbar.export.limits import LIMITS, Limits
-from rsna_lumbar.export.options import BASE, ExportOptions
-from rsna_lumbar.export.verify import faults
+from rsna_lumbar.export.verification.limits import LIMITS, Limits
+from rsna_lumbar.export.verification.parity import faults
 from rsna_lumbar.runtime import Scorer, find_studies, submission_rows
-from rsna_lumbar.runtime.bundle import Model, Parity, Variant, read_bundle
+from rsna_lumbar.runtime.bundle.records import Model, Parity, Variant, read_bundle
+from rsna_lumbar.runtime.core.errors import LumbarError
+from rsna_lumbar.runtime.decode.slice_sets import read_sets
 from rsna_lumbar.runtime.demo import demo_bundle, demo_studies
-from rsna_lumbar.runtime.errors import LumbarError
-from rsna_lumbar.runtime.machine import CPU
-from rsna_lumbar.runtime.sets import read_sets
-from rsna_lumbar.runtime.third_party import prepare_third_party
+from rsna_lumbar.runtime.system.machine import CPU
+from rsna_lumbar.runtime.system.ultralytics_env import prepare_third_party
 from rsna_lumbar.train.phantom import PhantomOptions, make_phantom
 
 CALIBRATION, VERIFICATION = "calibration", "verification"  # folders

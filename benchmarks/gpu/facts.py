@@ -9,10 +9,10 @@ from rsna_lumbar.benchmarks.gpu.jobs import Settings
 from rsna_lumbar.benchmarks.gpu.plan import FACTS, GPU
 from rsna_lumbar.benchmarks.gpu.rows import OK, Notes, Row
 from rsna_lumbar.runtime.backends import BACKENDS
-from rsna_lumbar.runtime.bundle import ANY_TARGET, Engine, Model, ModelFile
-from rsna_lumbar.runtime.compatibility import NO_GPU, ON_GPU_ONLY, judge
-from rsna_lumbar.runtime.machine import Machine, this_machine
-from rsna_lumbar.runtime.versions import versions_of
+from rsna_lumbar.runtime.bundle.records import ANY_TARGET, Engine, Model, ModelFile
+from rsna_lumbar.runtime.inference.compatibility import NO_GPU, ON_GPU_ONLY, judge
+from rsna_lumbar.runtime.system.machine import Machine, this_machine
+from rsna_lumbar.runtime.system.versions import versions_of
 
 LIBRARIES = (
     "rsna-lumbar",

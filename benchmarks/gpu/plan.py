@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from rsna_lumbar.benchmarks.gpu.jobs import Job, Settings
 from rsna_lumbar.benchmarks.gpu.rows import OK, Row
-from rsna_lumbar.runtime.compatibility import ON_CPU_ONLY
+from rsna_lumbar.runtime.inference.compatibility import ON_CPU_ONLY
 
 PACKAGE = "rsna_lumbar.benchmarks.gpu"
 FACTS = "what is here"

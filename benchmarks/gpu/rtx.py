@@ -16,7 +16,6 @@ import numpy as np
 from rsna_lumbar.benchmarks.gpu.jobs import Settings
 from rsna_lumbar.benchmarks.gpu.plan import RTX
 from rsna_lumbar.benchmarks.gpu.rows import OK, Notes, Row
-from rsna_lumbar.export.errors import ExportError
 from rsna_lumbar.export.formats import BuildOptions
 from rsna_lumbar.export.formats.builder_process import Voice
 from rsna_lumbar.export.formats.tensorrt import build, list_capabilities
@@ -24,7 +23,7 @@ from rsna_lumbar.export.formats.tensorrt_network import batch_profile, make_netw
 from rsna_lumbar.export.formats.tensorrt_watch import watched
 from rsna_lumbar.runtime.backends import Outputs, load_backend
 from rsna_lumbar.runtime.backends.tensorrt_library import library_version, load_library
-from rsna_lumbar.runtime.bundle import (
+from rsna_lumbar.runtime.bundle.records import (
     ANY_TARGET,
     Engine,
     Model,
@@ -32,10 +31,10 @@ from rsna_lumbar.runtime.bundle import (
     read_bundle,
     read_model,
 )
-from rsna_lumbar.runtime.compatibility import NO_GPU
+from rsna_lumbar.runtime.core.errors import ExportError, LumbarError
 from rsna_lumbar.runtime.demo import demo_bundle
-from rsna_lumbar.runtime.errors import LumbarError
-from rsna_lumbar.runtime.machine import CPU, this_machine
+from rsna_lumbar.runtime.inference.compatibility import NO_GPU
+from rsna_lumbar.runtime.system.machine import CPU, this_machine
 
 NAME = "tensorrt-rtx"
 OPTIONS = BuildOptions()

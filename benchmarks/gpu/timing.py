@@ -18,22 +18,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rsna_lumbar.benchmarks.engines import Pair, ScoreGraphs, plain_detector
 from rsna_lumbar.benchmarks.gpu.flight import measure_throughput
 from rsna_lumbar.benchmarks.gpu.jobs import TIMING_CACHE, Settings
 from rsna_lumbar.benchmarks.gpu.plan import TIMING
 from rsna_lumbar.benchmarks.gpu.rows import OK, Figure, Notes, Row
 from rsna_lumbar.benchmarks.gpu.weights import checkpoint_in, graph_in
-from rsna_lumbar.export.checkpoint import Checkpoint
+from rsna_lumbar.benchmarks.model.engines import Pair, ScoreGraphs, plain_detector
+from rsna_lumbar.export.checkpoints.checkpoint import Checkpoint
+from rsna_lumbar.export.checkpoints.reference import BOX_ROWS, WHITE
+from rsna_lumbar.export.checkpoints.synthetic import textured_slices
 from rsna_lumbar.export.formats import BuildOptions
-from rsna_lumbar.export.int8 import LEAST_SLICES
-from rsna_lumbar.export.random_weights import textured_slices
-from rsna_lumbar.export.reference import BOX_ROWS, WHITE
+from rsna_lumbar.export.graph.int8 import LEAST_SLICES
 from rsna_lumbar.runtime.backends import Session
-from rsna_lumbar.runtime.cores import usable_cores
-from rsna_lumbar.runtime.errors import LumbarError
-from rsna_lumbar.runtime.grading import Calibration, probabilities
-from rsna_lumbar.runtime.machine import CPU
+from rsna_lumbar.runtime.core.errors import LumbarError
+from rsna_lumbar.runtime.core.postprocess import Calibration, probabilities
+from rsna_lumbar.runtime.system.cores import usable_cores
+from rsna_lumbar.runtime.system.machine import CPU
 
 DISTINCT_SLICES = 8  # repeated to fill a batch
 SLICES_A_TIMING = 64  # small batches are run several times in a row

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rsna_lumbar.benchmarks.engines import float32_graph
-from rsna_lumbar.export.checkpoint import Checkpoint, read_checkpoint
-from rsna_lumbar.export.random_weights import random_detector, save_checkpoint
-from rsna_lumbar.runtime.files import write_atomically
-from rsna_lumbar.runtime.labels import SUBARTICULAR
+from rsna_lumbar.benchmarks.model.engines import float32_graph
+from rsna_lumbar.export.checkpoints.checkpoint import Checkpoint, read_checkpoint
+from rsna_lumbar.export.checkpoints.synthetic import random_detector, save_checkpoint
+from rsna_lumbar.runtime.core.labels import SUBARTICULAR
+from rsna_lumbar.runtime.system.atomic_files import write_atomically
 
 GROUP = SUBARTICULAR
 CHANNELS = 3  # as the method's pretrained checkpoints have

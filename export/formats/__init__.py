@@ -1,6 +1,6 @@
 """Formats of model files: a table of names, one small module each.
 
-    float32 score graph -> graph in a precision (export/precisions.py) -> model files (here)
+    float32 score graph -> graph in a precision (export/graph/precisions.py) -> model files (here)
 
 A format module has ``PRECISIONS`` and ``build``. Libraries are imported when a format is chosen.
 """
@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
-from rsna_lumbar.runtime.bundle import Engine
+from rsna_lumbar.runtime.bundle.records import Engine
 
 FORMATS = {
     "onnx": "rsna_lumbar.export.formats.onnx",
@@ -64,7 +64,7 @@ class Format(Protocol):
     """The module of a format."""
 
     PRECISIONS: tuple[str, ...]
-    # How int8 graphs for it are quantised; see export/int8.py.
+    # How int8 graphs for it are quantised; see export/graph/int8.py.
     INT8_SCHEME: str
 
     def require(self, name: str, options: BuildOptions) -> None:

@@ -28,10 +28,9 @@ from pickle import UnpicklingError
 from threading import Lock, Thread
 from typing import Any
 
-from rsna_lumbar.export.errors import ExportError
 from rsna_lumbar.export.formats import Built, Report
-from rsna_lumbar.runtime.errors import LumbarError, UsageError
-from rsna_lumbar.runtime.processes import end_with_parent, in_main_thread, interrupts_ignored
+from rsna_lumbar.runtime.core.errors import ExportError, LumbarError, UsageError
+from rsna_lumbar.runtime.system.processes import end_with_parent, in_main_thread, interrupts_ignored
 
 # A builder says each layer and each kernel that it has timed; the longest silence seen is seconds.
 SILENCE_S = 30 * 60.0

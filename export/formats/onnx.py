@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rsna_lumbar.export.formats import BuildOptions, Built, BuiltFile, Report
-from rsna_lumbar.runtime.bundle import ANY_TARGET
+from rsna_lumbar.runtime.bundle.records import ANY_TARGET
 
 PRECISIONS = ("fp32", "fp16", "int8")
 INT8_SCHEME = "U8S8"

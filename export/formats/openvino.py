@@ -11,10 +11,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from rsna_lumbar.export.errors import BuildError, ExportError
 from rsna_lumbar.export.formats import BuildOptions, Built, BuiltFile, Report
 from rsna_lumbar.runtime.backends.openvino_library import load_openvino, openvino_core
-from rsna_lumbar.runtime.bundle import ANY_TARGET
+from rsna_lumbar.runtime.bundle.records import ANY_TARGET
+from rsna_lumbar.runtime.core.errors import BuildError, ExportError
 
 PRECISIONS = ("fp32", "bf16", "int8")
 INT8_SCHEME = "U8S8-fused"
@@ -40,7 +40,7 @@ def build(name: str, graph: bytes, precision: str, options: BuildOptions, report
     try:
         model = openvino_core().read_model(graph, b"")
     except RuntimeError as error:
-        raise BuildError(f"OpenVINO refuses the graph: {error}") from error
+        raise BuildError(f"OpenVINO refuses the graph: {error}", ANY_TARGET) from error
     _name_nodes(model)
     structure, weights = _serialised(openvino, model)
     files = (BuiltFile(".xml", structure), BuiltFile(".bin", weights))

@@ -23,7 +23,6 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from rsna_lumbar.export.errors import BuildError, ExportError
 from rsna_lumbar.export.formats import BuildOptions, Built, BuiltFile, Report
 from rsna_lumbar.export.formats.builder_process import Voice, build_apart
 from rsna_lumbar.export.formats.tensorrt_network import (
@@ -32,16 +31,16 @@ from rsna_lumbar.export.formats.tensorrt_network import (
     require_batches,
 )
 from rsna_lumbar.export.formats.tensorrt_watch import Watch, watched
-from rsna_lumbar.runtime.backends.cuda import cuda_devices
 from rsna_lumbar.runtime.backends.tensorrt_library import (
     library_version,
     load_library,
     require_installed,
 )
-from rsna_lumbar.runtime.bundle import Engine
-from rsna_lumbar.runtime.errors import UsageError
-from rsna_lumbar.runtime.files import atomic_file
-from rsna_lumbar.runtime.plan_header import PlanHeaderError, read_plan_header
+from rsna_lumbar.runtime.bundle.plan_header import PlanHeaderError, read_plan_header
+from rsna_lumbar.runtime.bundle.records import Engine
+from rsna_lumbar.runtime.core.errors import BuildError, ExportError, UsageError
+from rsna_lumbar.runtime.system.atomic_files import atomic_file
+from rsna_lumbar.runtime.system.gpus import cuda_devices
 
 PRECISIONS = ("fp32", "fp16", "int8")
 INT8_SCHEME = "S8S8"

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rsna_lumbar.export.errors import ExportError
 from rsna_lumbar.export.formats import BuildOptions
 from rsna_lumbar.runtime.backends.tensorrt_slot import OUTPUTS
-from rsna_lumbar.runtime.errors import UsageError
+from rsna_lumbar.runtime.core.errors import ExportError, UsageError
 
-# As in export/score_graph.py, which needs PyTorch to be imported; building an engine does not.
+# As in export/graph/score_graph.py, which imports PyTorch; building an engine does without it.
 INPUTS = ("slices", "member", "temperature", "bias", "floor", "prior")
 SHOWN_ERRORS = 3
 

@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 from rsna_lumbar.export.formats.builder_process import Voice
 from rsna_lumbar.runtime.backends.tensorrt_library import TROUBLE, Log, Message
-from rsna_lumbar.runtime.errors import UsageError
+from rsna_lumbar.runtime.core.errors import UsageError
 
 LOGGED = (*TROUBLE, "INFO")  # VERBOSE has 7000 messages for YOLOv8n
 

@@ -20,8 +20,8 @@ from typing import Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from rsna_lumbar.runtime.bundle import Detector, Model
-from rsna_lumbar.runtime.errors import UsageError
+from rsna_lumbar.runtime.bundle.records import Detector, Model
+from rsna_lumbar.runtime.core.errors import UsageError
 
 BACKENDS = {
     "onnxruntime": "rsna_lumbar.runtime.backends.onnxruntime",

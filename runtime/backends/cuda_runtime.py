@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from rsna_lumbar.runtime.errors import UsageError, run_failed
+from rsna_lumbar.runtime.core.errors import UsageError, run_failed
 
 ADVICE = {
     "cudaErrorInsufficientDriver": "; the NVIDIA driver is older than the CUDA of cuda-bindings: "

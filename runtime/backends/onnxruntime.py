@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from rsna_lumbar.runtime.backends import Outputs, constant_inputs
 from rsna_lumbar.runtime.backends.lane import LaneSession
-from rsna_lumbar.runtime.bundle import Detector, Model
-from rsna_lumbar.runtime.errors import BackendError, UsageError, run_failed
-from rsna_lumbar.runtime.machine import has_vnni
+from rsna_lumbar.runtime.bundle.records import Detector, Model
+from rsna_lumbar.runtime.core.errors import BackendError, UsageError, run_failed
+from rsna_lumbar.runtime.system.machine import has_vnni
 
 CUDA_PROVIDER = "CUDAExecutionProvider"
 CPU_PROVIDER = "CPUExecutionProvider"

@@ -26,9 +26,9 @@ from rsna_lumbar.runtime.backends import Outputs, constant_inputs
 from rsna_lumbar.runtime.backends.lane import LaneSession
 from rsna_lumbar.runtime.backends.openvino_cache import compiled_once
 from rsna_lumbar.runtime.backends.openvino_library import load_openvino, openvino_core
-from rsna_lumbar.runtime.bundle import Detector, Model
-from rsna_lumbar.runtime.errors import BackendError, UsageError, run_failed
-from rsna_lumbar.runtime.machine import this_machine
+from rsna_lumbar.runtime.bundle.records import Detector, Model
+from rsna_lumbar.runtime.core.errors import BackendError, UsageError, run_failed
+from rsna_lumbar.runtime.system.machine import this_machine
 
 CPU = "cpu"
 OUTPUTS = ("peak", "probability", "slice", "cell")

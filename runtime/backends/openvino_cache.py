@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rsna_lumbar.runtime.files import write_atomically
+from rsna_lumbar.runtime.system.atomic_files import write_atomically
 
 KEPT = 24  # compiled models, the newest; those of YOLOv8n take some 10 MB each
 SUFFIX = ".blob"

@@ -17,7 +17,7 @@ from importlib import import_module
 from threading import Lock
 from typing import Any
 
-from rsna_lumbar.runtime.errors import UsageError
+from rsna_lumbar.runtime.core.errors import UsageError
 
 LIBRARY = "openvino"
 TELEMETRY = "openvino_telemetry"

@@ -17,7 +17,6 @@ from contextlib import ExitStack
 from typing import Any
 
 from rsna_lumbar.runtime.backends import constant_inputs
-from rsna_lumbar.runtime.backends.cuda import CudaDevice, cuda_devices, device_index
 from rsna_lumbar.runtime.backends.cuda_runtime import Cuda, load_cuda
 from rsna_lumbar.runtime.backends.tensorrt_library import (
     TROUBLE,
@@ -27,9 +26,10 @@ from rsna_lumbar.runtime.backends.tensorrt_library import (
 )
 from rsna_lumbar.runtime.backends.tensorrt_session import NewContext, TensorRTSession
 from rsna_lumbar.runtime.backends.tensorrt_slot import DTYPES, output_shapes
-from rsna_lumbar.runtime.bundle import REBUILD, Detector, Engine, Model
-from rsna_lumbar.runtime.errors import BackendError, UsageError
-from rsna_lumbar.runtime.plan_header import PlanHeaderError, read_plan_header
+from rsna_lumbar.runtime.bundle.plan_header import PlanHeaderError, read_plan_header
+from rsna_lumbar.runtime.bundle.records import REBUILD, Detector, Engine, Model
+from rsna_lumbar.runtime.core.errors import BackendError, UsageError
+from rsna_lumbar.runtime.system.gpus import CudaDevice, cuda_devices, device_index
 
 DEFAULT_BATCH_SIZE = 64
 

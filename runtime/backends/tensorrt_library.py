@@ -15,7 +15,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from rsna_lumbar.runtime.errors import UsageError
+from rsna_lumbar.runtime.core.errors import UsageError
 
 SHOWN_MESSAGES = 3  # in the message of an error
 KEPT_MESSAGES = 10_000

@@ -36,8 +36,8 @@ from rsna_lumbar.runtime.backends.tensorrt_slot import (
     batch_sizes,
     output_shapes,
 )
-from rsna_lumbar.runtime.bundle import Detector, Engine
-from rsna_lumbar.runtime.errors import BackendError, UsageError
+from rsna_lumbar.runtime.bundle.records import Detector, Engine
+from rsna_lumbar.runtime.core.errors import BackendError, UsageError
 
 SLOTS = 2
 

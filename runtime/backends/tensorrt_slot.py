@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsna_lumbar.runtime.backends import Outputs
-from rsna_lumbar.runtime.bundle import Detector, Engine
+from rsna_lumbar.runtime.bundle.records import Detector, Engine
 
 STEPS = 8  # multiples of the largest batch's eighth: at most an eighth of a full run is wasted
 OUTPUTS = ("peak", "probability", "slice", "cell")

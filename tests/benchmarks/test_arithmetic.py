@@ -9,11 +9,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from rsna_lumbar.benchmarks.arithmetic import Arithmetic, arithmetic_of
-from rsna_lumbar.benchmarks.work import Work, make_work
-from rsna_lumbar.export.checkpoint import read_checkpoint
-from rsna_lumbar.export.random_weights import random_detector, save_checkpoint
-from rsna_lumbar.runtime.labels import SUBARTICULAR
+from rsna_lumbar.benchmarks.model.arithmetic import Arithmetic, arithmetic_of
+from rsna_lumbar.benchmarks.model.work import Work, make_work
+from rsna_lumbar.export.checkpoints.checkpoint import read_checkpoint
+from rsna_lumbar.export.checkpoints.synthetic import random_detector, save_checkpoint
+from rsna_lumbar.runtime.core.labels import SUBARTICULAR
 
 
 def small_graph() -> bytes:

@@ -10,8 +10,8 @@ import pytest
 import rsna_lumbar.runtime
 from rsna_lumbar.benchmarks.before_after_stages import Build, Stage, stages_in_turns
 from rsna_lumbar.benchmarks.stage_clock import STAGES, Task
+from rsna_lumbar.runtime.core.errors import UsageError
 from rsna_lumbar.runtime.demo import demo_bundle, demo_studies
-from rsna_lumbar.runtime.errors import UsageError
 
 ROUNDS = 2
 # Of the later build: it knows nothing of the first group.
@@ -30,7 +30,8 @@ def scored(*words):
 def stages(tmp_path_factory: pytest.TempPathFactory) -> list[Stage]:
     folder = tmp_path_factory.mktemp("builds")
     builds = {name: make_build(folder / name) for name in ("before", "after")}
-    with (builds["after"].package / "rsna_lumbar/runtime/scoring.py").open("a") as module:
+    scored = builds["after"].package / "rsna_lumbar/runtime/inference/pipeline.py"
+    with scored.open("a") as module:
         module.write(OTHER_SCORES)
     without_table = folder / "no-table"
     shutil.copytree(demo_studies() / "test_images", without_table / "test_images")

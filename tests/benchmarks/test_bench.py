@@ -16,26 +16,30 @@ import numpy as np
 import pytest
 import torch
 
-from rsna_lumbar.benchmarks import run
 from rsna_lumbar.benchmarks.cli import PARTS, main
-from rsna_lumbar.benchmarks.contenders import (
+from rsna_lumbar.benchmarks.model import run
+from rsna_lumbar.benchmarks.model.contenders import (
     BASELINE,
     CONTENDERS,
     Contender,
     chosen_contenders,
 )
-from rsna_lumbar.benchmarks.engines import LIBRARY_OF
-from rsna_lumbar.benchmarks.measure import Block, memory_needed, time_block
-from rsna_lumbar.benchmarks.peak import MAKERS, Peak, Product, find_peaks
-from rsna_lumbar.benchmarks.rows import block_rows, highest_peaks
-from rsna_lumbar.benchmarks.work import Peaks, ScoreSeries, Work, make_work
-from rsna_lumbar.export.checkpoint import read_checkpoint
+from rsna_lumbar.benchmarks.model.engines import LIBRARY_OF
+from rsna_lumbar.benchmarks.model.measure import Block, memory_needed, time_block
+from rsna_lumbar.benchmarks.model.peak import MAKERS, Peak, Product, find_peaks
+from rsna_lumbar.benchmarks.model.rows import block_rows, highest_peaks
+from rsna_lumbar.benchmarks.model.work import Peaks, ScoreSeries, Work, make_work
+from rsna_lumbar.export.checkpoints.checkpoint import read_checkpoint
+from rsna_lumbar.export.checkpoints.synthetic import (
+    random_detector,
+    save_checkpoint,
+    textured_slices,
+)
 from rsna_lumbar.export.formats import FORMATS
-from rsna_lumbar.export.limits import LIMITS
-from rsna_lumbar.export.random_weights import random_detector, save_checkpoint, textured_slices
-from rsna_lumbar.runtime.errors import BackendError, LumbarError, UsageError
-from rsna_lumbar.runtime.grading import Calibration, probabilities
-from rsna_lumbar.runtime.labels import SPINAL
+from rsna_lumbar.export.verification.limits import LIMITS
+from rsna_lumbar.runtime.core.errors import BackendError, LumbarError, UsageError
+from rsna_lumbar.runtime.core.labels import SPINAL
+from rsna_lumbar.runtime.core.postprocess import Calibration, probabilities
 
 Capture = pytest.CaptureFixture[str]
 

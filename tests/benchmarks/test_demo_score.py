@@ -9,12 +9,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from rsna_lumbar.export.build import extend_bundle
-from rsna_lumbar.export.options import ExportOptions
+from rsna_lumbar.export.bundling.build import extend_bundle
+from rsna_lumbar.export.bundling.options import ExportOptions
 from rsna_lumbar.runtime import Scorer, find_studies, submission_rows
+from rsna_lumbar.runtime.core.labels import SUBMISSION_COLUMNS
 from rsna_lumbar.runtime.demo import demo_bundle
-from rsna_lumbar.runtime.labels import SUBMISSION_COLUMNS
-from rsna_lumbar.train.evaluate import evaluate
+from rsna_lumbar.train.evaluation.evaluate import evaluate
 from rsna_lumbar.train.phantom import PhantomOptions, make_phantom
 
 # A fresh seed, and the challenge's grade frequencies, which are the phantom's default.

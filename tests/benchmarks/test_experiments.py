@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from rsna_lumbar.benchmarks import ensembles, flips, prepare_scale
-from rsna_lumbar.runtime.grading import COMBINATIONS, Combination
-from rsna_lumbar.runtime.labels import GROUPS
-from rsna_lumbar.runtime.metric import NO_GRADE
-from rsna_lumbar.train.labelled_peaks import GroupPeaks, PeakTable
+from rsna_lumbar.runtime.core.labels import GROUPS
+from rsna_lumbar.runtime.core.metric import NO_GRADE
+from rsna_lumbar.runtime.core.postprocess import COMBINATIONS, Combination
+from rsna_lumbar.train.calibration.labelled_peaks import GroupPeaks, PeakTable
 
 
 def test_the_large_tree_has_the_challenges_sizes(tmp_path: Path) -> None:

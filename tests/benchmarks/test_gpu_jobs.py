@@ -33,7 +33,7 @@ PARTS = """
 import ctypes, os, subprocess, sys, time
 from pathlib import Path
 from rsna_lumbar.benchmarks.gpu.rows import Row
-from rsna_lumbar.runtime.errors import UsageError
+from rsna_lumbar.runtime.core.errors import UsageError
 
 def done(notes, settings, word):
     notes.add(Row("p", word, "ok", {"quick": settings.quick}))

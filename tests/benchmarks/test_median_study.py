@@ -8,7 +8,7 @@ import pydicom
 import pytest
 from pydicom.uid import EnhancedMRImageStorage, RLELossless
 
-from rsna_lumbar.benchmarks.median_study import (
+from rsna_lumbar.benchmarks.harness.median_study import (
     FIRST_ID,
     IMAGES,
     MEDIAN,
@@ -19,10 +19,10 @@ from rsna_lumbar.benchmarks.median_study import (
     draw_studies,
     repeat_studies,
 )
-from rsna_lumbar.runtime.decode import read_slices
-from rsna_lumbar.runtime.discovery import find_studies
-from rsna_lumbar.runtime.labels import FORAMINAL, GROUPS, SPINAL, SUBARTICULAR
-from rsna_lumbar.runtime.preprocess import Preprocessing
+from rsna_lumbar.runtime.core.labels import FORAMINAL, GROUPS, SPINAL, SUBARTICULAR
+from rsna_lumbar.runtime.core.preprocess import Preprocessing
+from rsna_lumbar.runtime.dicom.slices import read_slices
+from rsna_lumbar.runtime.studies.finder import find_studies
 
 TINY = StudySize(
     (SeriesSize(FORAMINAL, 3, 64), SeriesSize(SPINAL, 4, 48), SeriesSize(SUBARTICULAR, 5, 40))

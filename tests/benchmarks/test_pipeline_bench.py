@@ -16,26 +16,30 @@ import numpy as np
 import pytest
 from toys import write_clinical_slice
 
-from rsna_lumbar.benchmarks import process_tree
-from rsna_lumbar.benchmarks.fresh_runs import METHOD, Contender, FreshRun, quiet_environment
-from rsna_lumbar.benchmarks.median_study import SeriesSize, StudySize
-from rsna_lumbar.benchmarks.method import predicted_peaks, read_series, submission_of
-from rsna_lumbar.benchmarks.pipeline_agreement import agreement
-from rsna_lumbar.benchmarks.pipeline_bench import (
+from rsna_lumbar.benchmarks.harness import process_tree
+from rsna_lumbar.benchmarks.harness.fresh_runs import METHOD, Contender, FreshRun, quiet_environment
+from rsna_lumbar.benchmarks.harness.median_study import SeriesSize, StudySize
+from rsna_lumbar.benchmarks.harness.method import predicted_peaks, read_series, submission_of
+from rsna_lumbar.benchmarks.harness.process_tree import Measured, run_measured
+from rsna_lumbar.benchmarks.harness.report import Results, as_csv, as_json
+from rsna_lumbar.benchmarks.harness.variants import Variant, read_variants
+from rsna_lumbar.benchmarks.pipeline.agreement import agreement
+from rsna_lumbar.benchmarks.pipeline.bench import (
     PREDICT,
     PipelineFound,
     PipelineOptions,
     run_pipeline,
 )
-from rsna_lumbar.benchmarks.pipeline_plots import draw_pipeline
-from rsna_lumbar.benchmarks.pipeline_report import make_results
-from rsna_lumbar.benchmarks.pipeline_table import pipeline_table
-from rsna_lumbar.benchmarks.process_tree import Measured, run_measured
-from rsna_lumbar.benchmarks.report import Results, as_csv, as_json
-from rsna_lumbar.benchmarks.variants import Variant, read_variants
-from rsna_lumbar.export.random_weights import random_detector, save_checkpoint, textured_slices
-from rsna_lumbar.runtime.errors import LumbarError, UsageError
-from rsna_lumbar.runtime.labels import FORAMINAL, GROUPS, SPINAL, SUBARTICULAR
+from rsna_lumbar.benchmarks.pipeline.plots import draw_pipeline
+from rsna_lumbar.benchmarks.pipeline.report import make_results
+from rsna_lumbar.benchmarks.pipeline.table import pipeline_table
+from rsna_lumbar.export.checkpoints.synthetic import (
+    random_detector,
+    save_checkpoint,
+    textured_slices,
+)
+from rsna_lumbar.runtime.core.errors import LumbarError, UsageError
+from rsna_lumbar.runtime.core.labels import FORAMINAL, GROUPS, SPINAL, SUBARTICULAR
 
 SIZE_PX = 64
 FP32 = Variant("onnxruntime", "fp32")

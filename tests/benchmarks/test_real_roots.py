@@ -12,7 +12,7 @@ import pydicom
 import pytest
 from PIL import Image
 
-from rsna_lumbar.runtime.labels import LOCATIONS
+from rsna_lumbar.runtime.core.labels import LOCATIONS
 
 SCRIPTS = Path(__file__).parents[2] / "benchmarks" / "experiments"
 SIZES = pd.read_csv(SCRIPTS / "sagittal_t1_sizes.csv")

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from rsna_lumbar.benchmarks.commands.shared import command_line, output_options
-from rsna_lumbar.benchmarks.report import (
+from rsna_lumbar.benchmarks.harness.report import (
     Column,
     Results,
     as_csv,
@@ -20,7 +20,7 @@ from rsna_lumbar.benchmarks.report import (
     as_table,
     write_outputs,
 )
-from rsna_lumbar.benchmarks.statistics import (
+from rsna_lumbar.benchmarks.harness.timing import (
     Summary,
     interleaved,
     orders,

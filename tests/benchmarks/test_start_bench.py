@@ -9,20 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rsna_lumbar.benchmarks.median_study import SeriesSize, StudySize
-from rsna_lumbar.benchmarks.process_tree import Measured
-from rsna_lumbar.benchmarks.report import Results, as_csv, as_json, as_table
-from rsna_lumbar.benchmarks.start_bench import (
+from rsna_lumbar.benchmarks.harness.median_study import SeriesSize, StudySize
+from rsna_lumbar.benchmarks.harness.process_tree import Measured
+from rsna_lumbar.benchmarks.harness.report import Results, as_csv, as_json, as_table
+from rsna_lumbar.benchmarks.harness.variants import Variant
+from rsna_lumbar.benchmarks.pipeline.start_bench import (
     BARE,
     OneStudy,
     StartFound,
     StartOptions,
     run_start,
 )
-from rsna_lumbar.benchmarks.start_plots import draw_start
-from rsna_lumbar.benchmarks.start_report import make_results
-from rsna_lumbar.benchmarks.variants import Variant
-from rsna_lumbar.runtime.labels import FORAMINAL, SPINAL, SUBARTICULAR
+from rsna_lumbar.benchmarks.pipeline.start_plots import draw_start
+from rsna_lumbar.benchmarks.pipeline.start_report import make_results
+from rsna_lumbar.runtime.core.labels import FORAMINAL, SPINAL, SUBARTICULAR
 
 TINY = StudySize(
     (SeriesSize(FORAMINAL, 3, 64), SeriesSize(SPINAL, 3, 48), SeriesSize(SUBARTICULAR, 5, 40))

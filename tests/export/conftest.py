@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from rsna_lumbar.export.checkpoint import Checkpoint, read_checkpoint
-from rsna_lumbar.export.random_weights import (
+from rsna_lumbar.export.checkpoints.checkpoint import Checkpoint, read_checkpoint
+from rsna_lumbar.export.checkpoints.reference import reference_peaks
+from rsna_lumbar.export.checkpoints.synthetic import (
     random_detector,
     save_checkpoint,
     textured_slices,
 )
-from rsna_lumbar.export.reference import reference_peaks
-from rsna_lumbar.runtime.labels import GROUPS, Group
+from rsna_lumbar.runtime.core.labels import GROUPS, Group
 
 SIZE_PX = 64
 LEAST_LOGIT_SPREAD = 0.3  # standard deviation over slices, median class; over classes several

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from numpy.typing import NDArray
 
-from rsna_lumbar.export.score_graph import (
+from rsna_lumbar.export.graph.score_graph import (
     AXES,
     INPUTS,
     Aggregation,
@@ -20,8 +20,8 @@ from rsna_lumbar.export.score_graph import (
     grid_sides,
     trace,
 )
-from rsna_lumbar.runtime.grading import Calibration, probabilities, set_peaks
-from rsna_lumbar.runtime.labels import SPINAL
+from rsna_lumbar.runtime.core.labels import SPINAL
+from rsna_lumbar.runtime.core.postprocess import Calibration, probabilities, set_peaks
 
 SIZE_PX = 64
 CLASSES = len(SPINAL.classes)

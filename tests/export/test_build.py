@@ -12,17 +12,22 @@ import numpy as np
 import pytest
 from toys import write_clinical_study
 
-from rsna_lumbar.export import cli, placing, workshop
-from rsna_lumbar.export.build import build_bundle
-from rsna_lumbar.export.errors import CheckpointError, ExportError, VerificationError
-from rsna_lumbar.export.limits import LIMITS, Limits
-from rsna_lumbar.export.options import ExportOptions
-from rsna_lumbar.export.verify import require_parity
-from rsna_lumbar.runtime.bundle import Bundle, read_bundle, read_model
-from rsna_lumbar.runtime.errors import UsageError
-from rsna_lumbar.runtime.grading import COMBINATIONS
-from rsna_lumbar.runtime.labels import GROUPS, SPINAL
-from rsna_lumbar.runtime.preprocess import Preprocessing
+from rsna_lumbar.export import cli
+from rsna_lumbar.export.bundling import candidates, publish
+from rsna_lumbar.export.bundling.build import build_bundle
+from rsna_lumbar.export.bundling.options import ExportOptions
+from rsna_lumbar.export.verification.limits import LIMITS, Limits
+from rsna_lumbar.export.verification.parity import require_parity
+from rsna_lumbar.runtime.bundle.records import Bundle, read_bundle, read_model
+from rsna_lumbar.runtime.core.errors import (
+    CheckpointError,
+    ExportError,
+    UsageError,
+    VerificationError,
+)
+from rsna_lumbar.runtime.core.labels import GROUPS, SPINAL
+from rsna_lumbar.runtime.core.postprocess import COMBINATIONS
+from rsna_lumbar.runtime.core.preprocess import Preprocessing
 
 Weights = Mapping[str, tuple[Path, ...]]
 
@@ -154,7 +159,7 @@ def test_size_of_the_card_comes_before_the_checkpoint(
 def break_verification(monkeypatch: pytest.MonkeyPatch) -> None:
     nothing = Limits(0.0, 0.0, 0.0, 0.0, 0.0)
     monkeypatch.setattr(
-        workshop, "require_parity", lambda parity, _, name: require_parity(parity, nothing, name)
+        candidates, "require_parity", lambda parity, _, name: require_parity(parity, nothing, name)
     )
 
 
@@ -162,7 +167,7 @@ def break_manifest(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(placing, "write_manifest", fail)
+    monkeypatch.setattr(publish, "write_manifest", fail)
 
 
 @pytest.mark.parametrize("breakage", [break_verification, break_manifest])

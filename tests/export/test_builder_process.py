@@ -17,12 +17,11 @@ from ending import DEADLINE_S, is_gone, wait_for
 from ending_work import echo, end_at_work, grumble, refuse, stumble
 from toys import write_clinical_study, write_toy_bundle
 
-from rsna_lumbar.export.errors import ExportError
 from rsna_lumbar.export.formats import builder_process
 from rsna_lumbar.export.formats.builder_process import Voice, Work, build_apart
-from rsna_lumbar.runtime.bundle import read_bundle
-from rsna_lumbar.runtime.errors import UsageError
-from rsna_lumbar.runtime.third_party import FOLDERS_UNLESS_SET
+from rsna_lumbar.runtime.bundle.records import read_bundle
+from rsna_lumbar.runtime.core.errors import ExportError, UsageError
+from rsna_lumbar.runtime.system.ultralytics_env import FOLDERS_UNLESS_SET
 
 if os.name != "posix":
     pytest.skip("signals are tested where there are any", allow_module_level=True)

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rsna_lumbar.export.card import default_card, read_card
-from rsna_lumbar.export.errors import CheckpointError
-from rsna_lumbar.runtime.labels import FORAMINAL, SPINAL
-from rsna_lumbar.runtime.preprocess import Preprocessing
+from rsna_lumbar.export.checkpoints.card import default_card, read_card
+from rsna_lumbar.runtime.core.errors import CheckpointError
+from rsna_lumbar.runtime.core.labels import FORAMINAL, SPINAL
+from rsna_lumbar.runtime.core.preprocess import Preprocessing
 
 GOOD: dict[str, Any] = {
     "group": "spinal",

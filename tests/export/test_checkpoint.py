@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import torch
 
-from rsna_lumbar.export.checkpoint import class_order, normalised, read_checkpoint
-from rsna_lumbar.export.errors import CheckpointError
-from rsna_lumbar.export.random_weights import save_checkpoint
-from rsna_lumbar.runtime.bundle import sha256_of
-from rsna_lumbar.runtime.labels import FORAMINAL, GROUPS, SPINAL
+from rsna_lumbar.export.checkpoints.checkpoint import class_order, normalised, read_checkpoint
+from rsna_lumbar.export.checkpoints.synthetic import save_checkpoint
+from rsna_lumbar.runtime.bundle.records import sha256_of
+from rsna_lumbar.runtime.core.errors import CheckpointError
+from rsna_lumbar.runtime.core.labels import FORAMINAL, GROUPS, SPINAL
 
 PATH = Path("some.pt")
 
@@ -80,7 +80,8 @@ def test_loading_runs_no_code_of_the_file(tmp_path: Path, before: str) -> None:
     trace, path = tmp_path / "was_here", tmp_path / "planted.pt"
     torch.save({"model": Planted(trace)}, path)
     program = (
-        f"import sys, pathlib; {before}from rsna_lumbar.export.checkpoint import read_checkpoint; "
+        f"import sys, pathlib; {before}"
+        "from rsna_lumbar.export.checkpoints.checkpoint import read_checkpoint; "
         "read_checkpoint(pathlib.Path(sys.argv[1]))"
     )
     # A process of its own, in which it is imported for the first time.

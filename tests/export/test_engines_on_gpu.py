@@ -8,19 +8,19 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
+from rsna_lumbar.export.checkpoints.synthetic import textured_slices
 from rsna_lumbar.export.formats import BuildOptions
 from rsna_lumbar.export.formats.tensorrt import build
-from rsna_lumbar.export.random_weights import textured_slices
-from rsna_lumbar.export.rewrite import rewrite
-from rsna_lumbar.export.score_graph import OUTPUTS, export_score_graph
+from rsna_lumbar.export.graph.rewrite import rewrite
+from rsna_lumbar.export.graph.score_graph import OUTPUTS, export_score_graph
 from rsna_lumbar.runtime.backends import Outputs, constant_inputs
-from rsna_lumbar.runtime.backends.cuda import cuda_devices
 from rsna_lumbar.runtime.backends.tensorrt import open_session
-from rsna_lumbar.runtime.bundle import Detector, Model, ModelFile
-from rsna_lumbar.runtime.errors import UsageError
-from rsna_lumbar.runtime.grading import Calibration
-from rsna_lumbar.runtime.labels import SPINAL
-from rsna_lumbar.runtime.preprocess import Preprocessing
+from rsna_lumbar.runtime.bundle.records import Detector, Model, ModelFile
+from rsna_lumbar.runtime.core.errors import UsageError
+from rsna_lumbar.runtime.core.labels import SPINAL
+from rsna_lumbar.runtime.core.postprocess import Calibration
+from rsna_lumbar.runtime.core.preprocess import Preprocessing
+from rsna_lumbar.runtime.system.gpus import cuda_devices
 
 SIZE_PX = 64
 LARGEST = 8

@@ -16,18 +16,18 @@ import pytest
 from numpy.typing import NDArray
 from toys import write_clinical_study
 
-from rsna_lumbar.export.build import Outcome, build_bundle
+from rsna_lumbar.export.bundling.build import Outcome, build_bundle
+from rsna_lumbar.export.bundling.options import ExportOptions
 from rsna_lumbar.export.formats import FORMATS, BuildOptions, load_format
-from rsna_lumbar.export.limits import LIMITS, Limits
-from rsna_lumbar.export.options import ExportOptions
-from rsna_lumbar.runtime.backends.cuda import cuda_device_count
-from rsna_lumbar.runtime.bundle import PRECISIONS, Variant
-from rsna_lumbar.runtime.discovery import find_studies
-from rsna_lumbar.runtime.errors import UsageError
-from rsna_lumbar.runtime.labels import SPINAL, SUBARTICULAR
-from rsna_lumbar.runtime.outputs import submission_lines
-from rsna_lumbar.runtime.plan_header import read_plan_header
-from rsna_lumbar.runtime.scoring import Scorer
+from rsna_lumbar.export.verification.limits import LIMITS, Limits
+from rsna_lumbar.runtime.bundle.plan_header import read_plan_header
+from rsna_lumbar.runtime.bundle.records import PRECISIONS, Variant
+from rsna_lumbar.runtime.core.errors import UsageError
+from rsna_lumbar.runtime.core.labels import SPINAL, SUBARTICULAR
+from rsna_lumbar.runtime.inference.pipeline import Scorer
+from rsna_lumbar.runtime.run.submission import submission_lines
+from rsna_lumbar.runtime.studies.finder import find_studies
+from rsna_lumbar.runtime.system.gpus import cuda_device_count
 
 # importorskip would import OpenVINO with its telemetry.
 for library in ("openvino", "tensorrt_rtx"):

@@ -14,9 +14,9 @@ import pytest
 import torch
 from onnx import parser
 
-from rsna_lumbar.export.checkpoint import Checkpoint, read_checkpoint
-from rsna_lumbar.export.errors import CheckpointError
-from rsna_lumbar.runtime.labels import SPINAL
+from rsna_lumbar.export.checkpoints.checkpoint import Checkpoint, read_checkpoint
+from rsna_lumbar.runtime.core.errors import CheckpointError
+from rsna_lumbar.runtime.core.labels import SPINAL
 
 Content = dict[str, Any]
 
@@ -113,8 +113,8 @@ def test_as_ultralytics_itself_strips_and_saves(tmp_path: Path, network: Any) ->
 
 
 def test_a_fused_network_is_the_same_network(tmp_path: Path, network: Any) -> None:
-    from rsna_lumbar.export.random_weights import textured_slices
-    from rsna_lumbar.export.reference import reference_peaks
+    from rsna_lumbar.export.checkpoints.reference import reference_peaks
+    from rsna_lumbar.export.checkpoints.synthetic import textured_slices
 
     slices = textured_slices(4, 64, seed=3)
     plain = reference_peaks(read(tmp_path, {"model": network}), slices)
@@ -143,7 +143,7 @@ def test_class_names_in_any_form(tmp_path: Path, network: Any, names: Any) -> No
 def test_other_plain_detectors_of_ultralytics_are_rewritten(tmp_path: Path, config: str) -> None:
     from ultralytics.nn.tasks import DetectionModel
 
-    from rsna_lumbar.export.rewrite import rewrite
+    from rsna_lumbar.export.graph.rewrite import rewrite
 
     model = DetectionModel(f"{config}.yaml", ch=1, nc=15, verbose=False)
     model.names = list(SPINAL.classes)

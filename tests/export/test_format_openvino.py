@@ -16,24 +16,24 @@ import pytest
 from numpy.typing import NDArray
 from toys import TOY_MODEL, toy_model
 
-from rsna_lumbar.export.card import default_card
-from rsna_lumbar.export.checkpoint import Checkpoint
-from rsna_lumbar.export.errors import ExportError
+from rsna_lumbar.export.checkpoints.card import default_card
+from rsna_lumbar.export.checkpoints.checkpoint import Checkpoint
+from rsna_lumbar.export.checkpoints.reference import reference_peaks
+from rsna_lumbar.export.checkpoints.synthetic import textured_slices
 from rsna_lumbar.export.formats import BuildOptions, load_format
 from rsna_lumbar.export.formats import openvino as openvino_writer
-from rsna_lumbar.export.int8 import LEAST_SLICES
-from rsna_lumbar.export.limits import LIMITS
-from rsna_lumbar.export.precisions import graph_in
-from rsna_lumbar.export.random_weights import textured_slices
-from rsna_lumbar.export.reference import reference_peaks
-from rsna_lumbar.export.rewrite import rewrite
-from rsna_lumbar.export.score_graph import export_score_graph
+from rsna_lumbar.export.graph.int8 import LEAST_SLICES
+from rsna_lumbar.export.graph.precisions import graph_in
+from rsna_lumbar.export.graph.rewrite import rewrite
+from rsna_lumbar.export.graph.score_graph import export_score_graph
+from rsna_lumbar.export.verification.limits import LIMITS
 from rsna_lumbar.runtime.backends import Outputs, Session, load_backend
 from rsna_lumbar.runtime.backends.openvino import OpenVinoSession, convolution_precisions
-from rsna_lumbar.runtime.bundle import Detector
-from rsna_lumbar.runtime.grading import Calibration, probabilities, set_peaks
-from rsna_lumbar.runtime.labels import FORAMINAL, SPINAL, Group
-from rsna_lumbar.runtime.preprocess import Preprocessing
+from rsna_lumbar.runtime.bundle.records import Detector
+from rsna_lumbar.runtime.core.errors import ExportError
+from rsna_lumbar.runtime.core.labels import FORAMINAL, SPINAL, Group
+from rsna_lumbar.runtime.core.postprocess import Calibration, probabilities, set_peaks
+from rsna_lumbar.runtime.core.preprocess import Preprocessing
 
 # importorskip would import it with its telemetry.
 if find_spec("openvino") is None:

@@ -20,21 +20,20 @@ from fake_tensorrt import VERSION, Severity
 from rtx_apart import asked_apart, shapes
 from toys import SIZE_PX, toy_model
 
-from rsna_lumbar.export import score_graph as score_graph_names
-from rsna_lumbar.export.errors import BuildError, ExportError
+from rsna_lumbar.export.checkpoints.synthetic import textured_slices
 from rsna_lumbar.export.formats import BuildOptions, Built, Report, tensorrt_network
 from rsna_lumbar.export.formats import tensorrt as formats
 from rsna_lumbar.export.formats.builder_process import Line, Voice, Work
 from rsna_lumbar.export.formats.tensorrt import build
-from rsna_lumbar.export.random_weights import textured_slices
-from rsna_lumbar.export.rewrite import rewrite
-from rsna_lumbar.export.score_graph import export_score_graph
-from rsna_lumbar.runtime.backends.cuda import CudaDevice
-from rsna_lumbar.runtime.bundle import MODEL_FILE_NAME, Engine, model_file_name
-from rsna_lumbar.runtime.errors import UsageError
-from rsna_lumbar.runtime.labels import FORAMINAL, SPINAL, Group
-from rsna_lumbar.runtime.plan_header import read_plan_header
-from rsna_lumbar.runtime.preprocess import Preprocessing
+from rsna_lumbar.export.graph import score_graph as score_graph_names
+from rsna_lumbar.export.graph.rewrite import rewrite
+from rsna_lumbar.export.graph.score_graph import export_score_graph
+from rsna_lumbar.runtime.bundle.plan_header import read_plan_header
+from rsna_lumbar.runtime.bundle.records import MODEL_FILE_NAME, Engine, model_file_name
+from rsna_lumbar.runtime.core.errors import BuildError, ExportError, UsageError
+from rsna_lumbar.runtime.core.labels import FORAMINAL, SPINAL, Group
+from rsna_lumbar.runtime.core.preprocess import Preprocessing
+from rsna_lumbar.runtime.system.gpus import CudaDevice
 
 CALIBRATION_SLICES = 64
 OPTIONS = BuildOptions(best_batch=4, largest_batch=8)
@@ -94,9 +93,9 @@ def in_precision(graph: bytes, precision: str) -> bytes:
     if precision == "fp32":
         return graph
     if precision == "fp16":
-        half: bytes = import_module("rsna_lumbar.export.half").to_half(graph)
+        half: bytes = import_module("rsna_lumbar.export.graph.float16").to_half(graph)
         return half
-    quantise = pytest.importorskip("rsna_lumbar.export.int8").quantise
+    quantise = pytest.importorskip("rsna_lumbar.export.graph.int8").quantise
     slices = textured_slices(CALIBRATION_SLICES, SIZE_PX, seed=3)
     quantised: bytes = quantise(graph, slices, scheme=formats.INT8_SCHEME)
     return quantised

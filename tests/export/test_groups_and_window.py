@@ -13,16 +13,15 @@ import pytest
 from toys import write_clinical_study, write_toy_bundle
 
 from rsna_lumbar.export import cli
-from rsna_lumbar.export.build import Outcome, build_bundle, extend_bundle, verify_bundle
-from rsna_lumbar.export.errors import CheckpointError
-from rsna_lumbar.export.options import ExportOptions
-from rsna_lumbar.runtime.bundle import Bundle, read_bundle, write_manifest
-from rsna_lumbar.runtime.discovery import find_studies
-from rsna_lumbar.runtime.errors import BundleError, UsageError
-from rsna_lumbar.runtime.grading import Calibration
-from rsna_lumbar.runtime.labels import FORAMINAL, GROUPS, LOCATIONS, SPINAL, SUBARTICULAR
-from rsna_lumbar.runtime.preprocess import Preprocessing
-from rsna_lumbar.runtime.scoring import Scorer
+from rsna_lumbar.export.bundling.build import Outcome, build_bundle, extend_bundle, verify_bundle
+from rsna_lumbar.export.bundling.options import ExportOptions
+from rsna_lumbar.runtime.bundle.records import Bundle, read_bundle, write_manifest
+from rsna_lumbar.runtime.core.errors import BundleError, CheckpointError, UsageError
+from rsna_lumbar.runtime.core.labels import FORAMINAL, GROUPS, LOCATIONS, SPINAL, SUBARTICULAR
+from rsna_lumbar.runtime.core.postprocess import Calibration
+from rsna_lumbar.runtime.core.preprocess import Preprocessing
+from rsna_lumbar.runtime.inference.pipeline import Scorer
+from rsna_lumbar.runtime.studies.finder import find_studies
 
 Weights = Mapping[str, tuple[Path, ...]]
 MIN_MAX = Preprocessing(0, 100)

@@ -12,19 +12,19 @@ from onnx import TensorProto, numpy_helper
 from rtx_apart import asked_apart, parsed_layers
 from toys import TOY_MODEL, toy_model
 
-from rsna_lumbar.export.card import default_card
-from rsna_lumbar.export.checkpoint import Checkpoint
-from rsna_lumbar.export.errors import ExportError
-from rsna_lumbar.export.graph_parts import network_nodes, read_graph
-from rsna_lumbar.export.half import to_half
-from rsna_lumbar.export.random_weights import textured_slices
-from rsna_lumbar.export.rewrite import rewrite
-from rsna_lumbar.export.score_graph import export_score_graph
+from rsna_lumbar.export.checkpoints.card import default_card
+from rsna_lumbar.export.checkpoints.checkpoint import Checkpoint
+from rsna_lumbar.export.checkpoints.synthetic import textured_slices
+from rsna_lumbar.export.graph.float16 import to_half
+from rsna_lumbar.export.graph.onnx_edit import network_nodes, read_graph
+from rsna_lumbar.export.graph.rewrite import rewrite
+from rsna_lumbar.export.graph.score_graph import export_score_graph
 from rsna_lumbar.runtime.backends import Outputs, load_backend
-from rsna_lumbar.runtime.bundle import Detector
-from rsna_lumbar.runtime.grading import Calibration
-from rsna_lumbar.runtime.labels import FORAMINAL, SPINAL, Group
-from rsna_lumbar.runtime.preprocess import Preprocessing
+from rsna_lumbar.runtime.bundle.records import Detector
+from rsna_lumbar.runtime.core.errors import ExportError
+from rsna_lumbar.runtime.core.labels import FORAMINAL, SPINAL, Group
+from rsna_lumbar.runtime.core.postprocess import Calibration
+from rsna_lumbar.runtime.core.preprocess import Preprocessing
 
 SIZE_PX = 64
 FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16}

@@ -21,21 +21,20 @@ from onnx import TensorProto, numpy_helper, parser
 from rtx_apart import asked_apart, parsed_layers
 from toys import TOY_MODEL, toy_model
 
-from rsna_lumbar.export.activation_ranges import activation_ranges, silu_inputs, united
-from rsna_lumbar.export.card import default_card
-from rsna_lumbar.export.errors import ExportError
-from rsna_lumbar.export.graph_parts import network_nodes, read_graph, write_graph
-from rsna_lumbar.export.int8 import LEAST_SLICES, SCHEMES, quantise, sources
-from rsna_lumbar.export.precisions import TRANSFORMATIONS, graph_in
-from rsna_lumbar.export.random_weights import textured_slices
-from rsna_lumbar.export.rewrite import rewrite
-from rsna_lumbar.export.score_graph import export_score_graph
+from rsna_lumbar.export.checkpoints.card import default_card
+from rsna_lumbar.export.checkpoints.synthetic import textured_slices
+from rsna_lumbar.export.graph.calibration_ranges import activation_ranges, silu_inputs, united
+from rsna_lumbar.export.graph.int8 import LEAST_SLICES, SCHEMES, quantise, sources
+from rsna_lumbar.export.graph.onnx_edit import network_nodes, read_graph, write_graph
+from rsna_lumbar.export.graph.precisions import TRANSFORMATIONS, graph_in
+from rsna_lumbar.export.graph.rewrite import rewrite
+from rsna_lumbar.export.graph.score_graph import export_score_graph
 from rsna_lumbar.runtime.backends import Outputs, load_backend
-from rsna_lumbar.runtime.bundle import PRECISIONS, Detector
-from rsna_lumbar.runtime.errors import UsageError
-from rsna_lumbar.runtime.grading import Calibration
-from rsna_lumbar.runtime.labels import SPINAL
-from rsna_lumbar.runtime.preprocess import Preprocessing
+from rsna_lumbar.runtime.bundle.records import PRECISIONS, Detector
+from rsna_lumbar.runtime.core.errors import ExportError, UsageError
+from rsna_lumbar.runtime.core.labels import SPINAL
+from rsna_lumbar.runtime.core.postprocess import Calibration
+from rsna_lumbar.runtime.core.preprocess import Preprocessing
 
 SIZE_PX = 64
 CONVOLUTIONS = 54

@@ -12,10 +12,10 @@ import pytest
 from killing import KILLED, end_at_change
 from toys import write_clinical_study, write_toy_bundle
 
-from rsna_lumbar.export import precisions
-from rsna_lumbar.export.build import extend_bundle
-from rsna_lumbar.export.options import ExportOptions
-from rsna_lumbar.runtime.bundle import Bundle, read_bundle, read_model
+from rsna_lumbar.export.bundling.build import extend_bundle
+from rsna_lumbar.export.bundling.options import ExportOptions
+from rsna_lumbar.export.graph import precisions
+from rsna_lumbar.runtime.bundle.records import Bundle, read_bundle, read_model
 
 FORK = "fork"
 pytestmark = [
@@ -115,7 +115,7 @@ def test_a_failed_extension_leaves_the_bundle(
         raise OSError(28, "No space left on device")
 
     before = {path.name: path.read_bytes() for path in old.iterdir()}
-    monkeypatch.setattr("rsna_lumbar.export.placing.write_manifest", fail)
+    monkeypatch.setattr("rsna_lumbar.export.bundling.publish.write_manifest", fail)
     with pytest.raises(OSError, match="No space left"):
         extend(old, studies)
     assert {path.name: path.read_bytes() for path in old.iterdir()} == before

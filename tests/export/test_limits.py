@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from rsna_lumbar.export.limits import LIMITS, with_changes
-from rsna_lumbar.runtime.bundle import PRECISIONS
-from rsna_lumbar.runtime.errors import UsageError
+from rsna_lumbar.export.verification.limits import LIMITS, with_changes
+from rsna_lumbar.runtime.bundle.records import PRECISIONS
+from rsna_lumbar.runtime.core.errors import UsageError
 
 
 def test_every_precision_has_limits_and_float32_only_rounds() -> None:

@@ -8,17 +8,17 @@ import pytest
 from numpy.typing import NDArray
 from toys import PRIOR_ROW, SIZE_PX
 
-from rsna_lumbar.export.official import official_metric
-from rsna_lumbar.runtime.bundle import Detector
-from rsna_lumbar.runtime.grading import Calibration, probabilities
-from rsna_lumbar.runtime.labels import (
+from rsna_lumbar.export.verification.challenge_metric import official_metric
+from rsna_lumbar.runtime.bundle.records import Detector
+from rsna_lumbar.runtime.core.labels import (
     GRADE_TITLES,
     GROUPS,
     LOCATIONS,
     SUBMISSION_COLUMNS,
     row_id,
 )
-from rsna_lumbar.train.metric import score
+from rsna_lumbar.runtime.core.postprocess import Calibration, probabilities
+from rsna_lumbar.train.evaluation.metric import score
 
 STUDIES = ("1", "2", "3")
 CALIBRATION = Calibration(0.7, (0.1, 0.0, -0.2), 1e-3)

@@ -8,13 +8,13 @@ import numpy as np
 import onnx
 import pytest
 
-from rsna_lumbar.export.precisions import TRANSFORMATIONS, graph_in
-from rsna_lumbar.export.rewrite import rewrite
-from rsna_lumbar.export.score_graph import export_score_graph
-from rsna_lumbar.runtime.bundle import PRECISIONS
-from rsna_lumbar.runtime.errors import UsageError
-from rsna_lumbar.runtime.labels import SPINAL
-from rsna_lumbar.runtime.preprocess import Preprocessing
+from rsna_lumbar.export.graph.precisions import TRANSFORMATIONS, graph_in
+from rsna_lumbar.export.graph.rewrite import rewrite
+from rsna_lumbar.export.graph.score_graph import export_score_graph
+from rsna_lumbar.runtime.bundle.records import PRECISIONS
+from rsna_lumbar.runtime.core.errors import UsageError
+from rsna_lumbar.runtime.core.labels import SPINAL
+from rsna_lumbar.runtime.core.preprocess import Preprocessing
 
 SIZE_PX = 64
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from rsna_lumbar.export.checkpoint import Checkpoint
-from rsna_lumbar.export.random_weights import textured_slices
-from rsna_lumbar.export.rewrite import fold_input, fused, permute_classes, rewrite
-from rsna_lumbar.runtime.labels import FORAMINAL, SPINAL, Group
+from rsna_lumbar.export.checkpoints.checkpoint import Checkpoint
+from rsna_lumbar.export.checkpoints.synthetic import textured_slices
+from rsna_lumbar.export.graph.rewrite import fold_input, fused, permute_classes, rewrite
+from rsna_lumbar.runtime.core.labels import FORAMINAL, SPINAL, Group
 
 EXACT = 1e-10
 

@@ -13,19 +13,19 @@ import pytest
 from numpy.typing import NDArray
 from toys import TOY_MODEL
 
-from rsna_lumbar.export.card import default_card
-from rsna_lumbar.export.checkpoint import Checkpoint
-from rsna_lumbar.export.limits import LIMITS
-from rsna_lumbar.export.random_weights import textured_slices
-from rsna_lumbar.export.reference import reference_peaks
-from rsna_lumbar.export.rewrite import rewrite
-from rsna_lumbar.export.score_graph import GRAPH_FORMAT, INPUTS, OUTPUTS, export_score_graph
+from rsna_lumbar.export.checkpoints.card import default_card
+from rsna_lumbar.export.checkpoints.checkpoint import Checkpoint
+from rsna_lumbar.export.checkpoints.reference import reference_peaks
+from rsna_lumbar.export.checkpoints.synthetic import textured_slices
+from rsna_lumbar.export.graph.rewrite import rewrite
+from rsna_lumbar.export.graph.score_graph import GRAPH_FORMAT, INPUTS, OUTPUTS, export_score_graph
+from rsna_lumbar.export.verification.limits import LIMITS
 from rsna_lumbar.runtime.backends import Outputs, load_backend
-from rsna_lumbar.runtime.bundle import Detector
-from rsna_lumbar.runtime.cells import cell_count
-from rsna_lumbar.runtime.grading import Calibration, probabilities, set_peaks
-from rsna_lumbar.runtime.labels import FORAMINAL, SPINAL, Group
-from rsna_lumbar.runtime.preprocess import Preprocessing
+from rsna_lumbar.runtime.bundle.records import Detector
+from rsna_lumbar.runtime.core.anchors import cell_count
+from rsna_lumbar.runtime.core.labels import FORAMINAL, SPINAL, Group
+from rsna_lumbar.runtime.core.postprocess import Calibration, probabilities, set_peaks
+from rsna_lumbar.runtime.core.preprocess import Preprocessing
 
 SIZE_PX = 64
 CALIBRATION = Calibration(temperature=0.8, bias=(0.2, -0.1, -0.3), floor=1e-3)

@@ -9,13 +9,12 @@ import pandas as pd
 import pytest
 from toys import SIZE_PX, write_clinical_study
 
-from rsna_lumbar.export.errors import ExportError
-from rsna_lumbar.export.slices import calibration_slices, spread, verification_data
-from rsna_lumbar.runtime.bundle import Detector
-from rsna_lumbar.runtime.errors import DataError, UsageError
-from rsna_lumbar.runtime.grading import Calibration
-from rsna_lumbar.runtime.labels import FORAMINAL, SUBARTICULAR, Group
-from rsna_lumbar.runtime.preprocess import Preprocessing
+from rsna_lumbar.export.verification.data import calibration_slices, spread, verification_data
+from rsna_lumbar.runtime.bundle.records import Detector
+from rsna_lumbar.runtime.core.errors import DataError, ExportError, UsageError
+from rsna_lumbar.runtime.core.labels import FORAMINAL, SUBARTICULAR, Group
+from rsna_lumbar.runtime.core.postprocess import Calibration
+from rsna_lumbar.runtime.core.preprocess import Preprocessing
 
 STUDIES = tuple(str(number) for number in range(101, 109))
 
@@ -70,7 +69,7 @@ def test_calibration_slices_come_from_all_studies(
 ) -> None:
     slices = calibration_slices(studies, detector(), Preprocessing())
     assert slices.shape == (2 * len(STUDIES), SIZE_PX, SIZE_PX) and slices.dtype == np.uint8
-    monkeypatch.setattr("rsna_lumbar.export.slices.CALIBRATION_SLICES", 8)
+    monkeypatch.setattr("rsna_lumbar.export.verification.data.CALIBRATION_SLICES", 8)
     some = calibration_slices(studies, detector(), Preprocessing())
     assert len(some) == 8
     by_study = slices.reshape(len(STUDIES), 2, SIZE_PX, SIZE_PX)

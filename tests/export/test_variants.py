@@ -17,16 +17,16 @@ import pytest
 from machines import ENGINE, L4, machine, plan_of
 from toys import write_clinical_study, write_toy_bundle
 
-from rsna_lumbar.export import make, precisions
-from rsna_lumbar.export.build import Outcome, extend_bundle, verify_bundle
+from rsna_lumbar.export.bundling import model_files
+from rsna_lumbar.export.bundling.build import Outcome, extend_bundle, verify_bundle
+from rsna_lumbar.export.bundling.options import ExportOptions
 from rsna_lumbar.export.cli import main
-from rsna_lumbar.export.errors import VerificationError
 from rsna_lumbar.export.formats import BuildOptions, Built, BuiltFile
 from rsna_lumbar.export.formats import onnx as onnx_format
-from rsna_lumbar.export.inspect import table
-from rsna_lumbar.export.limits import LIMITS, Limits
-from rsna_lumbar.export.options import ExportOptions
-from rsna_lumbar.runtime.bundle import (
+from rsna_lumbar.export.graph import precisions
+from rsna_lumbar.export.verification.limits import LIMITS, Limits
+from rsna_lumbar.export.verification.report import table
+from rsna_lumbar.runtime.bundle.records import (
     Model,
     ModelFile,
     Variant,
@@ -34,11 +34,11 @@ from rsna_lumbar.runtime.bundle import (
     read_model,
     write_manifest,
 )
-from rsna_lumbar.runtime.errors import BackendError, BundleError, UsageError
-from rsna_lumbar.runtime.grading import Calibration
-from rsna_lumbar.runtime.labels import GRADE_TITLES, LOCATIONS
-from rsna_lumbar.runtime.machine import this_machine
-from rsna_lumbar.runtime.trust import trusted_engines
+from rsna_lumbar.runtime.bundle.trust import trusted_engines
+from rsna_lumbar.runtime.core.errors import BackendError, BundleError, UsageError, VerificationError
+from rsna_lumbar.runtime.core.labels import GRADE_TITLES, LOCATIONS
+from rsna_lumbar.runtime.core.postprocess import Calibration
+from rsna_lumbar.runtime.system.machine import this_machine
 
 HALF = Variant("onnxruntime", "any", "fp16")
 ALMOST = 1 + 1e-3
@@ -219,8 +219,8 @@ def with_engines(monkeypatch: pytest.MonkeyPatch) -> None:
         return Built((BuiltFile(".plan", graph),), "sm89", ENGINE)
 
     monkeypatch.setattr(onnx_format, "build", build)
-    monkeypatch.setattr(make, "BACKEND_OF", {"onnx": "tensorrt"})
-    monkeypatch.setattr("rsna_lumbar.export.workshop.BACKEND_OF", {"onnx": "tensorrt"})
+    monkeypatch.setattr(model_files, "BACKEND_OF", {"onnx": "tensorrt"})
+    monkeypatch.setattr("rsna_lumbar.export.bundling.candidates.BACKEND_OF", {"onnx": "tensorrt"})
 
 
 @pytest.mark.usefixtures("almost")
@@ -396,12 +396,12 @@ def test_an_engine_that_fails_while_it_runs_is_left_out(
 
     with_engines(monkeypatch)
     monkeypatch.setattr(precisions, "graph_in", scaled(1.0))
-    monkeypatch.setattr(make, "this_machine", lambda: machine(L4))
-    really = make._open
+    monkeypatch.setattr(model_files, "this_machine", lambda: machine(L4))
+    really = model_files._open
     monkeypatch.setattr(
-        make, "_open", lambda f, m, *rest: Broken() if m.engine else really(f, m, *rest)
+        model_files, "_open", lambda f, m, *rest: Broken() if m.engine else really(f, m, *rest)
     )
-    monkeypatch.setattr(make, "default_batch_size", lambda *_: 2)
+    monkeypatch.setattr(model_files, "default_batch_size", lambda *_: 2)
     outcome, _ = extend(bundle, studies)
     assert "out of luck" in outcome.left_out[Variant("tensorrt", "sm89", "fp16")]
 

@@ -11,14 +11,13 @@ import pytest
 from numpy.typing import NDArray
 from toys import TOY_MODEL, TOY_PARITY
 
-from rsna_lumbar.export.card import default_card
-from rsna_lumbar.export.checkpoint import Checkpoint
-from rsna_lumbar.export.errors import VerificationError
-from rsna_lumbar.export.limits import LIMITS, Limits
-from rsna_lumbar.export.random_weights import textured_slices
-from rsna_lumbar.export.rewrite import rewrite
-from rsna_lumbar.export.score_graph import export_score_graph
-from rsna_lumbar.export.verify import (
+from rsna_lumbar.export.checkpoints.card import default_card
+from rsna_lumbar.export.checkpoints.checkpoint import Checkpoint
+from rsna_lumbar.export.checkpoints.synthetic import textured_slices
+from rsna_lumbar.export.graph.rewrite import rewrite
+from rsna_lumbar.export.graph.score_graph import export_score_graph
+from rsna_lumbar.export.verification.limits import LIMITS, Limits
+from rsna_lumbar.export.verification.parity import (
     Checked,
     Expected,
     expect,
@@ -28,10 +27,11 @@ from rsna_lumbar.export.verify import (
     verify,
 )
 from rsna_lumbar.runtime.backends import load_backend
-from rsna_lumbar.runtime.bundle import Detector
-from rsna_lumbar.runtime.grading import Calibration
-from rsna_lumbar.runtime.labels import SPINAL
-from rsna_lumbar.runtime.preprocess import Preprocessing
+from rsna_lumbar.runtime.bundle.records import Detector
+from rsna_lumbar.runtime.core.errors import VerificationError
+from rsna_lumbar.runtime.core.labels import SPINAL
+from rsna_lumbar.runtime.core.postprocess import Calibration
+from rsna_lumbar.runtime.core.preprocess import Preprocessing
 
 SIZE_PX = 64
 PRIOR = tuple(tuple(row) for row in default_card(SPINAL).prior.tolist())

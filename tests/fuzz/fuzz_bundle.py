@@ -14,8 +14,8 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["rsna_lumbar", "json"]):
-    from rsna_lumbar.runtime.bundle import MANIFEST, read_bundle, read_model
-    from rsna_lumbar.runtime.errors import BundleError
+    from rsna_lumbar.runtime.bundle.records import MANIFEST, read_bundle, read_model
+    from rsna_lumbar.runtime.core.errors import BundleError
 
 
 def main() -> None:

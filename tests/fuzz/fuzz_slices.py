@@ -14,11 +14,11 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["rsna_lumbar", "pydicom"]):
-    from rsna_lumbar.runtime.decode import read_slices
-    from rsna_lumbar.runtime.headers import read_header
-    from rsna_lumbar.runtime.preprocess import Preprocessing
-    from rsna_lumbar.runtime.reasons import SkipFile
-    from rsna_lumbar.runtime.walking import Walk
+    from rsna_lumbar.runtime.core.preprocess import Preprocessing
+    from rsna_lumbar.runtime.core.reasons import SkipFile
+    from rsna_lumbar.runtime.dicom.header import read_header
+    from rsna_lumbar.runtime.dicom.slices import read_slices
+    from rsna_lumbar.runtime.studies.scan import Walk
 
 SIZE_PX = 32
 

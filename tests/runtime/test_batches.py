@@ -8,10 +8,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rsna_lumbar.runtime.batches import fill_batches, pack
-from rsna_lumbar.runtime.decode import Slice
-from rsna_lumbar.runtime.labels import SPINAL
-from rsna_lumbar.runtime.sets import SetRequest, SliceSet
+from rsna_lumbar.runtime.core.labels import SPINAL
+from rsna_lumbar.runtime.decode.slice_sets import SetRequest, SliceSet
+from rsna_lumbar.runtime.dicom.slices import Slice
+from rsna_lumbar.runtime.inference.batches import fill_batches, pack
 
 
 def made_set(index: int, count: int) -> SliceSet:

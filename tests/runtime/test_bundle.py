@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from rsna_lumbar.runtime.bundle import (
+from rsna_lumbar.runtime.bundle.records import (
     WINDOW_SOURCES,
     WindowSource,
     read_bundle,
@@ -19,8 +19,8 @@ from rsna_lumbar.runtime.bundle import (
     remove_unreferenced,
     write_manifest,
 )
-from rsna_lumbar.runtime.errors import BundleError
-from rsna_lumbar.runtime.labels import FORAMINAL, SPINAL, SUBARTICULAR
+from rsna_lumbar.runtime.core.errors import BundleError
+from rsna_lumbar.runtime.core.labels import FORAMINAL, SPINAL, SUBARTICULAR
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rsna_lumbar.runtime.cells import cell_centre, cell_count
+from rsna_lumbar.runtime.core.anchors import cell_centre, cell_count
 
 
 def test_counts() -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from rsna_lumbar.runtime.cli import main
-from rsna_lumbar.runtime.discovery import find_studies
-from rsna_lumbar.runtime.studies import FROM_HEADER, FROM_TABLE, Inventory
+from rsna_lumbar.runtime.studies.finder import find_studies
+from rsna_lumbar.runtime.studies.study import FROM_HEADER, FROM_TABLE, Inventory
 
 TABLE = "train_series_descriptions.csv"
 

@@ -9,13 +9,13 @@ import pytest
 from machines import H100, L4, PROCESSOR, engine, machine, portable
 from toys import PRIOR_ROW, SIZE_PX
 
-from rsna_lumbar.runtime.bundle import Bundle, Detector, Model
-from rsna_lumbar.runtime.choice import Candidate, Choice, Wanted, choose
-from rsna_lumbar.runtime.errors import UsageError
-from rsna_lumbar.runtime.grading import Calibration
-from rsna_lumbar.runtime.labels import GROUPS
-from rsna_lumbar.runtime.machine import Machine
-from rsna_lumbar.runtime.preprocess import Preprocessing
+from rsna_lumbar.runtime.bundle.records import Bundle, Detector, Model
+from rsna_lumbar.runtime.core.errors import UsageError
+from rsna_lumbar.runtime.core.labels import GROUPS
+from rsna_lumbar.runtime.core.postprocess import Calibration
+from rsna_lumbar.runtime.core.preprocess import Preprocessing
+from rsna_lumbar.runtime.inference.selection import Candidate, Choice, Wanted, choose
+from rsna_lumbar.runtime.system.machine import Machine
 
 FAST = portable("openvino", "bf16", ms=0.5)
 SLOW = portable("openvino", "fp32", ms=2.0)

@@ -18,14 +18,14 @@ from commands import run
 from ending import DEADLINE_S
 from toys import write_clinical_study
 
-from rsna_lumbar.runtime.dicom_files import open_dicom
-from rsna_lumbar.runtime.scoring import STUDIES_A_CHUNK
+from rsna_lumbar.runtime.dicom.dataset import open_dicom
+from rsna_lumbar.runtime.inference.pipeline import STUDIES_A_CHUNK
 
 # Before the last study is written, it waits for a signal.
 NEVER_DONE = f"""
 import time
 from rsna_lumbar.runtime.cli import main
-from rsna_lumbar.runtime.writing import Writer
+from rsna_lumbar.runtime.run.writer import Writer
 def write(self, score):
     if len(self.stamps) == 1:
         time.sleep({DEADLINE_S})

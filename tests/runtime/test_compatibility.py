@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from machines import ENGINE, ENGINE_SHA256, H100, L4, engine, machine, portable
 
-from rsna_lumbar.runtime.bundle import Model, ModelFile
-from rsna_lumbar.runtime.compatibility import checked_contents, judge
-from rsna_lumbar.runtime.errors import BundleError, UsageError
-from rsna_lumbar.runtime.machine import Machine
+from rsna_lumbar.runtime.bundle.records import Model, ModelFile
+from rsna_lumbar.runtime.core.errors import BundleError, UsageError
+from rsna_lumbar.runtime.inference.compatibility import checked_contents, judge
+from rsna_lumbar.runtime.system.machine import Machine
 
 
 @pytest.mark.parametrize(

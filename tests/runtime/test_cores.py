@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from rsna_lumbar.runtime import cores
-from rsna_lumbar.runtime.cores import NO_LIMIT, quota_in_cores, usable_cores
+from rsna_lumbar.runtime.system import cores
+from rsna_lumbar.runtime.system.cores import NO_LIMIT, quota_in_cores, usable_cores
 
 
 def made(root: Path, membership: str, **files: str) -> Path:

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from rsna_lumbar.runtime.backends import cuda
-from rsna_lumbar.runtime.backends.cuda import (
+from rsna_lumbar.runtime.core.errors import UsageError
+from rsna_lumbar.runtime.system.gpus import (
     CudaDevice,
     cuda_device_count,
     cuda_devices,
     device_index,
     driver_version,
 )
-from rsna_lumbar.runtime.errors import UsageError
 
 NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE
 ADA = CudaDevice("NVIDIA L4", "8.9", 23_034_068_992)

@@ -11,9 +11,9 @@ from pydicom.data import get_testdata_file
 from pydicom.uid import RLELossless, SecondaryCaptureImageStorage
 from toys import slice_pixels, write_clinical_slice
 
-from rsna_lumbar.runtime.decode import doubt_of, read_frames, read_slices
-from rsna_lumbar.runtime.preprocess import Preprocessing, square_slice
-from rsna_lumbar.runtime.reasons import Reason, SkipFile
+from rsna_lumbar.runtime.core.preprocess import Preprocessing, square_slice
+from rsna_lumbar.runtime.core.reasons import Reason, SkipFile
+from rsna_lumbar.runtime.dicom.slices import doubt_of, read_frames, read_slices
 
 # Sum of the pixels of the one slice in shared real files, whatever its transfer syntax.
 REAL_SLICE_SUM = 38036663

@@ -24,10 +24,10 @@ from pydicom.uid import (
 )
 from toys import SYNTAXES, slice_pixels, write_as, write_clinical_slice
 
-from rsna_lumbar.runtime import decoders
-from rsna_lumbar.runtime.decoders import DECODERS, stored_pixels
-from rsna_lumbar.runtime.dicom_files import open_dicom
-from rsna_lumbar.runtime.reasons import Reason, SkipFile
+from rsna_lumbar.runtime.core.reasons import Reason, SkipFile
+from rsna_lumbar.runtime.dicom import pixels
+from rsna_lumbar.runtime.dicom.dataset import open_dicom
+from rsna_lumbar.runtime.dicom.pixels import DECODERS, stored_pixels
 
 NATIVE = (
     ImplicitVRLittleEndian,
@@ -76,20 +76,20 @@ def no_fallback(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> np.ndarray:
         raise AssertionError("pydicom was asked to decode")
 
-    monkeypatch.setattr(decoders, "_by_pydicom", refuse)
+    monkeypatch.setattr(pixels, "_by_pydicom", refuse)
 
 
 @pytest.fixture
 def fallbacks(monkeypatch: pytest.MonkeyPatch) -> list[UID]:
     """Transfer syntaxes that pydicom was asked to decode."""
     asked: list[UID] = []
-    original = decoders._by_pydicom
+    original = pixels._by_pydicom
 
     def note(dataset: FileDataset, syntax: UID) -> np.ndarray:
         asked.append(syntax)
         return original(dataset, syntax)
 
-    monkeypatch.setattr(decoders, "_by_pydicom", note)
+    monkeypatch.setattr(pixels, "_by_pydicom", note)
     return asked
 
 
@@ -284,7 +284,7 @@ def outcome(decode: object, path: Path) -> object:
 
 def without_table(path: Path) -> np.ndarray:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(decoders, "DECODERS", {})
+        patch.setattr(pixels, "DECODERS", {})
         return decoded(path)
 
 

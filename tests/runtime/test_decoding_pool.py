@@ -19,15 +19,15 @@ import pytest
 from ending import DEADLINE_S, is_gone, wait_for
 from toys import slice_pixels, write_clinical_slice
 
-from rsna_lumbar.runtime import decoding_pool
-from rsna_lumbar.runtime.decode import Slice
-from rsna_lumbar.runtime.decoding import Decoded, DecodeHere, default_workers, open_decoder
-from rsna_lumbar.runtime.decoding_pool import IN_HAND, PLACES, DecodingPool
-from rsna_lumbar.runtime.errors import DataError
-from rsna_lumbar.runtime.labels import SPINAL
-from rsna_lumbar.runtime.preprocess import Preprocessing
-from rsna_lumbar.runtime.reasons import Reason, SkipFile
-from rsna_lumbar.runtime.sets import SetRequest, SliceSet, decode_sets
+from rsna_lumbar.runtime.core.errors import DataError
+from rsna_lumbar.runtime.core.labels import SPINAL
+from rsna_lumbar.runtime.core.preprocess import Preprocessing
+from rsna_lumbar.runtime.core.reasons import Reason, SkipFile
+from rsna_lumbar.runtime.decode import worker_pool
+from rsna_lumbar.runtime.decode.decoder import Decoded, DecodeHere, default_workers, open_decoder
+from rsna_lumbar.runtime.decode.slice_sets import SetRequest, SliceSet, decode_sets
+from rsna_lumbar.runtime.decode.worker_pool import IN_HAND, PLACES, DecodingPool
+from rsna_lumbar.runtime.dicom.slices import Slice
 
 SIZE_PX = 32
 # Waits for a file that hangs, and says which process is at it: folder of bad_decoders, file.
@@ -36,10 +36,10 @@ import sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import bad_decoders
-from rsna_lumbar.runtime import decoding_pool
-from rsna_lumbar.runtime.preprocess import Preprocessing
-decoding_pool._work = bad_decoders.work
-with decoding_pool.DecodingPool(1, Preprocessing(), largest_px=32) as decoder:
+from rsna_lumbar.runtime.decode import worker_pool
+from rsna_lumbar.runtime.core.preprocess import Preprocessing
+worker_pool._work = bad_decoders.work
+with worker_pool.DecodingPool(1, Preprocessing(), largest_px=32) as decoder:
     wait = decoder.submit(Path(sys.argv[2]), 32)
     (only,) = decoder._workers
     decoder._give_out()
@@ -48,12 +48,12 @@ with decoding_pool.DecodingPool(1, Preprocessing(), largest_px=32) as decoder:
     print(only.process.pid, flush=True)
     wait()
 """
-WORK = decoding_pool._work
+WORK = worker_pool._work
 
 
 @pytest.fixture
 def fragile(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoding_pool, "_work", bad_decoders.work)
+    monkeypatch.setattr(worker_pool, "_work", bad_decoders.work)
 
 
 @pytest.fixture
@@ -142,14 +142,14 @@ def test_a_crash_costs_one_file(files: list[Path], name: str, detail: str) -> No
 def test_a_hang_costs_one_file(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """The others may take long, on a busy machine."""
     files[2] = files[2].rename(files[2].with_name("hang.dcm"))
-    patience_s = decoding_pool._Worker.patience_s
+    patience_s = worker_pool._Worker.patience_s
 
-    def patient(worker: decoding_pool._Worker, timeout_s: float) -> float:
+    def patient(worker: worker_pool._Worker, timeout_s: float) -> float:
         at = worker.blamed(worker.seen)
         hangs = at is not None and at.file == files[2]
         return patience_s(worker, timeout_s) if hangs else 0.1  # until it looks again
 
-    monkeypatch.setattr(decoding_pool._Worker, "patience_s", patient)
+    monkeypatch.setattr(worker_pool._Worker, "patience_s", patient)
     with pool(2, timeout_s=1.0) as decoder:
         answers = decode_all(decoder, files)
     faults = [one.detail for one in answers if isinstance(one, SkipFile)]
@@ -177,7 +177,7 @@ def test_a_pause_of_the_caller_is_no_hang(
         waits = [decoder.submit(path, SIZE_PX) for path in files]
         waits[0]()
         later = SimpleNamespace(monotonic=lambda: time.monotonic() + 10 * DEADLINE_S)
-        monkeypatch.setattr(decoding_pool, "time", later)
+        monkeypatch.setattr(worker_pool, "time", later)
         assert all(isinstance(wait(), list) for wait in waits)
 
 
@@ -196,7 +196,7 @@ def test_what_a_worker_said_before_it_ended_counts(
     """Killed with its answers unread: they are taken, and no file is blamed."""
     told = tmp_path / "told"
     monkeypatch.setenv("TOLD", str(told))
-    monkeypatch.setattr(decoding_pool, "_work", bad_decoders.tell)
+    monkeypatch.setattr(worker_pool, "_work", bad_decoders.tell)
     with pool(1) as decoder:
         (only,) = decoder._workers
         waits = [decoder.submit(path, SIZE_PX) for path in files[:8]]
@@ -243,7 +243,7 @@ def test_an_abandoned_score_leaves_no_worker(files: list[Path]) -> None:
 
 
 def test_workers_that_cannot_start(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoding_pool, "_work", bad_decoders.never_start)
+    monkeypatch.setattr(worker_pool, "_work", bad_decoders.never_start)
     with pool(1) as decoder, pytest.raises(DataError, match="workers=0"):
         decoder.submit(files[0], SIZE_PX)()
 
@@ -254,7 +254,7 @@ def test_a_worker_that_starts_at_the_third_time(
     """Killed while it was starting, say: nothing is lost by it."""
     (tmp_path / "starts").write_text("")
     monkeypatch.setenv("STARTS", str(tmp_path / "starts"))
-    monkeypatch.setattr(decoding_pool, "_work", bad_decoders.start_late)
+    monkeypatch.setattr(worker_pool, "_work", bad_decoders.start_late)
     with pool(1) as decoder:
         waits = [decoder.submit(path, SIZE_PX) for path in files]
         assert all(isinstance(wait(), list) for wait in waits)
@@ -265,7 +265,7 @@ def test_no_process_to_be_had_just_now(
     files: list[Path], monkeypatch: pytest.MonkeyPatch, refusals: int
 ) -> None:
     """It is tried again a few times, each a little later."""
-    left, start = [refusals], decoding_pool._SPAWN.Process.start
+    left, start = [refusals], worker_pool._SPAWN.Process.start
 
     def refuse(process: object) -> None:
         left[0] -= 1
@@ -273,8 +273,8 @@ def test_no_process_to_be_had_just_now(
             raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
         start(process)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(decoding_pool._SPAWN.Process, "start", refuse)
-    monkeypatch.setattr(decoding_pool, "START_PAUSES_S", (0.0, 0.01, 0.01))
+    monkeypatch.setattr(worker_pool._SPAWN.Process, "start", refuse)
+    monkeypatch.setattr(worker_pool, "START_PAUSES_S", (0.0, 0.01, 0.01))
     if refusals == 99:
         with pytest.raises(DataError, match="could not start"):
             pool(1)
@@ -312,7 +312,7 @@ def test_a_worker_that_hangs_ends_with_its_parent(tmp_path: Path, how: str) -> N
 
 
 def test_small_jobs_have_no_pool(monkeypatch: pytest.MonkeyPatch, files: list[Path]) -> None:
-    monkeypatch.setattr("rsna_lumbar.runtime.decoding.usable_cores", lambda: 8)
+    monkeypatch.setattr("rsna_lumbar.runtime.decode.decoder.usable_cores", lambda: 8)
     assert [default_workers(count) for count in (0, 74, 299, 300)] == [1, 1, 1, 4]
     assert [default_workers(count, on_gpu=True) for count in (299, 300)] == [1, 8]
     with open_decoder(0, Preprocessing(), largest_px=SIZE_PX) as decoder:

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rsna_lumbar.runtime.bundle import read_bundle, read_model
+from rsna_lumbar.runtime.bundle.records import read_bundle, read_model
 from rsna_lumbar.runtime.cli import main
+from rsna_lumbar.runtime.core.labels import GRADE_TITLES, GRADES, GROUPS, LEVELS, level_title
 from rsna_lumbar.runtime.demo import FOLDER, demo_bundle, demo_studies
-from rsna_lumbar.runtime.discovery import find_studies
-from rsna_lumbar.runtime.labels import GRADE_TITLES, GRADES, GROUPS, LEVELS, level_title
-from rsna_lumbar.runtime.outputs import submission_lines
-from rsna_lumbar.runtime.scoring import Scorer, StudyScore
+from rsna_lumbar.runtime.inference.pipeline import Scorer, StudyScore
+from rsna_lumbar.runtime.run.submission import submission_lines
+from rsna_lumbar.runtime.studies.finder import find_studies
 
 LIMIT_BYTES = 12_000_000
 

@@ -46,17 +46,18 @@ from pydicom.uid import (
 )
 from toys import SYNTAXES, slice_pixels, write_as, write_clinical_slice
 
-from rsna_lumbar.runtime import archives, dicom_files
-from rsna_lumbar.runtime.decode import read_frames
-from rsna_lumbar.runtime.decoders import stored_pixels
-from rsna_lumbar.runtime.dicom_files import open_dicom
-from rsna_lumbar.runtime.file_kinds import OTHER, Kind, kind_of
-from rsna_lumbar.runtime.headers import HEADER_TAGS, read_header
-from rsna_lumbar.runtime.reasons import HARMLESS, Reason, Skip, SkipFile
-from rsna_lumbar.runtime.resuming import stamp
-from rsna_lumbar.runtime.studies import Series, Study
-from rsna_lumbar.runtime.transfer_syntax import encapsulated_syntax
-from rsna_lumbar.runtime.walking import Walk
+from rsna_lumbar.runtime.core.reasons import HARMLESS, Reason, Skip, SkipFile
+from rsna_lumbar.runtime.dicom import archives
+from rsna_lumbar.runtime.dicom import dataset as dataset_module
+from rsna_lumbar.runtime.dicom.dataset import open_dicom
+from rsna_lumbar.runtime.dicom.file_kinds import OTHER, Kind, kind_of
+from rsna_lumbar.runtime.dicom.header import HEADER_TAGS, read_header
+from rsna_lumbar.runtime.dicom.pixels import stored_pixels
+from rsna_lumbar.runtime.dicom.slices import read_frames
+from rsna_lumbar.runtime.dicom.transfer_syntax import encapsulated_syntax
+from rsna_lumbar.runtime.run.resuming import stamp
+from rsna_lumbar.runtime.studies.scan import Walk
+from rsna_lumbar.runtime.studies.study import Series, Study
 
 PIXELS = slice_pixels(1, (12, 10))
 MODES = (None, HEADER_TAGS)
@@ -328,7 +329,7 @@ def test_the_directory_of_a_disc_is_harmless(
 def test_size_matters_to_mr_files_alone(
     tmp_path: Path, good: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dicom_files, "MOST_FILE_BYTES", 700)
+    monkeypatch.setattr(dataset_module, "MOST_FILE_BYTES", 700)
     assert len(good) > 700
     other = good.replace(b"1.2.840.10008.5.1.4.1.1.4\0", b"1.2.840.10008.5.1.4.1.1.7\0")
     for content, expected in {
@@ -344,7 +345,7 @@ def test_size_matters_to_mr_files_alone(
 def test_a_long_header_matters_to_mr_files_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dicom_files, "MOST_HEADER_BYTES", 700)
+    monkeypatch.setattr(dataset_module, "MOST_HEADER_BYTES", 700)
     for uid, expected in (("4", Reason.TOO_LARGE), ("7", Reason.NOT_MR_IMAGE)):
         with odd_values():
             dataset = write_clinical_slice(tmp_path / "a", PIXELS, SeriesDescription="x" * 900)
@@ -407,8 +408,8 @@ def test_what_inflates_to_too_much(
     tmp_path: Path, good: bytes, monkeypatch: pytest.MonkeyPatch, packing: str
 ) -> None:
     """The header is read without the rest, and the rest up to a limit."""
-    monkeypatch.setattr(dicom_files, "MOST_HEADER_BYTES", 2**17)
-    monkeypatch.setattr(dicom_files, "MOST_INFLATED_BYTES", 2**23)
+    monkeypatch.setattr(dataset_module, "MOST_HEADER_BYTES", 2**17)
+    monkeypatch.setattr(dataset_module, "MOST_INFLATED_BYTES", 2**23)
     dataset = pydicom.dcmread(io.BytesIO(good))
     dataset.private_block(0x0009, "large", create=True).add_new(1, "OB", bytes(2**18))
     stream = io.BytesIO()

@@ -10,12 +10,12 @@ import pytest
 from faults import CORONAL, odd_values
 from toys import AXIAL, SAGITTAL, T1, T2, slice_pixels, write_clinical_slice, write_clinical_study
 
-from rsna_lumbar.runtime.discovery import find_studies
-from rsna_lumbar.runtime.errors import DataError
-from rsna_lumbar.runtime.labels import FORAMINAL, GROUPS, SPINAL, SUBARTICULAR
-from rsna_lumbar.runtime.reasons import Reason, Skip
-from rsna_lumbar.runtime.studies import Inventory, natural_key, without_uid
-from rsna_lumbar.runtime.tables import read_series_table, read_study_list
+from rsna_lumbar.runtime.core.errors import DataError
+from rsna_lumbar.runtime.core.labels import FORAMINAL, GROUPS, SPINAL, SUBARTICULAR
+from rsna_lumbar.runtime.core.reasons import Reason, Skip
+from rsna_lumbar.runtime.studies.finder import find_studies
+from rsna_lumbar.runtime.studies.study import Inventory, natural_key, without_uid
+from rsna_lumbar.runtime.studies.tables import read_series_table, read_study_list
 
 TABLE = "study_id,series_id,series_description\n"
 

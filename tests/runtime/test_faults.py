@@ -23,16 +23,16 @@ import pytest
 from faults import SCORED, Fault, faults
 from toys import SYNTAXES, slice_pixels, write_as, write_clinical_slice, write_clinical_study
 
-from rsna_lumbar.benchmarks.process_tree import PeakMemory
-from rsna_lumbar.runtime.decoding_pool import DecodingPool
-from rsna_lumbar.runtime.discovery import stream_studies
-from rsna_lumbar.runtime.headers import read_header
-from rsna_lumbar.runtime.labels import FORAMINAL, SPINAL, SUBARTICULAR, Group
-from rsna_lumbar.runtime.preprocess import Preprocessing
-from rsna_lumbar.runtime.reasons import Reason, SkipFile
-from rsna_lumbar.runtime.scoring import STUDIES_A_CHUNK, Scorer
-from rsna_lumbar.runtime.series_kind import plane_of
-from rsna_lumbar.runtime.studies import Inventory
+from rsna_lumbar.benchmarks.harness.process_tree import PeakMemory
+from rsna_lumbar.runtime.core.labels import FORAMINAL, SPINAL, SUBARTICULAR, Group
+from rsna_lumbar.runtime.core.preprocess import Preprocessing
+from rsna_lumbar.runtime.core.reasons import Reason, SkipFile
+from rsna_lumbar.runtime.decode.worker_pool import DecodingPool
+from rsna_lumbar.runtime.dicom.header import read_header
+from rsna_lumbar.runtime.dicom.series_kind import plane_of
+from rsna_lumbar.runtime.inference.pipeline import STUDIES_A_CHUNK, Scorer
+from rsna_lumbar.runtime.studies.finder import stream_studies
+from rsna_lumbar.runtime.studies.study import Inventory
 
 RUN = (sys.executable, "-c", "from rsna_lumbar.runtime.cli import main; main()")
 FAULTS_A_STUDY = 10
@@ -293,7 +293,7 @@ def test_a_bomb_costs_itself(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of Linux; none was set")
 def test_a_process_cannot_grow_beyond_its_limit() -> None:
     program = (
-        "from rsna_lumbar.runtime.processes import limit_memory\n"
+        "from rsna_lumbar.runtime.system.processes import limit_memory\n"
         "import numpy as np\n"
         "limit_memory(2**28)\n"
         "a = np.ones(2**26, np.uint8)\n"

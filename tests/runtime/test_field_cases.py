@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rsna_lumbar.runtime.core.reasons import Reason
 from rsna_lumbar.runtime.demo import demo_bundle, demo_studies
-from rsna_lumbar.runtime.discovery import find_studies
-from rsna_lumbar.runtime.reasons import Reason
-from rsna_lumbar.runtime.scoring import Scorer
-from rsna_lumbar.runtime.studies import Inventory
+from rsna_lumbar.runtime.inference.pipeline import Scorer
+from rsna_lumbar.runtime.studies.finder import find_studies
+from rsna_lumbar.runtime.studies.study import Inventory
 
 Rows = Mapping[tuple[str, str], np.ndarray]  # location -> three probabilities
 BOTH = ("12_same_study_uid", "13_blank_both", "13_blank_flat", "13_blank_study")

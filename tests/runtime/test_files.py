@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from rsna_lumbar.runtime.files import atomic_file, sole_user, write_atomically
+from rsna_lumbar.runtime.system.atomic_files import atomic_file, sole_user, write_atomically
 
 KILLED = """
 import os, sys
 from pathlib import Path
-from rsna_lumbar.runtime.files import atomic_file
+from rsna_lumbar.runtime.system.atomic_files import atomic_file
 with atomic_file(Path(sys.argv[1])) as stream:
     stream.write(b"half of what is longer than the new content")
     stream.flush()

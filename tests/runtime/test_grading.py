@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from rsna_lumbar.runtime.grading import (
+from rsna_lumbar.runtime.core.postprocess import (
     Calibration,
     combine_detectors,
     probabilities,

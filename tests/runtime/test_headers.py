@@ -23,14 +23,19 @@ from pydicom.uid import (
 )
 from toys import AXIAL, SAGITTAL, slice_pixels, write_clinical_slice
 
-from rsna_lumbar.runtime import dicom_files, headers
-from rsna_lumbar.runtime.decode import read_frames
-from rsna_lumbar.runtime.dicom_files import open_dicom, quiet_pydicom
-from rsna_lumbar.runtime.discovery import find_studies, stream_studies
-from rsna_lumbar.runtime.headers import mr_claim, read_header
-from rsna_lumbar.runtime.labels import FORAMINAL
-from rsna_lumbar.runtime.plain_values import plain_integer, plain_numbers, plain_text, tag_and_vr
-from rsna_lumbar.runtime.reasons import Reason, SkipFile
+from rsna_lumbar.runtime.core.labels import FORAMINAL
+from rsna_lumbar.runtime.core.reasons import Reason, SkipFile
+from rsna_lumbar.runtime.dicom import dataset, header
+from rsna_lumbar.runtime.dicom.dataset import open_dicom, quiet_pydicom
+from rsna_lumbar.runtime.dicom.header import mr_claim, read_header
+from rsna_lumbar.runtime.dicom.raw_values import (
+    plain_integer,
+    plain_numbers,
+    plain_text,
+    tag_and_vr,
+)
+from rsna_lumbar.runtime.dicom.slices import read_frames
+from rsna_lumbar.runtime.studies.finder import find_studies, stream_studies
 
 
 def parsed(keyword: str, value: bytes, vr: str | None = None) -> Dataset:
@@ -150,7 +155,7 @@ def test_missing_facts_are_none(tmp_path: Path) -> None:
 def test_a_file_too_large_for_one_piece_reads_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size_limit: int
 ) -> None:
-    monkeypatch.setattr(dicom_files, "WHOLE_FILE_BYTES", size_limit)
+    monkeypatch.setattr(dataset, "WHOLE_FILE_BYTES", size_limit)
     write_clinical_slice(tmp_path / "a.dcm", slice_pixels(1))
     (frame,) = read_frames(tmp_path / "a.dcm")
     np.testing.assert_array_equal(frame.pixels, slice_pixels(1))
@@ -195,9 +200,9 @@ def test_only_so_much_of_a_header_is_looked_at(
     dataset.save_as(tmp_path / "b.dcm")
     header = read_header(tmp_path / "b.dcm")
     assert header.orientation is not None
-    monkeypatch.setattr(dicom_files, "MOST_HEADER_BYTES", 10_000)  # the header has 9 thousand
+    monkeypatch.setattr(dataset, "MOST_HEADER_BYTES", 10_000)  # the header has 9 thousand
     assert read_header(tmp_path / "b.dcm") == header
-    monkeypatch.setattr(dicom_files, "MOST_HEADER_BYTES", 1000)
+    monkeypatch.setattr(dataset, "MOST_HEADER_BYTES", 1000)
     with pytest.raises(SkipFile, match="a header of more than") as raised:
         read_header(tmp_path / "b.dcm")
     assert raised.value.reason is Reason.TOO_LARGE
@@ -210,7 +215,7 @@ def test_what_nobody_asked_for_is_passed_over(tmp_path: Path) -> None:
     dataset = write_clinical_slice(tmp_path / "a.dcm", slice_pixels(0))
     header = read_header(tmp_path / "a.dcm")
     block = dataset.private_block(0x0009, "large", create=True)
-    block.add_new(0x01, "OB", bytes(2 * dicom_files.MOST_HEADER_BYTES))
+    block.add_new(0x01, "OB", bytes(2 * dataset.MOST_HEADER_BYTES))
     dataset.save_as(tmp_path / "a.dcm")
     assert read_header(tmp_path / "a.dcm") == header
 
@@ -226,7 +231,7 @@ def test_what_pydicom_says_of_a_header_stays_inside(
     content = path.read_bytes()
     path.write_bytes(content.replace(b"1.0\\1.0 ", b"1.0\\Doe "))
     with open_dicom(path) as opened:
-        assert headers.pixel_spacing_mm(opened, 0) is None
+        assert header.pixel_spacing_mm(opened, 0) is None
     assert not caplog.records
     assert not recwarn.list
 

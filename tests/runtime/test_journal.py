@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rsna_lumbar.runtime.journal import Journal
+from rsna_lumbar.runtime.run.journal import Journal
 
 ENTRIES = [{"kind": "run", "name": "ä\n"}, {"n": 1, "list": [1.5, None]}, {"n": 2}]
 

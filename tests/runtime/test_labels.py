@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rsna_lumbar.runtime.labels import (
+from rsna_lumbar.runtime.core.labels import (
     CONDITIONS,
     FORAMINAL,
     GROUPS,

@@ -13,7 +13,7 @@ from ending import DEADLINE_S
 
 from rsna_lumbar.runtime.backends import Outputs
 from rsna_lumbar.runtime.backends.lane import LaneSession
-from rsna_lumbar.runtime.errors import BackendError
+from rsna_lumbar.runtime.core.errors import BackendError
 
 SLICES, MEMBER = np.zeros((1, 2, 2), np.uint8), np.ones((1, 1), bool)
 NOTHING = np.empty((1, 0))

@@ -13,10 +13,10 @@ import pytest
 from commands import run
 from toys import AXIAL, SAGITTAL, T1, T2, slice_pixels, write_clinical_slice
 
-from rsna_lumbar.runtime.discovery import find_studies
-from rsna_lumbar.runtime.labels import FORAMINAL, SPINAL, SUBARTICULAR
-from rsna_lumbar.runtime.reasons import Reason
-from rsna_lumbar.runtime.tables import read_series_table, read_study_list
+from rsna_lumbar.runtime.core.labels import FORAMINAL, SPINAL, SUBARTICULAR
+from rsna_lumbar.runtime.core.reasons import Reason
+from rsna_lumbar.runtime.studies.finder import find_studies
+from rsna_lumbar.runtime.studies.tables import read_series_table, read_study_list
 
 pytestmark = pytest.mark.usefixtures("decode_here")
 Capture = pytest.CaptureFixture[str]

@@ -20,11 +20,11 @@ import pytest
 from machines import ENGINE, L4, machine
 from toys import write_toy_bundle
 
-from rsna_lumbar.runtime import open_bundle, opened
-from rsna_lumbar.runtime.bundle import read_bundle
-from rsna_lumbar.runtime.errors import BundleError, UsageError
-from rsna_lumbar.runtime.scoring import Scorer
-from rsna_lumbar.runtime.trust import trust_engines
+from rsna_lumbar.runtime.bundle.records import read_bundle
+from rsna_lumbar.runtime.bundle.trust import trust_engines
+from rsna_lumbar.runtime.core.errors import BundleError, UsageError
+from rsna_lumbar.runtime.inference import loaded_bundle, opened
+from rsna_lumbar.runtime.inference.pipeline import Scorer
 
 HEADER_BYTES = 28
 CPU, GPU = machine(), machine(L4)
@@ -85,7 +85,7 @@ def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         if model.engine
         for file in model.files
     )
-    monkeypatch.setattr(open_bundle, "this_machine", lambda: GPU)
+    monkeypatch.setattr(loaded_bundle, "this_machine", lambda: GPU)
     monkeypatch.setattr(opened, "load_backend", refuse_to_load)
     return tmp_path / "bundle"
 

@@ -12,11 +12,11 @@ import pytest
 from toys import PRIOR_ROW, SIZE_PX, TOY_MODEL, toy_model
 
 from rsna_lumbar.runtime.backends import onnxruntime as backend
-from rsna_lumbar.runtime.backends.cuda import cuda_device_count
-from rsna_lumbar.runtime.bundle import Detector
-from rsna_lumbar.runtime.errors import BackendError, UsageError
-from rsna_lumbar.runtime.grading import Calibration
-from rsna_lumbar.runtime.labels import SPINAL
+from rsna_lumbar.runtime.bundle.records import Detector
+from rsna_lumbar.runtime.core.errors import BackendError, UsageError
+from rsna_lumbar.runtime.core.labels import SPINAL
+from rsna_lumbar.runtime.core.postprocess import Calibration
+from rsna_lumbar.runtime.system.gpus import cuda_device_count
 
 DETECTOR = Detector(
     SPINAL, SIZE_PX, Calibration(), (PRIOR_ROW,) * len(SPINAL.locations), "mean", ()

@@ -21,10 +21,10 @@ from rsna_lumbar.runtime.backends import Session, load_backend
 from rsna_lumbar.runtime.backends import openvino as backend
 from rsna_lumbar.runtime.backends import openvino_library as library
 from rsna_lumbar.runtime.backends.openvino_library import load_openvino, openvino_core
-from rsna_lumbar.runtime.bundle import Detector
-from rsna_lumbar.runtime.errors import BackendError, UsageError
-from rsna_lumbar.runtime.grading import Calibration
-from rsna_lumbar.runtime.labels import SPINAL
+from rsna_lumbar.runtime.bundle.records import Detector
+from rsna_lumbar.runtime.core.errors import BackendError, UsageError
+from rsna_lumbar.runtime.core.labels import SPINAL
+from rsna_lumbar.runtime.core.postprocess import Calibration
 
 # importorskip would import it with its telemetry.
 if find_spec("openvino") is None:

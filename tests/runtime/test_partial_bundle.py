@@ -17,11 +17,11 @@ import pytest
 from commands import run
 from toys import write_clinical_study, write_toy_bundle
 
-from rsna_lumbar.runtime import scoring
-from rsna_lumbar.runtime.discovery import find_studies
-from rsna_lumbar.runtime.labels import FORAMINAL, GROUPS, SPINAL, SUBARTICULAR, Group
-from rsna_lumbar.runtime.outputs import study_table
-from rsna_lumbar.runtime.scoring import Scorer
+from rsna_lumbar.runtime.core.labels import FORAMINAL, GROUPS, SPINAL, SUBARTICULAR, Group
+from rsna_lumbar.runtime.inference import pipeline
+from rsna_lumbar.runtime.inference.pipeline import Scorer
+from rsna_lumbar.runtime.run.submission import study_table
+from rsna_lumbar.runtime.studies.finder import find_studies
 
 pytestmark = pytest.mark.usefixtures("decode_here")
 Capture = pytest.CaptureFixture[str]
@@ -138,7 +138,7 @@ def test_an_interrupted_run_goes_on(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its journal holds what was not read, too; --strict stops at the second study's fault."""
-    monkeypatch.setattr(scoring, "STUDIES_A_CHUNK", 1)
+    monkeypatch.setattr(pipeline, "STUDIES_A_CHUNK", 1)
     bundle, whole = partial(tmp_path / "b", (FORAMINAL,)), tmp_path / "whole.csv"
     assert run(root, "--bundle", bundle, "--output", whole) == 0
     series, output = root / "test_images" / "12" / "22", tmp_path / "out.csv"

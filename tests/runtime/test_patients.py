@@ -9,10 +9,10 @@ import pydicom
 import pytest
 from toys import AXIAL, SAGITTAL, T1, T2, slice_pixels, write_clinical_slice
 
-from rsna_lumbar.runtime.discovery import find_studies
-from rsna_lumbar.runtime.labels import GROUPS
-from rsna_lumbar.runtime.reasons import Reason
-from rsna_lumbar.runtime.studies import Inventory
+from rsna_lumbar.runtime.core.labels import GROUPS
+from rsna_lumbar.runtime.core.reasons import Reason
+from rsna_lumbar.runtime.studies.finder import find_studies
+from rsna_lumbar.runtime.studies.study import Inventory
 
 KINDS = (("SE1", SAGITTAL, T2), ("SE2", SAGITTAL, T1), ("SE3", AXIAL, T2))
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rsna_lumbar.runtime.plan_header import PlanHeader, PlanHeaderError, read_plan_header
+from rsna_lumbar.runtime.bundle.plan_header import PlanHeader, PlanHeaderError, read_plan_header
 
 # The first 64 bytes of a plan that TensorRT-RTX 1.7.1.116 made of a score graph on a machine
 # without a GPU, for compute capabilities 8.0 and 8.9; the plan had 15338156 bytes.

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from rsna_lumbar.runtime.preprocess import (
+from rsna_lumbar.runtime.core.preprocess import (
     SAMPLE_EVERY,
     Placement,
     Preprocessing,
@@ -18,7 +18,7 @@ from rsna_lumbar.runtime.preprocess import (
     to_square,
     window,
 )
-from rsna_lumbar.runtime.turning import Turn
+from rsna_lumbar.runtime.core.turning import Turn
 
 KINDS = [np.uint16, np.int16, np.uint8, np.int8, np.dtype(">u2"), np.dtype(">i2")]
 PIXELS = hnp.arrays(

@@ -28,16 +28,17 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from toys import write_clinical_study
 
-from rsna_lumbar.runtime.discovery import find_studies
-from rsna_lumbar.runtime.errors import DataError
-from rsna_lumbar.runtime.naming import Names, Pseudonyms, as_named, csv_line, paths_hidden
+from rsna_lumbar.runtime.core.csv_cells import as_named, csv_line
+from rsna_lumbar.runtime.core.errors import DataError
+from rsna_lumbar.runtime.run.pseudonyms import Names, Pseudonyms, paths_hidden
+from rsna_lumbar.runtime.studies.finder import find_studies
 
 RUN = (sys.executable, "-c", "from rsna_lumbar.runtime.cli import main; main()")
 INTERRUPTED = (
     sys.executable,
     "-c",
-    "import os; from rsna_lumbar.runtime import scoring; scoring.STUDIES_A_CHUNK = 1\n"
-    "from rsna_lumbar.runtime.results import Results; end_chunk = Results.end_chunk\n"
+    "import os; from rsna_lumbar.runtime.inference import pipeline; pipeline.STUDIES_A_CHUNK = 1\n"
+    "from rsna_lumbar.runtime.run.output_files import Results; end_chunk = Results.end_chunk\n"
     "Results.end_chunk = lambda *given: (end_chunk(*given), os._exit(99))\n"
     "from rsna_lumbar.runtime.cli import main; main()",
 )
@@ -51,9 +52,9 @@ def fail(path):
         raise RuntimeError(f"{path}: {header}") from error
 """
 WHERE = {
-    "headers": "from rsna_lumbar.runtime import headers; headers.read_header = fail\n",
+    "headers": "from rsna_lumbar.runtime.dicom import header; header.read_header = fail\n",
     "assembly": (
-        "from rsna_lumbar.runtime.assembly import Assembly\n"
+        "from rsna_lumbar.runtime.inference.scheduler import Assembly\n"
         "Assembly.add = lambda _, one: fail(one.slices[0].file)\n"
     ),
 }
@@ -269,7 +270,7 @@ def test_an_error_below_the_data_names_nothing_there(
         "def fail(path):\n"
         "    if 'series' in str(path): raise PermissionError(errno.EIO, 'disk failed', str(path))\n"
         "    return scandir(path)\n"
-        "from rsna_lumbar.runtime import walking; walking.OSError = KeyError\n"
+        "from rsna_lumbar.runtime.studies import scan; scan.OSError = KeyError\n"
         "os.scandir = fail\n"
         "from rsna_lumbar.runtime.cli import main; main()"
     )
@@ -299,7 +300,7 @@ def test_an_unforeseen_error_is_not_quoted(
     if verbosity == "--debug":
         assert lines.count("Traceback (most recent call last):") == 2
         assert lines.index("ValueError") < lines.index("RuntimeError")
-        assert "in fail" in said and "runtime/run.py" in said.replace(os.sep, "/")
+        assert "in fail" in said and "runtime/run/run.py" in said.replace(os.sep, "/")
     else:
         assert len(lines) == 1
     for place, content in everything(folder, said):

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from ending import DEADLINE_S
 
-from rsna_lumbar.runtime.processes import interrupts_ignored, quiet_stderr
+from rsna_lumbar.runtime.system.processes import interrupts_ignored, quiet_stderr
 
 pytestmark = pytest.mark.skipif(
     not hasattr(signal, "pthread_sigmask"), reason="there are no signal masks here"

@@ -18,21 +18,22 @@ from commands import run
 from ending import DEADLINE_S, is_gone, kill_tree, wait_for
 from toys import write_clinical_study
 
-from rsna_lumbar.runtime import decoding, scoring
+from rsna_lumbar.runtime.decode import decoder
+from rsna_lumbar.runtime.inference import pipeline
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits and signals of Linux")
 OUTPUTS = ("out.csv", "out.jsonl")
 FINISHED = ["out.csv", "out.jsonl", "out.run.json"]
 STUDIES = 6
-SMALL_CHUNKS = "from rsna_lumbar.runtime import scoring; scoring.STUDIES_A_CHUNK = 2\n"
+SMALL_CHUNKS = "from rsna_lumbar.runtime.inference import pipeline; pipeline.STUDIES_A_CHUNK = 2\n"
 DECODED_HERE = (  # so that the limit is on outputs alone
-    "from rsna_lumbar.runtime import decoding; decoding.default_workers = lambda *_, **__: 0\n"
+    "from rsna_lumbar.runtime.decode import decoder; decoder.default_workers = lambda *_, **__: 0\n"
 )
 # Something is done before a study is written, when so many are still to come.
 BEFORE = """
 import os, signal, time
 from pathlib import Path
-from rsna_lumbar.runtime.writing import Writer
+from rsna_lumbar.runtime.run.writer import Writer
 def write(self, score):
     if len(self.stamps) == {left}:
         {do}
@@ -90,8 +91,8 @@ def resumes(
     out, evidence = (folder / name for name in OUTPUTS)
     files = (root, "--bundle", bundle, "--output", out, "--evidence", evidence)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scoring, "STUDIES_A_CHUNK", 2)
-        patch.setattr(decoding, "default_workers", lambda *_, **__: 0)
+        patch.setattr(pipeline, "STUDIES_A_CHUNK", 2)
+        patch.setattr(decoder, "default_workers", lambda *_, **__: 0)
         assert run(*files, "--threads", "1", "--resume", *words) == 3
     assert contents(folder) == expected
     assert sorted(path.name for path in folder.iterdir()) == FINISHED

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toys import AXIAL, SAGITTAL
 
-from rsna_lumbar.runtime.decode import Slice
-from rsna_lumbar.runtime.headers import Geometry
-from rsna_lumbar.runtime.labels import FORAMINAL, GROUPS, SPINAL, SUBARTICULAR
-from rsna_lumbar.runtime.relevance import LEAST, REACH_MM, relevant, within
+from rsna_lumbar.runtime.core.labels import FORAMINAL, GROUPS, SPINAL, SUBARTICULAR
+from rsna_lumbar.runtime.decode.slice_selection import LEAST, REACH_MM, relevant, within
+from rsna_lumbar.runtime.dicom.header import Geometry
+from rsna_lumbar.runtime.dicom.slices import Slice
 
 IMAGE = np.zeros((4, 4), np.uint8)
 

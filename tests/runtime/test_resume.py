@@ -19,13 +19,14 @@ import pytest
 from killing import KILLED, end_at_change
 from toys import write_clinical_study, write_toy_bundle
 
-from rsna_lumbar.runtime import decoding, scoring
 from rsna_lumbar.runtime.backends import Outputs
 from rsna_lumbar.runtime.backends.onnxruntime import OnnxSession
-from rsna_lumbar.runtime.bundle import read_bundle, write_manifest
+from rsna_lumbar.runtime.bundle.records import read_bundle, write_manifest
 from rsna_lumbar.runtime.cli import main
-from rsna_lumbar.runtime.errors import run_failed
-from rsna_lumbar.runtime.journal import Journal
+from rsna_lumbar.runtime.core.errors import run_failed
+from rsna_lumbar.runtime.decode import decoder
+from rsna_lumbar.runtime.inference import pipeline
+from rsna_lumbar.runtime.run.journal import Journal
 
 FORK = "fork"
 pytestmark = [
@@ -64,8 +65,8 @@ def small_and_quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def make_small_and_quick(patch: pytest.MonkeyPatch) -> None:
     """Small chunks, decoded in this process: a hundred runs start no hundred others."""
-    patch.setattr(scoring, "STUDIES_A_CHUNK", 2)
-    patch.setattr(decoding, "default_workers", lambda *_, **__: 0)
+    patch.setattr(pipeline, "STUDIES_A_CHUNK", 2)
+    patch.setattr(decoder, "default_workers", lambda *_, **__: 0)
 
 
 def run(root: Path, bundle: Path, folder: Path, *words: object) -> int:
@@ -208,7 +209,7 @@ def interrupt(root: Path, bundle: Path, folder: Path) -> None:
     """Leave a run that has one chunk in its journal."""
 
     def work() -> None:
-        from rsna_lumbar.runtime.results import Results
+        from rsna_lumbar.runtime.run.output_files import Results
 
         end_chunk = Results.end_chunk
 
@@ -227,7 +228,7 @@ def kill_before_the_first_chunk(root: Path, bundle: Path, folder: Path) -> None:
     """Leave a run that has written rows, and has none in its journal."""
 
     def work() -> None:
-        from rsna_lumbar.runtime.results import Results
+        from rsna_lumbar.runtime.run.output_files import Results
 
         Results.end_chunk = lambda *_: os._exit(KILLED)  # type: ignore[method-assign]
         run(root, bundle, folder, "--quiet")
@@ -358,7 +359,7 @@ def finish_but_not_publish(root: Path, bundle: Path, folder: Path) -> None:
     """Leave a run that was killed when everything was written and nothing renamed."""
 
     def work() -> None:
-        from rsna_lumbar.runtime.results import Results
+        from rsna_lumbar.runtime.run.output_files import Results
 
         Results._publish_all = lambda _: os._exit(KILLED)  # type: ignore[method-assign]
         run(root, bundle, folder, "--quiet")
@@ -569,7 +570,7 @@ def test_what_a_run_writes_is_none_of_its_inputs(bundle: Path, tmp_path: Path) -
 def test_two_runs_do_not_share_an_output(
     root: Path, bundle: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from rsna_lumbar.runtime.files import AsideFile
+    from rsna_lumbar.runtime.system.atomic_files import AsideFile
 
     other = AsideFile(folder / "out.csv")
     try:

@@ -15,21 +15,21 @@ import pytest
 from ending import DEADLINE_S
 from toys import SIZE_PX, offsets, slopes, write_clinical_study, write_toy_bundle
 
-from rsna_lumbar.runtime import open_bundle
 from rsna_lumbar.runtime.backends import Outputs, Wait, load_backend, onnxruntime
 from rsna_lumbar.runtime.backends.onnxruntime import OnnxSession
-from rsna_lumbar.runtime.bundle import read_bundle, read_model
-from rsna_lumbar.runtime.decode import read_slices
-from rsna_lumbar.runtime.discovery import find_studies, stream_studies
-from rsna_lumbar.runtime.errors import BackendError, BundleError, UsageError, run_failed
-from rsna_lumbar.runtime.grading import Calibration, probabilities, set_peaks
-from rsna_lumbar.runtime.labels import GROUPS, SPINAL, Group
-from rsna_lumbar.runtime.outputs import submission_lines, submission_rows
-from rsna_lumbar.runtime.preprocess import Preprocessing
-from rsna_lumbar.runtime.reasons import Reason
-from rsna_lumbar.runtime.scores import StudyScore
-from rsna_lumbar.runtime.scoring import Scorer
-from rsna_lumbar.runtime.studies import Study
+from rsna_lumbar.runtime.bundle.records import read_bundle, read_model
+from rsna_lumbar.runtime.core.errors import BackendError, BundleError, UsageError, run_failed
+from rsna_lumbar.runtime.core.labels import GROUPS, SPINAL, Group
+from rsna_lumbar.runtime.core.postprocess import Calibration, probabilities, set_peaks
+from rsna_lumbar.runtime.core.preprocess import Preprocessing
+from rsna_lumbar.runtime.core.reasons import Reason
+from rsna_lumbar.runtime.dicom.slices import read_slices
+from rsna_lumbar.runtime.inference import loaded_bundle
+from rsna_lumbar.runtime.inference.pipeline import Scorer
+from rsna_lumbar.runtime.inference.scores import StudyScore
+from rsna_lumbar.runtime.run.submission import submission_lines, submission_rows
+from rsna_lumbar.runtime.studies.finder import find_studies, stream_studies
+from rsna_lumbar.runtime.studies.study import Study
 
 # float32 logits of about 5 and a sigmoid that ONNX Runtime computes to 1e-7.
 ROUNDING = 1e-6
@@ -168,7 +168,7 @@ def test_more_studies_than_a_chunk(
 ) -> None:
     """Chunks of one study: batches cannot be shared, results cannot differ but by rounding."""
     expected = score(toy_bundle, toy_root)
-    monkeypatch.setattr("rsna_lumbar.runtime.scoring.STUDIES_A_CHUNK", 1)
+    monkeypatch.setattr("rsna_lumbar.runtime.inference.pipeline.STUDIES_A_CHUNK", 1)
     alone = score(toy_bundle, toy_root)
     assert [study.study_id for study in alone] == [study.study_id for study in expected]
     for one, two in zip(alone, expected, strict=True):
@@ -181,7 +181,7 @@ def test_the_first_study_is_scored_before_the_last_is_looked_into(
     toy_bundle: Path, tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And what is looked into, decoded and scored ahead does not grow with their number."""
-    monkeypatch.setattr("rsna_lumbar.runtime.decoding_pool.IN_HAND", 8)
+    monkeypatch.setattr("rsna_lumbar.runtime.decode.worker_pool.IN_HAND", 8)
     for number in range(40):
         write_clinical_study(
             tmp_path / "test_images", str(100 + number), seed=number, counts=(2, 2, 2)
@@ -282,10 +282,10 @@ def test_a_bundle_that_is_replaced_while_it_is_opened(
     """The manifest was read, then another export removed its files: the new ones serve."""
     bundle = Path(shutil.copytree(toy_bundle, tmp_path / "bundle"))
     expected = score(toy_bundle, toy_root)
-    opened = open_bundle.open_best
+    opened = loaded_bundle.open_best
 
     def replaced(*arguments: Any, **options: Any) -> Any:
-        monkeypatch.setattr(open_bundle, "open_best", opened)
+        monkeypatch.setattr(loaded_bundle, "open_best", opened)
         manifest = bundle / "bundle.json"
         text = manifest.read_text()
         for path in bundle.glob("*.onnx"):
@@ -294,7 +294,7 @@ def test_a_bundle_that_is_replaced_while_it_is_opened(
         manifest.write_text(text)
         return opened(*arguments, **options)
 
-    monkeypatch.setattr(open_bundle, "open_best", replaced)
+    monkeypatch.setattr(loaded_bundle, "open_best", replaced)
     found = score(bundle, toy_root)
     assert list(map(submission_lines, found)) == list(map(submission_lines, expected))
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from rsna_lumbar.runtime.acquisition import Acquisition
-from rsna_lumbar.runtime.labels import FORAMINAL, SPINAL, SUBARTICULAR, Group
-from rsna_lumbar.runtime.reasons import Reason
-from rsna_lumbar.runtime.series_kind import LUMBAR, SEVERAL, plane_of, verdict
+from rsna_lumbar.runtime.core.labels import FORAMINAL, SPINAL, SUBARTICULAR, Group
+from rsna_lumbar.runtime.core.reasons import Reason
+from rsna_lumbar.runtime.dicom.acquisition import Acquisition
+from rsna_lumbar.runtime.dicom.series_kind import LUMBAR, SEVERAL, plane_of, verdict
 
 SAG, AX, COR = "sagittal", "axial", "coronal"
 NOBODYS, UNKNOWN = Reason.KIND_NOT_NEEDED, Reason.KIND_UNKNOWN

@@ -12,12 +12,12 @@ import pytest
 from faults import CORONAL
 from toys import AXIAL, SAGITTAL, slice_pixels, write_clinical_slice
 
-from rsna_lumbar.runtime.decoding import DecodeHere, open_decoder
-from rsna_lumbar.runtime.discovery import find_studies
-from rsna_lumbar.runtime.labels import SPINAL, SUBARTICULAR, Group
-from rsna_lumbar.runtime.preprocess import Preprocessing, square_slice
-from rsna_lumbar.runtime.reasons import Reason
-from rsna_lumbar.runtime.sets import SetRequest, SliceSet, decode_sets, read_sets
+from rsna_lumbar.runtime.core.labels import SPINAL, SUBARTICULAR, Group
+from rsna_lumbar.runtime.core.preprocess import Preprocessing, square_slice
+from rsna_lumbar.runtime.core.reasons import Reason
+from rsna_lumbar.runtime.decode.decoder import DecodeHere, open_decoder
+from rsna_lumbar.runtime.decode.slice_sets import SetRequest, SliceSet, decode_sets, read_sets
+from rsna_lumbar.runtime.studies.finder import find_studies
 
 
 def decode(folder: Path, workers: int = 0, group: Group = SPINAL) -> SliceSet:
@@ -166,7 +166,7 @@ def test_decoding_runs_ahead_of_what_is_handed_out(
     toy_root: Path, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
     """Behind each set that the caller works on, IN_HAND files a worker are under way."""
-    monkeypatch.setattr("rsna_lumbar.runtime.decoding_pool.IN_HAND", 7)
+    monkeypatch.setattr("rsna_lumbar.runtime.decode.worker_pool.IN_HAND", 7)
     files = tuple(sorted((toy_root / "test_images" / "12" / "33").iterdir()))
     asked = 0
 

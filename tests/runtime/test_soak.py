@@ -13,7 +13,7 @@ import pytest
 from ending import wait_for
 from toys import write_clinical_study
 
-from rsna_lumbar.benchmarks.process_tree import tree_bytes
+from rsna_lumbar.benchmarks.harness.process_tree import tree_bytes
 
 RUN = (sys.executable, "-c", "from rsna_lumbar.runtime.cli import main; main()")
 STUDIES = 2000

@@ -19,17 +19,17 @@ from pydicom.uid import EnhancedMRImageStorage
 from stored_ways import WAYS, Picture, store_in_another_way
 from toys import AXIAL, SAGITTAL, slice_pixels, write_clinical_slice, write_clinical_study
 
-from rsna_lumbar.runtime.cells import cell_centre, cell_count
 from rsna_lumbar.runtime.cli import main
-from rsna_lumbar.runtime.decode import Slice, read_frames, read_slices
-from rsna_lumbar.runtime.discovery import find_studies
-from rsna_lumbar.runtime.outputs import submission_lines
-from rsna_lumbar.runtime.preprocess import Preprocessing, square_slice
-from rsna_lumbar.runtime.scores import StudyScore
-from rsna_lumbar.runtime.scoring import Scorer
-from rsna_lumbar.runtime.series_kind import plane_of
-from rsna_lumbar.runtime.standing import standing
-from rsna_lumbar.runtime.turning import AS_STORED, Turn
+from rsna_lumbar.runtime.core.anchors import cell_centre, cell_count
+from rsna_lumbar.runtime.core.preprocess import Preprocessing, square_slice
+from rsna_lumbar.runtime.core.turning import AS_STORED, Turn
+from rsna_lumbar.runtime.dicom.series_kind import plane_of
+from rsna_lumbar.runtime.dicom.slices import Slice, read_frames, read_slices
+from rsna_lumbar.runtime.dicom.standing import standing
+from rsna_lumbar.runtime.inference.pipeline import Scorer
+from rsna_lumbar.runtime.inference.scores import StudyScore
+from rsna_lumbar.runtime.run.submission import submission_lines
+from rsna_lumbar.runtime.studies.finder import find_studies
 
 # Where columns and rows of an upright picture grow to: patient axis and sign, LPS.
 GROWS = {"axial": ((0, 1), (1, 1)), "sagittal": ((1, 1), (2, -1))}

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from rsna_lumbar.runtime.acquisition import Acquisition
-from rsna_lumbar.runtime.headers import Header, Vector
-from rsna_lumbar.runtime.labels import FORAMINAL, SPINAL, SUBARTICULAR, Group
-from rsna_lumbar.runtime.parts import Found, parts_of
-from rsna_lumbar.runtime.reasons import Reason, Skip
-from rsna_lumbar.runtime.studies import Series
-from rsna_lumbar.runtime.study_kinds import Rows, series_of
+from rsna_lumbar.runtime.core.labels import FORAMINAL, SPINAL, SUBARTICULAR, Group
+from rsna_lumbar.runtime.core.reasons import Reason, Skip
+from rsna_lumbar.runtime.dicom.acquisition import Acquisition
+from rsna_lumbar.runtime.dicom.header import Header, Vector
+from rsna_lumbar.runtime.studies.series_parts import Found, parts_of
+from rsna_lumbar.runtime.studies.series_readers import Rows, series_of
+from rsna_lumbar.runtime.studies.study import Series
 
 SAG = (0.0, 1.0, 0.0, 0.0, 0.0, -1.0)
 AX = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from toys import write_clinical_study
 
-from rsna_lumbar.runtime import decoding, scoring
 from rsna_lumbar.runtime.cli import main
+from rsna_lumbar.runtime.decode import decoder
+from rsna_lumbar.runtime.inference import pipeline
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="needs /proc; no order was looked at"
@@ -122,8 +123,8 @@ def trail(toy_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Trail:
     output, evidence = folder / OUTPUTS[0], folder / OUTPUTS[-1]
     words = (root, "--bundle", toy_bundle, "--output", output, "--evidence", evidence)
     with pytest.MonkeyPatch.context() as patch, recorded(folder) as changes:
-        patch.setattr(scoring, "STUDIES_A_CHUNK", 2)
-        patch.setattr(decoding, "default_workers", lambda *_, **__: 0)
+        patch.setattr(pipeline, "STUDIES_A_CHUNK", 2)
+        patch.setattr(decoder, "default_workers", lambda *_, **__: 0)
         with pytest.raises(SystemExit) as ended:
             main([*map(str, words), "--ids", "hash", "--threads", "1", "--quiet"])
     assert ended.value.code == 0

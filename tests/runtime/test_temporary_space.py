@@ -13,8 +13,8 @@ from pathlib import Path
 import click
 import pytest
 
-from rsna_lumbar.runtime import shared_memory
-from rsna_lumbar.runtime.command_line import entry_point
+from rsna_lumbar.runtime.system import shared_memory
+from rsna_lumbar.runtime.system.entry_point import entry_point
 
 RUN = "from rsna_lumbar.runtime.cli import main; main()"
 # As on a system that has no such call, or forbids it.

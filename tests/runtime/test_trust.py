@@ -6,8 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from rsna_lumbar.runtime.errors import UsageError
-from rsna_lumbar.runtime.trust import TrustedEngines, trust_engines, trust_list, trusted_engines
+from rsna_lumbar.runtime.bundle.trust import (
+    TrustedEngines,
+    trust_engines,
+    trust_list,
+    trusted_engines,
+)
+from rsna_lumbar.runtime.core.errors import UsageError
 
 A, B = 64 * "a", 64 * "b"
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from rsna_lumbar.runtime import decoding, decoding_pool
-from rsna_lumbar.runtime.decode import Slice
-from rsna_lumbar.runtime.decoding import Decoded, try_slices
-from rsna_lumbar.runtime.preprocess import Preprocessing
+from rsna_lumbar.runtime.core.preprocess import Preprocessing
+from rsna_lumbar.runtime.decode import decoder, worker_pool
+from rsna_lumbar.runtime.decode.decoder import Decoded, try_slices
+from rsna_lumbar.runtime.dicom.slices import Slice
 
 
 def fragile(file: Path, size_px: int, preprocessing: Preprocessing) -> Decoded:
@@ -24,11 +24,11 @@ def fragile(file: Path, size_px: int, preprocessing: Preprocessing) -> Decoded:
     if "leave" in file.name:
         os._exit(3)
     if "greedy" in file.name:
-        really, decoding.read_slices = decoding.read_slices, _greedy
+        really, decoder.read_slices = decoder.read_slices, _greedy
         try:
             return try_slices(file, size_px, preprocessing)
         finally:
-            decoding.read_slices = really
+            decoder.read_slices = really
     if "hold" in file.name:  # as foreign code does: no other thread of the process runs
         re.match(r"(a+)+b", "a" * 60)
     if "hang" in file.name:
@@ -42,8 +42,8 @@ def _greedy(*_: object) -> list[Slice]:
 
 def work(*arguments: object) -> None:
     """A worker's life, with the fragile decoder."""
-    decoding_pool.try_slices = fragile
-    decoding_pool._work(*arguments)  # type: ignore[arg-type]
+    worker_pool.try_slices = fragile
+    worker_pool._work(*arguments)  # type: ignore[arg-type]
 
 
 class Told:
@@ -63,7 +63,7 @@ class Told:
 
 def tell(pipe: Any, *arguments: object) -> None:
     """A worker's life; it shows how much it has said."""
-    decoding_pool._work(Told(pipe), *arguments)  # type: ignore[arg-type]
+    worker_pool._work(Told(pipe), *arguments)  # type: ignore[arg-type]
 
 
 def never_start(*_: object) -> None:
@@ -77,4 +77,4 @@ def start_late(*arguments: object) -> None:
     tried.write_text(tried.read_text() + "1")
     if len(tried.read_text()) < 3:
         os._exit(1)
-    decoding_pool._work(*arguments)  # type: ignore[arg-type]
+    worker_pool._work(*arguments)  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ import numpy as np
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian
 
-from rsna_lumbar.runtime.labels import GROUPS, LOCATIONS, condition_title, level_title
+from rsna_lumbar.runtime.core.labels import GROUPS, LOCATIONS, condition_title, level_title
 
 ROWS, COLUMNS, SIZE_PX = 48, 64, 32
 STUDIES = ("11", "12", "13", "14")

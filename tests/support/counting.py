@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import time
 
-from rsna_lumbar.runtime.errors import DataError
-from rsna_lumbar.train.side_by_side import Report
+from rsna_lumbar.runtime.core.errors import DataError
+from rsna_lumbar.train.fitting.parallel import Report
 
 
 def count(item: str, report: Report) -> None:

@@ -9,7 +9,7 @@ from ending import end
 
 from rsna_lumbar.export.formats import Built, BuiltFile
 from rsna_lumbar.export.formats.builder_process import Voice
-from rsna_lumbar.runtime.errors import UsageError
+from rsna_lumbar.runtime.core.errors import UsageError
 
 
 def echo(graph: bytes, voice: Voice) -> Built:

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from toys import TOY_MODEL, TOY_PARITY
 
-from rsna_lumbar.runtime.backends.cuda import CudaDevice
-from rsna_lumbar.runtime.bundle import Engine, Model, ModelFile, Parity
-from rsna_lumbar.runtime.machine import Machine
+from rsna_lumbar.runtime.bundle.records import Engine, Model, ModelFile, Parity
+from rsna_lumbar.runtime.system.gpus import CudaDevice
+from rsna_lumbar.runtime.system.machine import Machine
 
 L4 = CudaDevice("NVIDIA L4", "8.9", 24 << 30)
 H100 = CudaDevice("NVIDIA H100", "9.0", 80 << 30)

@@ -27,7 +27,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from rsna_lumbar.runtime.bundle import (
+from rsna_lumbar.runtime.bundle.records import (
     Bundle,
     Detector,
     Model,
@@ -35,9 +35,9 @@ from rsna_lumbar.runtime.bundle import (
     Parity,
     write_manifest,
 )
-from rsna_lumbar.runtime.grading import Calibration
-from rsna_lumbar.runtime.labels import GROUPS, Group
-from rsna_lumbar.runtime.preprocess import Preprocessing
+from rsna_lumbar.runtime.core.labels import GROUPS, Group
+from rsna_lumbar.runtime.core.postprocess import Calibration
+from rsna_lumbar.runtime.core.preprocess import Preprocessing
 
 SIZE_PX = 64
 PRIOR_ROW = (0.6, 0.25, 0.15)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from rsna_lumbar.runtime.labels import SPINAL, Group
+from rsna_lumbar.runtime.core.labels import SPINAL, Group
 
 SIZE_PX = 64
 

@@ -8,10 +8,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rsna_lumbar.runtime.label_table import tidy_labels
-from rsna_lumbar.runtime.labels import GRADE_TITLES, GRADES, LOCATIONS, SPINAL, SUBARTICULAR, Group
-from rsna_lumbar.runtime.labels import GROUPS as ALL_GROUPS
-from rsna_lumbar.runtime.metric import (
+from rsna_lumbar.runtime.core.label_table import tidy_labels
+from rsna_lumbar.runtime.core.labels import (
+    GRADE_TITLES,
+    GRADES,
+    LOCATIONS,
+    SPINAL,
+    SUBARTICULAR,
+    Group,
+)
+from rsna_lumbar.runtime.core.labels import GROUPS as ALL_GROUPS
+from rsna_lumbar.runtime.core.metric import (
     NO_GRADE,
     GradedAnswers,
     StudySums,
@@ -19,10 +26,10 @@ from rsna_lumbar.runtime.metric import (
     quotients,
     study_sums,
 )
-from rsna_lumbar.train.bootstrap import RESAMPLES, draws, intervals
-from rsna_lumbar.train.evaluate import evaluate_tables
-from rsna_lumbar.train.metric import score
-from rsna_lumbar.train.prior import class_prior, prior_submission
+from rsna_lumbar.train.dataset.prior import class_prior, prior_submission
+from rsna_lumbar.train.evaluation.bootstrap import RESAMPLES, draws, intervals
+from rsna_lumbar.train.evaluation.evaluate import evaluate_tables
+from rsna_lumbar.train.evaluation.metric import score
 
 COLUMNS = ["_".join(location) for location in LOCATIONS]
 TERMS = ("spinal", "foraminal", "subarticular", "any_severe_spinal")

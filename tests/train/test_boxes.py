@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rsna_lumbar.runtime.preprocess import Placement
-from rsna_lumbar.runtime.turning import Turn
-from rsna_lumbar.train.boxes import BoxSize, Point, label_line, parse_box_size
+from rsna_lumbar.runtime.core.preprocess import Placement
+from rsna_lumbar.runtime.core.turning import Turn
+from rsna_lumbar.train.dataset.boxes import BoxSize, Point, label_line, parse_box_size
 
 ROWS, COLUMNS, SIZE_PX = 48, 64, 32
 

@@ -13,11 +13,9 @@ import pandas as pd
 import pytest
 from toys import write_clinical_study, write_toy_bundle
 
-from rsna_lumbar.runtime.bundle import read_bundle, write_manifest
-from rsna_lumbar.runtime.discovery import find_studies
-from rsna_lumbar.runtime.errors import BundleError
-from rsna_lumbar.runtime.grading import Calibration, probabilities
-from rsna_lumbar.runtime.labels import (
+from rsna_lumbar.runtime.bundle.records import read_bundle, write_manifest
+from rsna_lumbar.runtime.core.errors import BundleError
+from rsna_lumbar.runtime.core.labels import (
     FORAMINAL,
     GRADE_TITLES,
     GROUPS,
@@ -26,29 +24,31 @@ from rsna_lumbar.runtime.labels import (
     SUBMISSION_COLUMNS,
     Group,
 )
-from rsna_lumbar.runtime.metric import NO_GRADE
-from rsna_lumbar.runtime.outputs import submission_rows
-from rsna_lumbar.runtime.scoring import Scorer, StudyScore
-from rsna_lumbar.train.calibrate import Calibrated, calibrate, write_calibration
-from rsna_lumbar.train.calibration import (
+from rsna_lumbar.runtime.core.metric import NO_GRADE
+from rsna_lumbar.runtime.core.postprocess import Calibration, probabilities
+from rsna_lumbar.runtime.inference.pipeline import Scorer, StudyScore
+from rsna_lumbar.runtime.run.submission import submission_rows
+from rsna_lumbar.runtime.studies.finder import find_studies
+from rsna_lumbar.train.calibration.calibrate import Calibrated, calibrate, write_calibration
+from rsna_lumbar.train.calibration.fit_group import (
     PLAIN,
     Aim,
     crossvalidated_probabilities,
     losses,
     study_folds,
 )
-from rsna_lumbar.train.cli import main
-from rsna_lumbar.train.labelled_peaks import (
+from rsna_lumbar.train.calibration.labelled_peaks import (
     PeakTable,
     all_studies,
     collect_peaks,
     studies_of_fold,
     studies_of_list,
 )
-from rsna_lumbar.train.metric import score
-from rsna_lumbar.train.prior import class_prior
-from rsna_lumbar.train.split import Folds, split_studies
-from rsna_lumbar.train.tables import read_tables
+from rsna_lumbar.train.cli import main
+from rsna_lumbar.train.dataset.prior import class_prior
+from rsna_lumbar.train.dataset.split import Folds, split_studies
+from rsna_lumbar.train.dataset.tables import read_tables
+from rsna_lumbar.train.evaluation.metric import score
 
 STUDIES = tuple(str(number) for number in range(21, 33))
 WITHOUT_T1 = "25"  # its foraminal rows come from the prior

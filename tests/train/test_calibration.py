@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rsna_lumbar.runtime.grading import MINIMUM_TEMPERATURE, Calibration, probabilities
-from rsna_lumbar.runtime.metric import NO_GRADE
-from rsna_lumbar.train.calibration import (
+from rsna_lumbar.runtime.core.metric import NO_GRADE
+from rsna_lumbar.runtime.core.postprocess import MINIMUM_TEMPERATURE, Calibration, probabilities
+from rsna_lumbar.train.calibration.fit_group import (
     AIM_WEIGHTS,
     FLOORS,
     LEAST_STUDIES,

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from rsna_lumbar.runtime.errors import DataError
-from rsna_lumbar.runtime.labels import GROUPS, SPINAL, Group
-from rsna_lumbar.train.contact_sheet import (
+from rsna_lumbar.runtime.core.errors import DataError
+from rsna_lumbar.runtime.core.labels import GROUPS, SPINAL, Group
+from rsna_lumbar.train.dataset.contact_sheet import (
     BACKGROUND,
     GRADE_COLOURS,
     MARGIN_PX,
@@ -26,7 +26,7 @@ from rsna_lumbar.train.contact_sheet import (
     Box,
     write_contact_sheet,
 )
-from rsna_lumbar.train.contact_sheet import COLUMN_PX as COLUMN
+from rsna_lumbar.train.dataset.contact_sheet import COLUMN_PX as COLUMN
 
 SIZE_PX = 120
 GREY = 70

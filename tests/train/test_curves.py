@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rsna_lumbar.train.curves import PANELS, draw_curves
+from rsna_lumbar.train.fitting.curves import PANELS, draw_curves
 
 COLUMNS = ["epoch", "time", *(name for panel in PANELS for name in panel.columns.values())]
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rsna_lumbar.runtime.labels import GRADE_WEIGHTS, GRADES, GROUPS, LEVELS
-from rsna_lumbar.runtime.metric import NO_GRADE, GradedAnswers, score_answers
-from rsna_lumbar.train.diagnostics import (
+from rsna_lumbar.runtime.core.labels import GRADE_WEIGHTS, GRADES, GROUPS, LEVELS
+from rsna_lumbar.runtime.core.metric import NO_GRADE, GradedAnswers, score_answers
+from rsna_lumbar.train.evaluation.diagnostics import (
     BINS,
     Bin,
     GroupReport,

@@ -16,14 +16,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rsna_lumbar.runtime.label_table import tidy_labels
-from rsna_lumbar.runtime.labels import CONDITIONS, GRADE_TITLES, GRADES, LEVELS, LOCATIONS
-from rsna_lumbar.runtime.metric import TERMS
+from rsna_lumbar.runtime.core.label_table import tidy_labels
+from rsna_lumbar.runtime.core.labels import CONDITIONS, GRADE_TITLES, GRADES, LEVELS, LOCATIONS
+from rsna_lumbar.runtime.core.metric import TERMS
 from rsna_lumbar.train.cli import main
-from rsna_lumbar.train.evaluate import evaluate, evaluate_tables
-from rsna_lumbar.train.evaluation_report import NOT_CALIBRATED, as_table
-from rsna_lumbar.train.metric import score
-from rsna_lumbar.train.prior import class_prior, prior_submission
+from rsna_lumbar.train.dataset.prior import class_prior, prior_submission
+from rsna_lumbar.train.evaluation.evaluate import evaluate, evaluate_tables
+from rsna_lumbar.train.evaluation.metric import score
+from rsna_lumbar.train.evaluation.report import NOT_CALIBRATED, as_table
 
 COLUMNS = ["_".join(location) for location in LOCATIONS]
 

@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from rsna_lumbar.runtime.errors import DataError
-from rsna_lumbar.runtime.label_table import tidy_labels
-from rsna_lumbar.runtime.labels import (
+from rsna_lumbar.runtime.core.errors import DataError
+from rsna_lumbar.runtime.core.label_table import tidy_labels
+from rsna_lumbar.runtime.core.labels import (
     CONDITIONS,
     FORAMINAL,
     GRADE_TITLES,
@@ -24,10 +24,10 @@ from rsna_lumbar.runtime.labels import (
     Group,
 )
 from rsna_lumbar.train.cli import main
-from rsna_lumbar.train.evaluate import evaluate_tables
-from rsna_lumbar.train.metric import score
-from rsna_lumbar.train.prior import class_prior, prior_submission
-from rsna_lumbar.train.submission import SubmissionError
+from rsna_lumbar.train.dataset.prior import class_prior, prior_submission
+from rsna_lumbar.train.evaluation.evaluate import evaluate_tables
+from rsna_lumbar.train.evaluation.metric import score
+from rsna_lumbar.train.evaluation.submission import SubmissionError
 
 COLUMNS = ["_".join(location) for location in LOCATIONS]
 STUDIES = [str(study) for study in range(12)]

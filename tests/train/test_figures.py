@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rsna_lumbar.runtime.errors import UsageError
-from rsna_lumbar.runtime.metric import NO_GRADE, GradedAnswers
-from rsna_lumbar.train.diagnostics import Diagnostics, diagnose
-from rsna_lumbar.train.figures import confusion_figure, draw_figures, reliability_figure
+from rsna_lumbar.runtime.core.errors import UsageError
+from rsna_lumbar.runtime.core.metric import NO_GRADE, GradedAnswers
+from rsna_lumbar.train.evaluation.diagnostics import Diagnostics, diagnose
+from rsna_lumbar.train.evaluation.figures import confusion_figure, draw_figures, reliability_figure
 
 
 def diagnostics(studies: int = 30, *, groups: tuple[int, ...] = (0, 5, 15)) -> Diagnostics:
@@ -118,9 +118,9 @@ def test_pyplot_stays_out_of_it(tmp_path: Path) -> None:
     program = (
         "import sys, numpy as np\n"
         "from pathlib import Path\n"
-        "from rsna_lumbar.train.diagnostics import diagnose\n"
-        "from rsna_lumbar.train.figures import draw_figures\n"
-        "from rsna_lumbar.train.metric import GradedAnswers\n"
+        "from rsna_lumbar.train.evaluation.diagnostics import diagnose\n"
+        "from rsna_lumbar.train.evaluation.figures import draw_figures\n"
+        "from rsna_lumbar.train.evaluation.metric import GradedAnswers\n"
         "answers = GradedAnswers(('1',), np.zeros((1, 25), int), np.full((1, 25, 3), 1 / 3))\n"
         "draw_figures(diagnose(answers), Path(sys.argv[1]))\n"
         "assert 'matplotlib.figure' in sys.modules\n"

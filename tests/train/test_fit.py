@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from yolo_sets import SIZE_PX, write_data
 
-from rsna_lumbar.runtime.bundle import sha256_of
-from rsna_lumbar.runtime.errors import DataError, UsageError
-from rsna_lumbar.runtime.labels import FORAMINAL, SPINAL, SUBARTICULAR, Group
+from rsna_lumbar.runtime.bundle.records import sha256_of
+from rsna_lumbar.runtime.core.errors import DataError, UsageError
+from rsna_lumbar.runtime.core.labels import FORAMINAL, SPINAL, SUBARTICULAR, Group
 from rsna_lumbar.train.cli import main
-from rsna_lumbar.train.data_card import data_sha256, read_card
-from rsna_lumbar.train.fit import FitOptions, fit, settings_of
+from rsna_lumbar.train.dataset.data_card import data_sha256, read_card
+from rsna_lumbar.train.fitting.fit import FitOptions, fit, settings_of
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def test_metrics_by_class_are_those_of_the_class() -> None:
     """Two boxes of class 1: one found, one not; class 0 has none; class 2 is never found."""
     from ultralytics.utils.metrics import DetMetrics
 
-    from rsna_lumbar.train.trainer import metrics_by_class
+    from rsna_lumbar.train.fitting.trainer import metrics_by_class
 
     measured = DetMetrics({0: "a", 1: "b", 2: "c"})
     measured.update_stats(  # type: ignore[no-untyped-call]
@@ -159,7 +159,7 @@ def test_the_command_says_what_is_finished(
     def refuse(extra: str) -> None:
         raise AssertionError(f"imports what the extra {extra} brings")
 
-    monkeypatch.setattr("rsna_lumbar.train.fit.prepare_third_party", refuse)
+    monkeypatch.setattr("rsna_lumbar.train.fitting.fit.prepare_third_party", refuse)
     words = ["--group", "spinal", "--model", "demo", "--epochs", "1", "--device", "cpu"]
     with pytest.raises(SystemExit) as stopped:
         main(["fit", *map(str, trained), *words, "--batch-size", "3"])
@@ -224,7 +224,7 @@ def test_what_another_call_finished_meanwhile_is_not_trained_again(
     """As if this call had looked before the other one was done."""
     data, out = trained
     before = [(out / name).stat().st_mtime_ns for name in ("spinal.json", "spinal.pt")]
-    monkeypatch.setattr("rsna_lumbar.train.fit.is_finished", lambda *_: False)
+    monkeypatch.setattr("rsna_lumbar.train.fitting.fit.is_finished", lambda *_: False)
     fit(data, [SPINAL], out, FitOptions(model="demo", epochs=1, batch_size=3, device="cpu"))
     assert [(out / name).stat().st_mtime_ns for name in ("spinal.json", "spinal.pt")] == before
 

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from yolo_sets import SIZE_PX, write_data_yaml
 
-from rsna_lumbar.runtime.errors import UsageError
-from rsna_lumbar.runtime.labels import FORAMINAL, GROUPS, SPINAL, SUBARTICULAR, Group
-from rsna_lumbar.train.fit import AUGMENTATIONS
-from rsna_lumbar.train.flips import is_axial, swapped_classes
-from rsna_lumbar.train.rare_grades import SLICE_LIST, write_slice_list
+from rsna_lumbar.runtime.core.errors import UsageError
+from rsna_lumbar.runtime.core.labels import FORAMINAL, GROUPS, SPINAL, SUBARTICULAR, Group
+from rsna_lumbar.train.fitting.fit import AUGMENTATIONS
+from rsna_lumbar.train.fitting.flips import is_axial, swapped_classes
+from rsna_lumbar.train.fitting.rare_grades import SLICE_LIST, write_slice_list
 
 IMAGES = 6
 PLAIN = {"mosaic": 0.0, "close_mosaic": 0, "translate": 0.0, "scale": 0.0}
@@ -53,10 +53,10 @@ def test_a_missing_partner_is_named() -> None:
 def make_trainer(folder: Path, group: Group, fliplr: float, augmentation: dict[str, Any]) -> Any:
     """A trainer of slices with one bright square each, at the left edge of image and box."""
     write_squares(folder, group)
-    from rsna_lumbar.runtime.third_party import prepare_third_party
+    from rsna_lumbar.runtime.system.ultralytics_env import prepare_third_party
 
     prepare_third_party("train")
-    from rsna_lumbar.train.trainer import LumbarTrainer
+    from rsna_lumbar.train.fitting.trainer import LumbarTrainer
 
     settings = {
         **augmentation,

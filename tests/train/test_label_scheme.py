@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rsna_lumbar.train.label_scheme import LabelScheme, mask
+from rsna_lumbar.train.dataset.label_scheme import LabelScheme, mask
 
 MASKED, DROPPED, BACKGROUND = (
     "masked_beside_severe",

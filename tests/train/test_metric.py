@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rsna_lumbar.runtime.errors import DataError
-from rsna_lumbar.runtime.label_table import tidy_labels
-from rsna_lumbar.runtime.labels import GRADE_TITLES, GRADES, GROUPS, LOCATIONS
-from rsna_lumbar.runtime.metric import MetricResult
-from rsna_lumbar.train.metric import score
-from rsna_lumbar.train.prior import class_prior, prior_submission
+from rsna_lumbar.runtime.core.errors import DataError
+from rsna_lumbar.runtime.core.label_table import tidy_labels
+from rsna_lumbar.runtime.core.labels import GRADE_TITLES, GRADES, GROUPS, LOCATIONS
+from rsna_lumbar.runtime.core.metric import MetricResult
+from rsna_lumbar.train.dataset.prior import class_prior, prior_submission
+from rsna_lumbar.train.evaluation.metric import score
 
 COLUMNS = ["_".join(location) for location in LOCATIONS]
 Grades = Sequence[Sequence[int | None]]  # (studies, 25)

@@ -15,8 +15,8 @@ import pydicom
 import pytest
 from pydicom.uid import EnhancedMRImageStorage, MRImageStorage, RLELossless
 
-from rsna_lumbar.runtime.errors import DataError
-from rsna_lumbar.runtime.labels import (
+from rsna_lumbar.runtime.core.errors import DataError
+from rsna_lumbar.runtime.core.labels import (
     FORAMINAL,
     GRADE_TITLES,
     GROUP_BY_KIND,
@@ -34,13 +34,18 @@ from rsna_lumbar.runtime.labels import (
 )
 from rsna_lumbar.train.phantom import QUIRKS, USUAL_QUIRKS, PhantomOptions, make_phantom
 from rsna_lumbar.train.phantom.acquisition import plan_series
-from rsna_lumbar.train.phantom.anatomy import Spine, draw_spine, side_of
+from rsna_lumbar.train.phantom.anatomy.anatomy import Spine, draw_spine, side_of
+from rsna_lumbar.train.phantom.anatomy.grades import (
+    Finding,
+    Findings,
+    draw_findings,
+    level_frequencies,
+)
+from rsna_lumbar.train.phantom.anatomy.plane import Field, Vector, centred_plane
+from rsna_lumbar.train.phantom.anatomy.solids import AXES
 from rsna_lumbar.train.phantom.drawing import paint
-from rsna_lumbar.train.phantom.grades import Finding, Findings, draw_findings, level_frequencies
 from rsna_lumbar.train.phantom.landmarks import landmark_mm, mark_points
-from rsna_lumbar.train.phantom.plane import Field, Vector, centred_plane
 from rsna_lumbar.train.phantom.seeds import StudySeed
-from rsna_lumbar.train.phantom.solids import AXES
 from rsna_lumbar.train.phantom.study import make_spine, study_scene
 
 SMALL = PhantomOptions(

@@ -15,16 +15,16 @@ from challenge import SERIES_OF, SIZE_PX, STUDIES, contents, pixels_of, write_ro
 from PIL import Image
 from stored_ways import WAYS, store_in_another_way
 
-from rsna_lumbar.runtime.errors import DataError
-from rsna_lumbar.runtime.files import sole_user
-from rsna_lumbar.runtime.labels import GROUPS
-from rsna_lumbar.runtime.preprocess import Preprocessing, square_slice
-from rsna_lumbar.train.boxes import METHOD_BOX, BoxSize
-from rsna_lumbar.train.label_scheme import LabelScheme
+from rsna_lumbar.runtime.core.errors import DataError
+from rsna_lumbar.runtime.core.labels import GROUPS
+from rsna_lumbar.runtime.core.preprocess import Preprocessing, square_slice
+from rsna_lumbar.runtime.system.atomic_files import sole_user
+from rsna_lumbar.train.dataset.boxes import METHOD_BOX, BoxSize
+from rsna_lumbar.train.dataset.label_scheme import LabelScheme
+from rsna_lumbar.train.dataset.prepare import PrepareOptions, prepare
+from rsna_lumbar.train.dataset.split import PARTS, Folds
+from rsna_lumbar.train.dataset.summary import as_table
 from rsna_lumbar.train.phantom import PhantomOptions, make_phantom
-from rsna_lumbar.train.prepare import PrepareOptions, prepare
-from rsna_lumbar.train.split import PARTS, Folds
-from rsna_lumbar.train.summary import as_table
 
 
 @pytest.fixture

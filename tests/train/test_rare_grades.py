@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from yolo_sets import write_data
 
-from rsna_lumbar.runtime.labels import SPINAL
-from rsna_lumbar.train.fit import FitOptions, fit
-from rsna_lumbar.train.rare_grades import write_slice_list
+from rsna_lumbar.runtime.core.labels import SPINAL
+from rsna_lumbar.train.fitting.fit import FitOptions, fit
+from rsna_lumbar.train.fitting.rare_grades import write_slice_list
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def test_a_slice_is_listed_so_often(data: Path, tmp_path: Path, repeats: int) ->
 def test_a_training_sees_them_so_often(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rsna_lumbar.train import trainer
+    from rsna_lumbar.train.fitting import trainer
 
     seen: Counter[str] = Counter()
     preprocess = trainer.LumbarTrainer.preprocess_batch

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from yolo_sets import write_data
 
-from rsna_lumbar.runtime.errors import DataError, UsageError
-from rsna_lumbar.runtime.labels import SPINAL
-from rsna_lumbar.train.fit import FitOptions, fit
-from rsna_lumbar.train.resume import Identity, TrainingFiles, begin, clean, is_finished
+from rsna_lumbar.runtime.core.errors import DataError, UsageError
+from rsna_lumbar.runtime.core.labels import SPINAL
+from rsna_lumbar.train.fitting.fit import FitOptions, fit
+from rsna_lumbar.train.fitting.resume import Identity, TrainingFiles, begin, clean, is_finished
 
 OPTIONS = FitOptions(model="demo", epochs=3, batch_size=3, device="cpu")
 IDENTITY = Identity({"epochs": 3, "workers": 8}, "ab")
@@ -26,14 +26,14 @@ IDENTITY = Identity({"epochs": 3, "workers": 8}, "ab")
 PROGRAM = """
 import importlib, json, os, signal, sys
 from pathlib import Path
-from rsna_lumbar.runtime.labels import SPINAL
-from rsna_lumbar.runtime.third_party import prepare_third_party
-from rsna_lumbar.train.fit import FitOptions, fit
+from rsna_lumbar.runtime.core.labels import SPINAL
+from rsna_lumbar.runtime.system.ultralytics_env import prepare_third_party
+from rsna_lumbar.train.fitting.fit import FitOptions, fit
 
 data, out, moments = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
 prepare_third_party("train")
 import torch
-import rsna_lumbar.train.trainer
+import rsna_lumbar.train.fitting.trainer
 run = out / "spinal" / "run"
 
 def train_until(module, name, calls):
@@ -64,10 +64,10 @@ for module, name, calls in moments:
 """
 MOMENTS = (
     # (module, function, call at which it is killed, epochs in the table, epochs to resume from)
-    ("rsna_lumbar.train.trainer", "_flush", 1, 1, 0),  # first checkpoint only aside
-    ("rsna_lumbar.train.trainer", "_flush", 2, 2, 1),  # second checkpoint only aside
-    ("rsna_lumbar.train.detector", "draw_curves", 1, 3, 3),  # all trained, weights written
-    ("rsna_lumbar.train.detector", "clean", 1, 3, 3),  # and the card
+    ("rsna_lumbar.train.fitting.trainer", "_flush", 1, 1, 0),  # first checkpoint only aside
+    ("rsna_lumbar.train.fitting.trainer", "_flush", 2, 2, 1),  # second checkpoint only aside
+    ("rsna_lumbar.train.fitting.detector", "draw_curves", 1, 3, 3),  # all trained, weights written
+    ("rsna_lumbar.train.fitting.detector", "clean", 1, 3, 3),  # and the card
 )
 
 
@@ -131,7 +131,7 @@ def make_started(out: Path, identity: Identity = IDENTITY) -> TrainingFiles:
 
 
 def make_finished(out: Path) -> TrainingFiles:
-    from rsna_lumbar.runtime.bundle import sha256_of
+    from rsna_lumbar.runtime.bundle.records import sha256_of
 
     files = make_started(out)
     files.weights.write_bytes(b"weights")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rsna_lumbar.runtime.labels import (
+from rsna_lumbar.runtime.core.labels import (
     CONDITIONS,
     FORAMINAL,
     GRADE_WEIGHTS,
@@ -16,9 +16,9 @@ from rsna_lumbar.runtime.labels import (
     SEVERE,
     SUBARTICULAR,
 )
-from rsna_lumbar.runtime.metric import NO_GRADE, GradedAnswers
-from rsna_lumbar.train.diagnostics import diagnose
-from rsna_lumbar.train.severe import SevereReport, severe_reports
+from rsna_lumbar.runtime.core.metric import NO_GRADE, GradedAnswers
+from rsna_lumbar.train.evaluation.diagnostics import diagnose
+from rsna_lumbar.train.evaluation.severe import SevereReport, severe_reports
 
 NONE = SevereReport(0, 0, None, None)
 LIKELIEST = np.array([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.1, 0.1, 0.8]])

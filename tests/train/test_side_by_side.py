@@ -11,8 +11,8 @@ import pytest
 from counting import count
 from ending import is_gone, wait_for
 
-from rsna_lumbar.runtime.errors import DataError
-from rsna_lumbar.train.side_by_side import run_side_by_side
+from rsna_lumbar.runtime.core.errors import DataError
+from rsna_lumbar.train.fitting.parallel import run_side_by_side
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -35,7 +35,7 @@ def test_an_error_is_raised_here(jobs: int) -> None:
 def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     program = (
         "from counting import wait_long\n"
-        "from rsna_lumbar.train.side_by_side import run_side_by_side\n"
+        "from rsna_lumbar.train.fitting.parallel import run_side_by_side\n"
         "if __name__ == '__main__':\n"
         "    run_side_by_side(wait_long, ['a', 'b'], 2, lambda n, c: print(c, flush=True))\n"
     )
@@ -60,12 +60,12 @@ def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
 def test_processes_of_a_library_end_with_the_one_that_started_them() -> None:
     """As with several GPUs: starter -> launcher -> worker; the starter is killed."""
     worker = (
-        "import os, time; from rsna_lumbar.train.side_by_side import end_with_starter;"
+        "import os, time; from rsna_lumbar.train.fitting.parallel import end_with_starter;"
         "end_with_starter(); print(os.getpid(), flush=True); time.sleep(1000)"
     )
     launcher = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {worker!r}])"
     starter = (
-        "import subprocess, sys; from rsna_lumbar.train.side_by_side import mark_as_starter;"
+        "import subprocess, sys; from rsna_lumbar.train.fitting.parallel import mark_as_starter;"
         f"mark_as_starter(); subprocess.run([sys.executable, '-c', {launcher!r}])"
     )
     process = subprocess.Popen([sys.executable, "-c", starter], stdout=subprocess.PIPE, text=True)

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rsna_lumbar.runtime.errors import DataError, UsageError
-from rsna_lumbar.runtime.labels import GROUPS, SEVERE, SPINAL
-from rsna_lumbar.train.split import Folds, split_studies
-from rsna_lumbar.train.tables import Tables
+from rsna_lumbar.runtime.core.errors import DataError, UsageError
+from rsna_lumbar.runtime.core.labels import GROUPS, SEVERE, SPINAL
+from rsna_lumbar.train.dataset.split import Folds, split_studies
+from rsna_lumbar.train.dataset.tables import Tables
 
 EMPTY = pd.DataFrame(columns=["study_id"])
 

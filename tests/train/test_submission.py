@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rsna_lumbar.runtime.errors import DataError
-from rsna_lumbar.runtime.labels import GRADES, GROUPS, LOCATIONS, SPINAL
-from rsna_lumbar.train.submission import BadRows, SubmissionError, read_answers
+from rsna_lumbar.runtime.core.errors import DataError
+from rsna_lumbar.runtime.core.labels import GRADES, GROUPS, LOCATIONS, SPINAL
+from rsna_lumbar.train.evaluation.submission import BadRows, SubmissionError, read_answers
 
 SUFFIXES = ["_".join(location) for location in LOCATIONS]
 STUDIES = ("5", "41")

@@ -9,7 +9,7 @@ import sys
 PROGRAM = """
 import ultralytics.utils.events, ultralytics.utils.checks, ultralytics.nn.tasks
 ultralytics.utils.events.events.enabled = True  # as where there is internet
-from rsna_lumbar.runtime.third_party import prepare_third_party
+from rsna_lumbar.runtime.system.ultralytics_env import prepare_third_party
 prepare_third_party("train")
 print(
     ultralytics.utils.events.events.enabled,

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from rsna_lumbar.runtime.errors import DataError
-from rsna_lumbar.runtime.labels import LOCATIONS, SPINAL, SUBARTICULAR
-from rsna_lumbar.train.annotations import LeftOut, annotate
-from rsna_lumbar.train.tables import LABELS, POINTS, SERIES, Tables, read_tables
+from rsna_lumbar.runtime.core.errors import DataError
+from rsna_lumbar.runtime.core.labels import LOCATIONS, SPINAL, SUBARTICULAR
+from rsna_lumbar.train.dataset.annotations import LeftOut, annotate
+from rsna_lumbar.train.dataset.tables import LABELS, POINTS, SERIES, Tables, read_tables
 
 COLUMNS = ["_".join(location) for location in LOCATIONS]
 HEADER = "study_id,series_id,instance_number,condition,level,x,y"

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from challenge import write_root
 
-from rsna_lumbar.runtime.labels import GROUPS, condition_title
+from rsna_lumbar.runtime.core.labels import GROUPS, condition_title
 from rsna_lumbar.train.cli import main
 from rsna_lumbar.train.commands.phantom import phantom
 from rsna_lumbar.train.phantom import QUIRKS, USUAL_QUIRKS, PhantomOptions, make_phantom

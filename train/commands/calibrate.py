@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rsna_lumbar.runtime.command_line import common_options
-from rsna_lumbar.runtime.errors import UsageError
-from rsna_lumbar.runtime.files import write_atomically
+from rsna_lumbar.runtime.core.errors import UsageError
+from rsna_lumbar.runtime.system.atomic_files import write_atomically
+from rsna_lumbar.runtime.system.entry_point import common_options
 from rsna_lumbar.train.commands.shared import EXISTING_FILE, EXISTING_FOLDER, FILE, FOLDER
 
 if TYPE_CHECKING:
-    from rsna_lumbar.runtime.scores import StudyScore
-    from rsna_lumbar.train.calibration import Aim
-    from rsna_lumbar.train.labelled_peaks import Chosen
+    from rsna_lumbar.runtime.inference.scores import StudyScore
+    from rsna_lumbar.train.calibration.fit_group import Aim
+    from rsna_lumbar.train.calibration.labelled_peaks import Chosen
 
 
 @click.command()
@@ -78,11 +78,11 @@ def calibrate(
     the sum unless studies that the fit did not see show a gain. The bundle takes effect at once,
     without a new export. Without --fold or --studies, every labelled study is used.
     """
-    from rsna_lumbar.runtime.bundle import read_bundle
-    from rsna_lumbar.train import calibration_report as report
-    from rsna_lumbar.train.calibrate import calibrate as calibrate_bundle
-    from rsna_lumbar.train.calibrate import write_calibration
-    from rsna_lumbar.train.labelled_peaks import collect_peaks
+    from rsna_lumbar.runtime.bundle.records import read_bundle
+    from rsna_lumbar.train.calibration import report as report
+    from rsna_lumbar.train.calibration.calibrate import calibrate as calibrate_bundle
+    from rsna_lumbar.train.calibration.calibrate import write_calibration
+    from rsna_lumbar.train.calibration.labelled_peaks import collect_peaks
 
     if cross_validated:
         _require_free(cross_validated, bundle, root)
@@ -106,8 +106,8 @@ def calibrate(
 
 def _require_free(rows: Path, bundle: Path, root: Path) -> None:
     """Before anything is scored."""
-    from rsna_lumbar.runtime.targets import require_writable
-    from rsna_lumbar.train.tables import LABELS, POINTS, SERIES
+    from rsna_lumbar.runtime.run.output_paths import require_writable
+    from rsna_lumbar.train.dataset.tables import LABELS, POINTS, SERIES
 
     name = "--cross-validated"
     require_writable(name, rows)
@@ -123,8 +123,12 @@ def _end(bundle: Path, changed: bool, dry_run: bool) -> str:
 
 
 def _choose(root: Path, fold: int | None, folds: int, seed: int, studies: Path | None) -> Chosen:
-    from rsna_lumbar.train.labelled_peaks import all_studies, studies_of_fold, studies_of_list
-    from rsna_lumbar.train.split import Folds
+    from rsna_lumbar.train.calibration.labelled_peaks import (
+        all_studies,
+        studies_of_fold,
+        studies_of_list,
+    )
+    from rsna_lumbar.train.dataset.split import Folds
 
     if fold is not None and studies is not None:
         raise UsageError("--fold and --studies both choose studies; give one of them")

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from rsna_lumbar.runtime.command_line import common_options
+from rsna_lumbar.runtime.system.entry_point import common_options
 from rsna_lumbar.train.commands.shared import EXISTING_FILE, FOLDER
 
 if TYPE_CHECKING:
-    from rsna_lumbar.train.diagnostics import Diagnostics
+    from rsna_lumbar.train.evaluation.diagnostics import Diagnostics
 
 
 @click.command()
@@ -60,9 +60,9 @@ def evaluate(
 
     A group of which it has no row, as of a bundle without such a detector, is left out.
     """
-    from rsna_lumbar.train import evaluate as evaluation
-    from rsna_lumbar.train import evaluation_report
-    from rsna_lumbar.train.submission import SubmissionError
+    from rsna_lumbar.train.evaluation import evaluate as evaluation
+    from rsna_lumbar.train.evaluation import report
+    from rsna_lumbar.train.evaluation.submission import SubmissionError
 
     try:
         result = evaluation.evaluate(
@@ -72,7 +72,7 @@ def evaluate(
         _refuse(error.bad_rows)
     if figures:
         _draw(result.diagnostics, figures)
-    text = evaluation_report.as_json if as_json else evaluation_report.as_table
+    text = report.as_json if as_json else report.as_table
     click.echo(text(result))
 
 
@@ -84,7 +84,7 @@ def _refuse(bad_rows: Iterable[object]) -> NoReturn:
 
 
 def _draw(diagnostics: Diagnostics, folder: Path) -> None:
-    from rsna_lumbar.train.figures import draw_figures
+    from rsna_lumbar.train.evaluation.figures import draw_figures
 
     paths = draw_figures(diagnostics, folder)
     click.echo(f"Drawn: {', '.join(map(str, paths))}", err=True)

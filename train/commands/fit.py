@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rsna_lumbar.runtime.command_line import common_options
-from rsna_lumbar.runtime.labels import GROUP_BY_NAME, GROUPS
+from rsna_lumbar.runtime.core.labels import GROUP_BY_NAME, GROUPS
+from rsna_lumbar.runtime.system.entry_point import common_options
 from rsna_lumbar.train.commands.shared import EXISTING_FOLDER, FOLDER, progress_bar
 
 if TYPE_CHECKING:
@@ -101,8 +101,8 @@ def fit(
 
     The same call again resumes what was interrupted and leaves alone what is finished.
     """
-    from rsna_lumbar.train.fit import FitOptions
-    from rsna_lumbar.train.fit import fit as fit_groups
+    from rsna_lumbar.train.fitting.fit import FitOptions
+    from rsna_lumbar.train.fitting.fit import fit as fit_groups
 
     chosen = [GROUP_BY_NAME[name] for name in dict.fromkeys(groups)] or list(GROUPS)
     options = FitOptions(

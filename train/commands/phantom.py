@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rsna_lumbar.runtime.command_line import common_options
-from rsna_lumbar.runtime.errors import UsageError
+from rsna_lumbar.runtime.core.errors import UsageError
+from rsna_lumbar.runtime.system.entry_point import common_options
 from rsna_lumbar.train.commands.shared import FOLDER, WORKERS, progress_bar
 
 if TYPE_CHECKING:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from rsna_lumbar.runtime.command_line import common_options
-from rsna_lumbar.runtime.errors import UsageError
-from rsna_lumbar.runtime.labels import GROUP_BY_NAME
+from rsna_lumbar.runtime.core.errors import UsageError
+from rsna_lumbar.runtime.core.labels import GROUP_BY_NAME
+from rsna_lumbar.runtime.system.entry_point import common_options
 from rsna_lumbar.train.commands.shared import EXISTING_FOLDER, FOLDER, WORKERS
 
 if TYPE_CHECKING:
-    from rsna_lumbar.train.boxes import BoxSize
+    from rsna_lumbar.train.dataset.boxes import BoxSize
 
 T = TypeVar("T")
 
@@ -95,13 +95,13 @@ def prepare(
 
     Started again with the same options it goes on where it was interrupted.
     """
-    from rsna_lumbar.runtime.preprocess import Preprocessing
-    from rsna_lumbar.train.boxes import METHOD_BOX
-    from rsna_lumbar.train.label_scheme import LabelScheme
-    from rsna_lumbar.train.prepare import PrepareOptions
-    from rsna_lumbar.train.prepare import prepare as prepare_groups
-    from rsna_lumbar.train.split import Folds
-    from rsna_lumbar.train.summary import as_table
+    from rsna_lumbar.runtime.core.preprocess import Preprocessing
+    from rsna_lumbar.train.dataset.boxes import METHOD_BOX
+    from rsna_lumbar.train.dataset.label_scheme import LabelScheme
+    from rsna_lumbar.train.dataset.prepare import PrepareOptions
+    from rsna_lumbar.train.dataset.prepare import prepare as prepare_groups
+    from rsna_lumbar.train.dataset.split import Folds
+    from rsna_lumbar.train.dataset.summary import as_table
 
     try:
         options = PrepareOptions(
@@ -120,7 +120,7 @@ def prepare(
 
 
 def _box(text: str) -> tuple[str, BoxSize]:
-    from rsna_lumbar.train.boxes import parse_box_size
+    from rsna_lumbar.train.dataset.boxes import parse_box_size
 
     group, _, size = text.partition("=")
     if group not in GROUP_BY_NAME or not size:

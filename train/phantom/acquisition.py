@@ -8,12 +8,12 @@ from itertools import pairwise
 
 import numpy as np
 
-from rsna_lumbar.runtime.labels import FORAMINAL, GROUPS, LEVELS, SPINAL, SUBARTICULAR
-from rsna_lumbar.train.phantom.anatomy import Spine, canal_point
+from rsna_lumbar.runtime.core.labels import FORAMINAL, GROUPS, LEVELS, SPINAL, SUBARTICULAR
+from rsna_lumbar.train.phantom.anatomy.anatomy import Spine, canal_point
+from rsna_lumbar.train.phantom.anatomy.plane import Plane, Vector, centred_plane
+from rsna_lumbar.train.phantom.anatomy.solids import AXES, Frame
 from rsna_lumbar.train.phantom.options import QUIRKS, PhantomOptions
-from rsna_lumbar.train.phantom.plane import Plane, Vector, centred_plane
 from rsna_lumbar.train.phantom.seeds import StudySeed
-from rsna_lumbar.train.phantom.solids import AXES, Frame
 
 _STACK_GAP_MM = 4.0  # between the slices of a stack angled to a disc
 # Where the operator puts the middle of the field. The means and deviations (both millimetres; more

@@ -13,7 +13,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.uid import MRImageStorage
 
-from rsna_lumbar.runtime.labels import FORAMINAL, SPINAL, SUBARTICULAR
+from rsna_lumbar.runtime.core.labels import FORAMINAL, SPINAL, SUBARTICULAR
 from rsna_lumbar.train.phantom.acquisition import Series
 
 _DESCRIPTIONS = {

@@ -22,12 +22,12 @@ from pydicom.uid import (
 )
 
 from rsna_lumbar.train.phantom.acquisition import Series, Slice
+from rsna_lumbar.train.phantom.anatomy.plane import Plane
 from rsna_lumbar.train.phantom.clinical_header import (
     Clinical,
     describe_clinically,
     draw_clinical,
 )
-from rsna_lumbar.train.phantom.plane import Plane
 from rsna_lumbar.train.phantom.scanner import STORED_BITS
 
 # A fixed implementation, for pydicom's own would change the bytes with its version. 2.25 is the

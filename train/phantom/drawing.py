@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from rsna_lumbar.train.phantom.plane import Field, Plane, Window
-from rsna_lumbar.train.phantom.solids import Solid
+from rsna_lumbar.train.phantom.anatomy.plane import Field, Plane, Window
+from rsna_lumbar.train.phantom.anatomy.solids import Solid
 
 _EDGE_PX = 1.4  # width of an edge: a point spread of about a pixel
 _EDGE_MM = 0.8  # and never sharper, for thick slices average over oblique surfaces

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from rsna_lumbar.runtime.labels import FORAMINAL, GROUPS, SPINAL
+from rsna_lumbar.runtime.core.labels import FORAMINAL, GROUPS, SPINAL
 from rsna_lumbar.train.phantom.acquisition import Series, Slice
-from rsna_lumbar.train.phantom.anatomy import Spine, canal_point, side_of
-from rsna_lumbar.train.phantom.plane import Vector
-from rsna_lumbar.train.phantom.spine_solids import foramen_point, recess_point
+from rsna_lumbar.train.phantom.anatomy.anatomy import Spine, canal_point, side_of
+from rsna_lumbar.train.phantom.anatomy.plane import Vector
+from rsna_lumbar.train.phantom.anatomy.spine_solids import foramen_point, recess_point
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
-from rsna_lumbar.runtime.errors import DataError
-from rsna_lumbar.runtime.processes import worker_pool
+from rsna_lumbar.runtime.core.errors import DataError
+from rsna_lumbar.runtime.system.processes import worker_pool
 from rsna_lumbar.train.phantom.options import PhantomOptions
 from rsna_lumbar.train.phantom.seeds import StudySeed
 from rsna_lumbar.train.phantom.study import StudyRecord, make_study

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from rsna_lumbar.train.phantom.plane import Field, Plane
+from rsna_lumbar.train.phantom.anatomy.plane import Field, Plane
 
 STORED_BITS = 12
 _LARGEST = 2**STORED_BITS - 1

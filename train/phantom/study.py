@@ -7,19 +7,19 @@ from pathlib import Path
 
 import numpy as np
 
-from rsna_lumbar.runtime.labels import FORAMINAL, GRADE_TITLES, LOCATIONS, SPINAL
+from rsna_lumbar.runtime.core.labels import FORAMINAL, GRADE_TITLES, LOCATIONS, SPINAL
 from rsna_lumbar.train.phantom.acquisition import Series, applied_quirks, plan_series
-from rsna_lumbar.train.phantom.anatomy import Spine, draw_spine
-from rsna_lumbar.train.phantom.body_solids import body_solids
+from rsna_lumbar.train.phantom.anatomy.anatomy import Spine, draw_spine
+from rsna_lumbar.train.phantom.anatomy.body_solids import body_solids
+from rsna_lumbar.train.phantom.anatomy.grades import draw_findings
+from rsna_lumbar.train.phantom.anatomy.spine_solids import spine_solids
+from rsna_lumbar.train.phantom.anatomy.tissues import Tissue
 from rsna_lumbar.train.phantom.dicom_files import Header, draw_header, write_slice
 from rsna_lumbar.train.phantom.drawing import Scene, make_scene, paint
-from rsna_lumbar.train.phantom.grades import draw_findings
 from rsna_lumbar.train.phantom.landmarks import Point, mark_point, mark_points
 from rsna_lumbar.train.phantom.options import PhantomOptions
 from rsna_lumbar.train.phantom.scanner import Receiver, acquire, draw_receiver, draw_texture
 from rsna_lumbar.train.phantom.seeds import StudySeed
-from rsna_lumbar.train.phantom.spine_solids import spine_solids
-from rsna_lumbar.train.phantom.tissues import Tissue
 
 _EMPTY_SHARE = 0.08  # of a study's labels, under empty-labels
 _KEPT_SHARE = 0.2  # of those, how many keep their coordinates

@@ -6,7 +6,7 @@ import csv
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from rsna_lumbar.runtime.labels import (
+from rsna_lumbar.runtime.core.labels import (
     LOCATIONS,
     ROW_LOCATIONS,
     SUBMISSION_COLUMNS,

@@ -1,0 +1,45 @@
+"""The baseline: what the unmodified checkpoint answers in PyTorch float32.
+
+Verification and the benchmarks hold every graph and backend to it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rsna_lumbar.export.checkpoints.checkpoint import Checkpoint
+
+WHITE = 255
+BOX_ROWS = 4  # of the decoded output (N, 4 + C, A)
+BATCH_SIZE = 16
+
+
+def reference_peaks(
+    checkpoint: Checkpoint, slices: NDArray[np.uint8], batch_size: int = BATCH_SIZE
+) -> NDArray[np.float32]:
+    """Largest class score of each slice, by a plain forward pass of the network.
+
+    Args:
+        checkpoint: as loaded, with box branch and batch norms.
+        slices: (N, S, S) uint8.
+        batch_size: slices in a forward pass.
+
+    Returns:
+        (N, C) float32, classes in canonical order.
+    """
+    peaks = np.empty((len(slices), len(checkpoint.order)), np.float32)
+    for start in range(0, len(slices), batch_size):
+        part = slice(start, start + batch_size)
+        peaks[part] = batch_peaks(checkpoint, slices[part])
+    return peaks
+
+
+def batch_peaks(checkpoint: Checkpoint, slices: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """As :func:`reference_peaks`, in one forward pass."""
+    with torch.inference_mode():
+        grey = torch.from_numpy(slices)[:, None].to(torch.float32) / WHITE  # (N, 1, S, S)
+        scores, _ = checkpoint.network(grey.expand(-1, checkpoint.channels, -1, -1))
+        peaks = scores[:, BOX_ROWS:].amax(dim=2)  # (N, C) in the checkpoint's order
+        return np.asarray(peaks[:, list(checkpoint.order)].numpy(), np.float32)

@@ -1,0 +1,84 @@
+"""Which engines this user built or accepted: a private list of SHA-256, one a line.
+
+A serialized engine is executable: whoever can change one, and the manifest beside it, can run code
+as the user who opens it. A hash in the manifest shows damage, not origin. So the engines that were
+built here are remembered outside the bundle, and one from elsewhere needs ``--trust``.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Container, Iterable
+from functools import cached_property
+from pathlib import Path
+
+from rsna_lumbar.runtime.core.errors import UsageError
+
+WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+
+
+def trust_list() -> Path:
+    """The file: below ``$XDG_DATA_HOME``, on Windows ``%LOCALAPPDATA%``, else ~/.local/share."""
+    base = os.environ.get("XDG_DATA_HOME") or os.environ.get("LOCALAPPDATA")
+    return Path(base or Path.home() / ".local" / "share") / "rsna-lumbar" / "engines"
+
+
+def trusted_engines() -> frozenset[str]:
+    """SHA-256 of the engines that were built or accepted here; none where there is no list.
+
+    Raises:
+        UsageError: somebody else could have written the list.
+    """
+    try:
+        path = trust_list()
+        with path.open(encoding="ascii", errors="replace") as stream:
+            _require_private(path, os.fstat(stream.fileno()))
+            return frozenset(stream.read().split())
+    except (OSError, RuntimeError):  # RuntimeError: no home
+        return frozenset()
+
+
+class TrustedEngines(Container[str]):
+    """The same, looked up when an engine asks: a bundle without engines needs no list."""
+
+    def __contains__(self, sha256: object) -> bool:
+        return sha256 in self._known
+
+    @cached_property
+    def _known(self) -> frozenset[str]:
+        return trusted_engines()
+
+
+def trust_engines(hashes: Iterable[str]) -> None:
+    """Remember engines. Lines are appended whole, so that two processes can do it at once.
+
+    Raises:
+        UsageError: the list cannot be written, or somebody else could have written it.
+    """
+    new = sorted(set(hashes) - trusted_engines())
+    if not new:
+        return
+    try:
+        path = trust_list()
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            os.write(descriptor, "".join(f"{one}\n" for one in new).encode("ascii"))
+        finally:
+            os.close(descriptor)
+    except (OSError, RuntimeError) as error:  # RuntimeError: no home
+        raise UsageError(
+            f"the list of engines that were built here cannot be written ({error}); set "
+            "XDG_DATA_HOME to a folder of yours"
+        ) from error
+
+
+def _require_private(path: Path, found: os.stat_result) -> None:
+    if hasattr(os, "getuid") and (
+        found.st_uid != os.getuid() or found.st_mode & WRITABLE_BY_OTHERS
+    ):
+        raise UsageError(
+            f"{path} names the engines to trust, and others can write it; delete it, or take "
+            f"the right away: chmod go-w {path}"
+        )

@@ -1,0 +1,236 @@
+"""Series -> sets of square slices, decoded ahead, in a fixed order.
+
+A **set** is the slices of one study that one group reads. Its slices are ordered series by
+series, and inside a series by where they lie in the patient, never by their numbering: sagittal
+slices from the patient's right to the left, axial slices from head to feet. Slices without a
+position come last, by instance number and file name.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rsna_lumbar.runtime.core.labels import Group
+from rsna_lumbar.runtime.core.preprocess import Preprocessing
+from rsna_lumbar.runtime.core.reasons import Reason, Skip, SkipFile
+from rsna_lumbar.runtime.decode.decoder import Decoded, DecodeHere, Decoder
+from rsna_lumbar.runtime.decode.slice_selection import relevant
+from rsna_lumbar.runtime.dicom.header import Geometry
+from rsna_lumbar.runtime.dicom.series_kind import plane_of
+from rsna_lumbar.runtime.dicom.slices import Slice
+from rsna_lumbar.runtime.studies.study import Inventory, Study, natural_key, relative
+
+FEWER = "fewer frames than its header tells apart"
+Pending = Callable[[], Decoded]
+Seen = dict[tuple[str, bytes], list[Sequence[Slice]]]  # files by instance and some pixels
+Select = Callable[[Sequence[Slice], Group], Sequence[Slice]]
+
+
+def _every_slice(slices: Sequence[Slice], _: Group) -> Sequence[Slice]:
+    return slices
+
+
+# Which slices of a series go into its set.
+SELECTIONS: Mapping[str, Select] = {"all": _every_slice, "relevant": relevant}
+
+
+@dataclass(frozen=True, slots=True)
+class SetRequest:
+    """What to decode: the files of one set, series by series."""
+
+    study_id: str
+    group: Group
+    size_px: int
+    series: tuple[tuple[Path, ...], ...]
+    frames: Mapping[Path, frozenset[int]] = field(default_factory=dict)  # where not all are read
+
+    @classmethod
+    def of(cls, study: Study, group: Group, size_px: int) -> Self:
+        """What a group reads of a study."""
+        read = study.of(group)
+        frames = {path: frames for one in read for path, frames in one.frames.items()}
+        return cls(study.study_id, group, size_px, tuple(one.files for one in read), frames)
+
+    @property
+    def file_count(self) -> int:
+        return sum(map(len, self.series))
+
+
+@dataclass(slots=True)
+class Decoding:
+    """What became of files, in numbers."""
+
+    files: int = 0  # that were decoded
+    skipped: int = 0  # files that could not be
+    left_out: int = 0  # slices that were not selected
+    without_orientation: int = 0  # slices that were selected, and stand as they are stored
+    by: Counter[str] = field(default_factory=Counter)  # transfer syntax and decoder -> files
+
+    def add(self, other: Decoding) -> None:
+        """Count the other's too."""
+        self.files += other.files
+        self.skipped += other.skipped
+        self.left_out += other.left_out
+        self.without_orientation += other.without_orientation
+        self.by += other.by
+
+
+@dataclass(frozen=True, slots=True)
+class SliceSet:
+    """A decoded set, in order, and the files of it that could not be used or are doubtful."""
+
+    request: SetRequest
+    slices: tuple[Slice, ...]
+    skips: tuple[Skip, ...]
+    decoding: Decoding = field(default_factory=Decoding)
+
+    @property
+    def images(self) -> NDArray[np.uint8]:
+        """(n, S, S) uint8."""
+        return np.stack([one.image for one in self.slices])
+
+
+def decode_sets(
+    requests: Iterable[SetRequest], decoder: Decoder, *, data: Path, slices: str = "all"
+) -> Iterator[SliceSet]:
+    """Decode sets in the order of the requests.
+
+    Args:
+        requests: consumed a little ahead of what is yielded: by ``decoder.ahead`` files.
+        decoder: from :func:`rsna_lumbar.runtime.decode.decoder.open_decoder`.
+        data: the folder that skipped files are named relative to.
+        slices: which of them, a name in SELECTIONS.
+    """
+    select = SELECTIONS[slices]
+    waiting: deque[tuple[SetRequest, list[list[Pending]]]] = deque()
+    files_waiting = 0
+    for request in requests:
+        pending = [[decoder.submit(f, request.size_px) for f in files] for files in request.series]
+        waiting.append((request, pending))
+        files_waiting += request.file_count
+        while waiting and files_waiting - waiting[0][0].file_count >= decoder.ahead:
+            request, pending = waiting.popleft()
+            files_waiting -= request.file_count
+            yield _gather(request, pending, data, select)
+    for request, pending in waiting:
+        yield _gather(request, pending, data, select)
+
+
+def read_sets(
+    inventory: Inventory, group: Group, *, size_px: int, preprocessing: Preprocessing
+) -> dict[str, NDArray[np.uint8]]:
+    """Sets of one group of an inventory, for verification and benchmarks.
+
+    Args:
+        inventory: from :func:`rsna_lumbar.runtime.find_studies`.
+        group: whose series to read.
+        size_px: side of the squares.
+        preprocessing: as the detectors expect it.
+
+    Returns:
+        Study id -> (n, size_px, size_px) uint8, n > 0, in the order of the inventory; studies
+        without a slice are left out.
+    """
+    requests = (SetRequest.of(study, group, size_px) for study in inventory.studies)
+    decoded = decode_sets(requests, DecodeHere(preprocessing), data=inventory.data)
+    return {one.request.study_id: one.images for one in decoded if one.slices}
+
+
+def _gather(
+    request: SetRequest, pending: list[list[Pending]], data: Path, select: Select
+) -> SliceSet:
+    slices: list[Slice] = []
+    skips: list[Skip] = []
+    decoding = Decoding()
+    before: Seen = {}
+    for files, results in zip(request.series, pending, strict=True):
+        of_series: list[Slice] = []
+        for file, wait in zip(files, results, strict=True):
+            frames = _asked_for(wait(), request.frames.get(file))
+            decoded = _usable(frames, request.group, before)
+            left_out = 0
+            if not isinstance(frames, SkipFile) and not isinstance(decoded, SkipFile):
+                left_out = len(frames) - len(decoded)
+            if left_out:
+                told = f"{left_out} frames"
+                skips.append(Skip(Reason.OTHER_PLANE, relative(file, data), told))
+            if isinstance(decoded, SkipFile):
+                decoding.skipped += 1
+                skips.append(Skip(decoded.reason, relative(file, data), decoded.detail))
+            else:
+                doubt = next((one.doubt for one in decoded if one.doubt), "")
+                if doubt:
+                    skips.append(Skip(Reason.ZERO_TAIL, relative(file, data), doubt))
+                of_series.extend(decoded)
+                decoding.files += 1
+                decoding.by[decoded[0].decoded_by] += 1
+        selected = select(sorted(of_series, key=_place_in_series), request.group)
+        decoding.left_out += len(of_series) - len(selected)
+        decoding.without_orientation += sum(one.turn is None for one in selected)
+        slices.extend(selected)
+    return SliceSet(request, tuple(slices), tuple(skips), decoding)
+
+
+def _asked_for(decoded: Decoded, frames: frozenset[int] | None) -> Decoded:
+    """The frames of a file that the set reads."""
+    if frames is None or isinstance(decoded, SkipFile):
+        return decoded
+    return [one for one in decoded if one.frame in frames] or SkipFile(Reason.BAD_PIXELS, FEWER)
+
+
+def _usable(decoded: Decoded, group: Group, before: Seen) -> Decoded:
+    """What was decoded, unless none of it lies in the group's plane or all of it is there already.
+
+    Files that share an instance's UID but not its pixels are two slices: which of them is wrong
+    cannot be told.
+
+    Args:
+        decoded: frames of a file, or why there are none.
+        group: who reads them.
+        before: files of the set; takes this one.
+    """
+    if isinstance(decoded, SkipFile):
+        return decoded
+    planes = {plane_of(one.geometry.orientation) for one in decoded if one.geometry}
+    if planes and group.plane not in planes:
+        return SkipFile(Reason.OTHER_PLANE, f"{min(planes)} among {group.plane}")
+    decoded = [one for one in decoded if _in_plane(one, group)]
+    if uid := decoded[0].instance_uid:
+        some_pixels = decoded[0].image[::16, ::16].tobytes()
+        alike = before.setdefault((uid, some_pixels), [])
+        if any(_same_pixels(decoded, other) for other in alike):
+            return SkipFile(Reason.DUPLICATE)
+        alike.append(decoded)
+    return decoded
+
+
+def _in_plane(one: Slice, group: Group) -> bool:
+    return one.geometry is None or plane_of(one.geometry.orientation) == group.plane
+
+
+def _same_pixels(one: Sequence[Slice], other: Sequence[Slice]) -> bool:
+    return len(one) == len(other) and all(
+        np.array_equal(a.image, b.image) for a, b in zip(one, other, strict=True)
+    )
+
+
+def _place_in_series(one: Slice) -> tuple[object, ...]:
+    """Sort key: along the patient, then by instance number, then by name."""
+    number = math.inf if one.instance_number is None else one.instance_number
+    along = math.inf if one.geometry is None else _along_mm(one.geometry)
+    return along, number, natural_key(one.file.name), one.frame
+
+
+def _along_mm(geometry: Geometry) -> float:
+    """Millimetres from the patient's right for sagittal slices, from the head for axial ones."""
+    right_to_left, front_to_back, feet_to_head = geometry.centre_mm
+    plane = plane_of(geometry.orientation)
+    return {"sagittal": right_to_left, "coronal": front_to_back, "axial": -feet_to_head}[plane]

@@ -1,0 +1,413 @@
+"""Decoding in processes that may die: a file that crashes or hangs one costs itself, nothing else.
+
+    this process                                   worker
+    some (file, side) -------- pipe -------------> read_slices
+    copy of the square <------ shared memory ----- square, in the next free place of its ring
+    Slices without image <---- pipe -------------- what the headers say
+
+A worker takes a place of its ring (the free ones lie in a pipe, see _Places) before it writes, so
+memory is bounded however many frames a file holds. It works in the order in which it was asked, and
+counts the files that it has begun in shared memory: when it dies, the file that it was at is to
+blame, and the others are given to the worker in its place. Patience with a worker that stays at one
+file runs out only while this process is waiting.
+
+Files and answers travel some at a time: a message costs 0.1 ms on either side, a slice 2 ms.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from ctypes import c_longlong
+from dataclasses import dataclass, field, replace
+from multiprocessing import connection
+from multiprocessing.heap import Arena
+from pathlib import Path
+from pickle import UnpicklingError
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rsna_lumbar.runtime.core.errors import DataError
+from rsna_lumbar.runtime.core.preprocess import Preprocessing
+from rsna_lumbar.runtime.core.reasons import Reason, SkipFile
+from rsna_lumbar.runtime.decode.decoder import Decoded, try_slices
+from rsna_lumbar.runtime.dicom.slices import Slice
+from rsna_lumbar.runtime.system.processes import (
+    end_with_parent,
+    in_main_thread,
+    interrupts_ignored,
+    limit_memory,
+    quiet_stderr,
+    without_stderr,
+)
+from rsna_lumbar.runtime.system.shared_memory import shared_memory
+
+# Files that a worker has been given, and decoded squares that may wait for this process: enough to
+# be busy while a batch is scored (16 slices of YOLOv8n in int8: 65 ms; a slice to decode: 1 to 2).
+IN_HAND = 32
+PLACES = 32
+AT_A_TIME = 8  # files in a message
+HEAD_BYTES = 64  # of the shared memory, before the squares: a cache line of its own
+FILE_TIMEOUT_S = 300.0  # 512 frames of JPEG 2000 at 512 x 512 take some 40 s
+# What a worker may take beside what it has when it starts. The most pixels that are decoded are
+# 256 MiB, and a file with them stored plainly is as large again.
+ROOM_BYTES = 768 * 2**20
+END_TIMEOUT_S = 5.0
+MOST_FAILED_STARTS = 4
+START_PAUSES_S = (0.2, 1.0, 5.0, 15.0)
+NO_START = (
+    "a decoding process could not start; is there memory for it? (A script that asks for workers "
+    "needs if __name__ == '__main__':, and workers=0 decodes without.)"
+)
+START_TIMEOUT_S = 300.0  # imports from a cold, shared disk
+NO_IMAGE = np.empty((0, 0), np.uint8)
+
+_SPAWN = multiprocessing.get_context("spawn")  # forking a process with threads may lock up
+
+
+class DecodingPool:
+    """Worker processes that decode files; a context manager.
+
+    Args:
+        workers: processes, at least 1.
+        preprocessing: of the bundle.
+        largest_px: side of the largest square that will be asked for.
+        timeout_s: for a file; the worker that takes longer is ended.
+    """
+
+    def __init__(
+        self,
+        workers: int,
+        preprocessing: Preprocessing,
+        *,
+        largest_px: int,
+        timeout_s: float = FILE_TIMEOUT_S,
+    ) -> None:
+        self.ahead = workers * IN_HAND
+        self._preprocessing = preprocessing
+        self._timeout_s = timeout_s
+        self._waiting: deque[_Task] = deque()
+        self._workers: list[_Worker] = []
+        self._failed_starts = 0  # one after the other
+        try:
+            for _ in range(workers):
+                self._workers.append(self._new_worker(_new_memory(largest_px)))
+        except BaseException:
+            self.close()
+            raise
+
+    def submit(self, file: Path, size_px: int) -> Callable[[], Decoded]:
+        """Ask for a file's squares; what is returned waits for them.
+
+        Raises:
+            DataError: no worker can be started; here, or when waiting.
+        """
+        task = _Task(file, size_px)
+        self._waiting.append(task)
+        if len(self._waiting) >= AT_A_TIME:
+            self._give_out()
+        return lambda: self._answer(task)
+
+    def close(self) -> None:
+        """End the workers, whatever they are at."""
+        for worker in self._workers:
+            worker.end()
+        self._workers = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _answer(self, task: _Task) -> Decoded:
+        if task.answer is None:
+            self._give_out()
+        while task.answer is None:
+            self._listen()
+        return task.answer
+
+    def _give_out(self) -> None:
+        """Files to the workers with the fewest in hand, in order."""
+        while self._waiting:
+            worker = min(self._workers, key=lambda one: len(one.in_hand))
+            count = min(AT_A_TIME, len(self._waiting), IN_HAND - len(worker.in_hand))
+            if count <= 0:
+                return
+            some = [self._waiting.popleft() for _ in range(count)]
+            if not worker.give(some):
+                self._waiting.extendleft(reversed(some))
+                self._replace(worker)
+
+    def _listen(self) -> None:
+        """Take what the workers have to say; replace those that ended or fell silent."""
+        patience_s = min(one.patience_s(self._timeout_s) for one in self._workers)
+        began = time.monotonic()
+        speaking = connection.wait([one.pipe for one in self._workers], max(0.0, patience_s))
+        waited_s = time.monotonic() - began
+        for worker in list(self._workers):
+            if worker.pipe in speaking:
+                alive = worker.hear()
+            else:
+                worker.wait_more(waited_s)
+                alive = worker.patience_s(self._timeout_s) > 0
+            if not alive:
+                self._replace(worker)
+        self._give_out()
+
+    def _replace(self, worker: _Worker) -> None:
+        hung = worker.process.is_alive() and not worker.broken
+        if not hung:
+            worker.hear_out()
+        ended = worker.end()
+        self._failed_starts = 0 if worker.started else self._failed_starts + 1
+        if self._failed_starts == MOST_FAILED_STARTS:
+            raise DataError(NO_START)
+        blamed = worker.blamed(worker.seen if hung else worker.memory.begun.value)
+        if blamed:
+            word = f"no answer in {self._timeout_s:g} s" if hung else worker.last_words()
+            blamed.answer = SkipFile(Reason.DECODER_FAILED, word)
+        again = [task for task in worker.in_hand if task.answer is None]
+        for task in again:
+            task.slices.clear()
+        self._waiting.extendleft(reversed(again))
+        memory = worker.memory if ended else _new_memory(worker.memory.side_px)
+        self._workers[self._workers.index(worker)] = self._new_worker(memory)
+
+    def _new_worker(self, memory: _Memory) -> _Worker:
+        """Start one; where no process or memory can be had just now, a little later."""
+        for pause_s in START_PAUSES_S:
+            try:
+                return self._started_worker(memory)
+            except OSError:
+                time.sleep(pause_s)
+        raise DataError(NO_START)
+
+    def _started_worker(self, memory: _Memory) -> _Worker:
+        ours, theirs = _SPAWN.Pipe()
+        free = _Places(*_SPAWN.Pipe(duplex=False))
+        memory.begun.value = 0
+        process = _SPAWN.Process(
+            target=_work,
+            args=(theirs, memory, free, self._preprocessing, in_main_thread()),
+            daemon=True,
+        )
+        with interrupts_ignored(), quiet_stderr():  # also while it is still importing
+            process.start()
+        theirs.close()  # so that its end is the end of the pipe
+        return _Worker(process, ours, memory, free)
+
+
+@dataclass(eq=False, slots=True)
+class _Task:
+    file: Path
+    size_px: int
+    slices: list[Slice] = field(default_factory=list)  # frames that have arrived
+    answer: Decoded | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Memory:
+    """What a worker shares: how many files it has begun, and a ring of squares."""
+
+    shared: Arena
+    side_px: int  # of the largest square
+
+    @property
+    def begun(self) -> c_longlong:
+        return c_longlong.from_buffer(self.shared.buffer)
+
+    def square(self, index: int, size_px: int) -> NDArray[np.uint8]:
+        """The (size_px, size_px) uint8 view of a place."""
+        start = HEAD_BYTES + index % PLACES * self.side_px**2
+        flat = np.frombuffer(self.shared.buffer, np.uint8, size_px * size_px, start)
+        return flat.reshape(size_px, size_px)
+
+
+class _Places:
+    """Counts the places that may be written; how many were given back comes through a pipe.
+
+    A semaphore would need room in /dev/shm, which may be full. Both sides have both ends of the
+    pipe, so that neither fails where the other has ended; all places fit into it.
+    """
+
+    def __init__(
+        self, given_back: connection.Connection[Any, Any], giving: connection.Connection[Any, Any]
+    ) -> None:
+        self._given_back = given_back
+        self._giving = giving
+        self._free = PLACES
+
+    def acquire(self, *, block: bool = True) -> bool:
+        """Take one, in the worker; False where there is none, and it shall not wait."""
+        if not self._free:
+            if not block and not self._given_back.poll():
+                return False
+            (self._free,) = self._given_back.recv_bytes()
+        self._free -= 1
+        return True
+
+    def release(self, count: int) -> None:
+        """Give some back that were read, from the other side; all of one message at a time."""
+        if count:
+            self._giving.send_bytes(bytes([count]))
+
+    def close(self) -> None:
+        self._given_back.close()
+        self._giving.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    """One frame of a file, in order, its square in the next place of the ring."""
+
+    found: Slice | SkipFile
+    last: bool
+
+
+@dataclass(eq=False, slots=True)
+class _Worker:
+    """This process's side of a worker."""
+
+    process: Any
+    pipe: connection.Connection[Any, Any]
+    memory: _Memory
+    free: _Places
+    in_hand: deque[_Task] = field(default_factory=deque)
+    started: bool = False
+    broken: bool = False  # its pipe ended, or what came out of it cannot be read
+    place: int = 0
+    done: int = 0  # files
+    seen: int = 0  # files begun, when it was last looked at
+    silent_s: float = 0.0
+
+    def give(self, tasks: list[_Task]) -> bool:
+        """Hand it some files; False where it has ended."""
+        try:
+            self.pipe.send([(task.file, task.size_px) for task in tasks])
+        except OSError:
+            self.broken = True
+            return False
+        self.in_hand.extend(tasks)
+        return True
+
+    def wait_more(self, waited_s: float) -> None:
+        """Count the time that it was waited for at the file that it is at."""
+        begun = self.memory.begun.value
+        waiting = begun == self.seen and (self.in_hand or not self.started)
+        self.silent_s = self.silent_s + waited_s if waiting else 0.0
+        self.seen = begun
+
+    def blamed(self, begun: int) -> _Task | None:
+        """The file that it was at, with so many begun."""
+        at = begun - self.done - 1
+        return self.in_hand[at] if 0 <= at < len(self.in_hand) else None
+
+    def patience_s(self, timeout_s: float) -> float:
+        """Seconds of waiting for it that are left; without end where nothing is asked of it."""
+        if not self.started:
+            return START_TIMEOUT_S - self.silent_s
+        return timeout_s - self.silent_s if self.in_hand else float(2**20)
+
+    def hear(self) -> bool:
+        """Take what it has said; False where that is the end of it."""
+        try:
+            replies = self.pipe.recv()
+        except (EOFError, OSError, UnpicklingError):  # its end, or cut off by it
+            self.broken = True
+            return False
+        self.silent_s = 0.0
+        self.started = True
+        before = self.place
+        for reply in replies:
+            self._take(reply)
+        self.free.release(self.place - before)
+        return True
+
+    def hear_out(self) -> None:
+        """Take what it said before it ended."""
+        while self.pipe.poll() and self.hear():
+            pass
+
+    def _take(self, reply: _Reply) -> None:
+        task = self.in_hand[0]
+        if isinstance(reply.found, SkipFile):
+            task.answer = reply.found
+        else:
+            image = self.memory.square(self.place, task.size_px).copy()
+            self.place += 1
+            task.slices.append(replace(reply.found, image=image, file=task.file))
+            if reply.last:
+                task.answer = task.slices
+        if reply.last:
+            self.in_hand.popleft()
+            self.done += 1
+
+    def last_words(self) -> str:
+        """How its process ended."""
+        code = self.process.exitcode
+        if code is not None and code < 0:
+            return f"the decoder crashed on it (signal {-code})"
+        return "the decoder crashed on it"
+
+    def end(self) -> bool:
+        """End its process; False where that cannot be: one that waits for a dead disk is left."""
+        self.process.kill()
+        self.process.join(END_TIMEOUT_S)
+        self.pipe.close()
+        self.free.close()
+        return not self.process.is_alive()
+
+
+def _new_memory(largest_px: int) -> _Memory:
+    return _Memory(shared_memory(HEAD_BYTES + PLACES * largest_px**2), largest_px)
+
+
+def _work(
+    pipe: connection.Connection[Any, Any],
+    memory: _Memory,
+    free: _Places,
+    preprocessing: Preprocessing,
+    started_by_main_thread: bool,
+) -> None:
+    """A worker's life."""
+    end_with_parent(started_by_main_thread=started_by_main_thread)
+    without_stderr()  # a panic of a decoder writes a page there
+    limit_memory(ROOM_BYTES)
+    pipe.send([])
+    place = 0
+    while True:
+        try:
+            files = pipe.recv()
+        except EOFError:
+            return
+        replies: list[_Reply] = []
+        for file, size_px in files:
+            memory.begun.value += 1
+            for found, last in _with_last(try_slices(file, size_px, preprocessing)):
+                if isinstance(found, Slice):
+                    if not free.acquire(block=False):
+                        pipe.send(replies)  # places are freed when they have been read
+                        replies = []
+                        free.acquire()
+                    memory.square(place, size_px)[...] = found.image
+                    place += 1
+                    found = replace(found, image=NO_IMAGE, file=Path())
+                replies.append(_Reply(found, last))
+        pipe.send(replies)
+
+
+def _with_last(decoded: Decoded) -> Iterable[tuple[Slice | SkipFile, bool]]:
+    if isinstance(decoded, SkipFile):
+        return ((decoded, True),)
+    return ((one, index == len(decoded)) for index, one in enumerate(decoded, start=1))

@@ -1,0 +1,433 @@
+"""A file -> a pydicom dataset, or the reason why it is none: nothing is read without a limit."""
+
+from __future__ import annotations
+
+import errno
+import io
+import logging
+import os
+import re
+import stat
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import BinaryIO
+
+import pydicom
+from pydicom import config, filereader
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset, FileDataset
+from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.tag import BaseTag, Tag
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    EnhancedMRColorImageStorage,
+    EnhancedMRImageStorage,
+    LegacyConvertedEnhancedMRImageStorage,
+    MRImageStorage,
+)
+
+from rsna_lumbar.runtime.core.reasons import Reason, SkipFile
+from rsna_lumbar.runtime.dicom.archives import (
+    NESTED,
+    Inflated,
+    archive_of,
+    gunzip,
+    open_member,
+    why_not_read,
+)
+from rsna_lumbar.runtime.dicom.file_kinds import (
+    HEAD_BYTES,
+    ISO_AT,
+    ISO_BYTES,
+    UNKNOWN_SIZE,
+    FileKind,
+    Kind,
+    is_directory,
+    is_disc_image,
+    is_document,
+    kind_of,
+    named_as_archive,
+)
+from rsna_lumbar.runtime.dicom.transfer_syntax import complete_syntax
+
+DAMAGED_HEADER = "the header is damaged or cut short"
+DAMAGED_PACKING = "damaged or cut short where it is packed"
+# What pydicom raises on a damaged header.
+DAMAGE = (
+    ArithmeticError,
+    AttributeError,
+    BytesLengthException,
+    EOFError,
+    KeyError,
+    NotImplementedError,
+    OSError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
+# Larger files are not read in one piece: what is no DICOM file is refused before it is in memory.
+WHOLE_FILE_BYTES = 2**26
+MOST_FILE_BYTES = 2**29  # the most pixels that are decoded take half of it
+NOT_REGULAR = "not a regular file"
+# Of a file whose header alone is asked for, no more is parsed: 2000 frames of enhanced MR, or of
+# what somebody crafted 10 s and 0.5 GB. Long values that nobody asked for are passed over.
+MOST_HEADER_BYTES = 2**23
+LONG_HEADER = f"a header of more than {MOST_HEADER_BYTES >> 20} MiB"
+START_OF_PIXELS = b"\xe0\x7f\x10\x00"  # (7fe0,0010), little endian
+# A deflated file may become as large as the most pixels that are decoded, and a header.
+MOST_INFLATED_BYTES = 2**28 + 2**24
+INFLATES_TO_MORE = f"inflates to more than {MOST_INFLATED_BYTES} bytes"
+# DICOM's own classes, and private ones of GE, Philips and Siemens.
+CLASS_ROOTS = ("1.2.840.10008.", "1.2.840.113619.", "1.3.46.670589.", "1.3.12.2.1107.")
+MR_CLASSES = frozenset(
+    {
+        MRImageStorage,
+        EnhancedMRImageStorage,
+        EnhancedMRColorImageStorage,
+        LegacyConvertedEnhancedMRImageStorage,
+    }
+)
+# (0002,0002) in the file meta information, explicit VR little endian (PS3.10 7.1); and its value.
+META_CLASS = re.compile(rb"\x02\x00\x02\x00UI[\x01-\x40]\x00([0-9.]{5,64}[\0 ]?)\x02\x00")
+PIXEL_DATA = Tag("PixelData")
+
+
+@contextmanager
+def quiet_pydicom() -> Iterator[None]:
+    """Odd values are expected, and pydicom's messages about them can quote the header."""
+    logger = logging.getLogger("pydicom")
+    disabled, logger.disabled = logger.disabled, True
+    try:
+        with warnings.catch_warnings(), config.disable_value_validation():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.disabled = disabled
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """An open file. Its size is UNKNOWN_SIZE where it shows at the end of inflating it."""
+
+    stream: BinaryIO | Inflated
+    size: int
+    path: Path
+    packed: bool = False
+
+
+@contextmanager
+def open_dicom(path: Path, *, tags: tuple[str, ...] | None = None) -> Iterator[FileDataset]:
+    """Read a DICOM file, wholly or only the given tags of its header.
+
+    It is a regular file, packed by gzip or not, or a member of a zip archive; with or without
+    preamble, prefix and file meta information. Where these do not name the transfer syntax of a
+    file that is read wholly, the bytes do, if they can.
+
+    Raises:
+        SkipFile: not a DICOM file, not a regular file, not readable as one; or, where its header
+            ends before it says so, not of an MR class.
+    """
+    with quiet_pydicom():
+        try:
+            with _inflating(header_alone=tags is not None), _opened(path) as source:
+                dataset = _read(source, tags)
+        except OSError as error:
+            raise SkipFile(Reason.UNREADABLE, error.strerror or "") from error
+        except zlib.error as error:
+            raise SkipFile(Reason.UNREADABLE, DAMAGED_PACKING) from error
+        except MemoryError:
+            raise SkipFile(Reason.TOO_LARGE, "more memory than there is") from None
+        try:
+            yield dataset
+        except DAMAGE as error:  # pydicom converts a value when it is asked for
+            raise SkipFile(Reason.UNREADABLE, DAMAGED_HEADER) from error
+
+
+def _read(source: _Source, tags: tuple[str, ...] | None) -> FileDataset:
+    if source.size > MOST_FILE_BYTES:
+        raise _why_not_read(source, *_kind(source))
+    try:
+        return _parse(source, tags)
+    except InvalidDicomError:
+        return _read_unmarked(source, tags)
+
+
+def _read_unmarked(source: _Source, tags: tuple[str, ...] | None) -> FileDataset:
+    """Read a file without preamble and prefix, or what a gzip file holds."""
+    kind, head = _kind(source)
+    if kind.kind is Kind.GZIP:
+        source.stream.seek(0)
+        inflated = Inflated(gunzip(source.stream))
+        source = _Source(inflated, UNKNOWN_SIZE, source.path.with_suffix(""), packed=True)
+        kind, head = _kind(source)
+        _limit(inflated)
+    if kind.kind is Kind.DICOM or (kind.kind is Kind.BARE and not is_directory(head)):
+        source.stream.seek(0)
+        return _parse(source, tags, force=True)
+    raise _why_not_read(source, kind, head)
+
+
+def _kind(source: _Source) -> tuple[FileKind, bytes]:
+    source.stream.seek(0)
+    head = source.stream.read(HEAD_BYTES)
+    return kind_of(head, source.size), head
+
+
+def _why_not_read(source: _Source, kind: FileKind, head: bytes) -> SkipFile:
+    """What is said of a file that is too large, or none that is parsed."""
+    if kind.kind in (Kind.DICOM, Kind.BARE):
+        if is_directory(head) or _is_of_another_class(head):
+            return SkipFile(Reason.NOT_MR_IMAGE)
+        return SkipFile(Reason.TOO_LARGE, f"{source.size} bytes")
+    if kind.kind is Kind.GZIP and not source.packed:
+        return SkipFile(Reason.TOO_LARGE, f"{source.size} bytes")
+    if kind.kind is Kind.ZIP:
+        if not source.packed:
+            return why_not_read(source.path)
+        if is_document(head):
+            return SkipFile(Reason.NOT_DICOM)
+    if kind.kind is not Kind.OTHER:
+        form = NESTED if source.packed else "a {} archive"
+        return SkipFile(Reason.ARCHIVE_NOT_READ, form.format(kind.name))
+    source.stream.seek(ISO_AT)
+    if is_disc_image(source.stream.read(ISO_BYTES)):
+        return SkipFile(Reason.ARCHIVE_NOT_READ, "an image of a disc")
+    if head and named_as_archive(source.path.name):
+        return SkipFile(Reason.ARCHIVE_NOT_READ, "an archive by its name")
+    return SkipFile(Reason.NOT_DICOM)
+
+
+def _parse(source: _Source, tags: tuple[str, ...] | None, *, force: bool = False) -> FileDataset:
+    """Parse a DICOM file; ``force`` where it is known to be one without preamble and prefix.
+
+    Raises:
+        InvalidDicomError: no preamble and prefix.
+        SkipFile: damaged, cut short, too long, and in these cases maybe of another class.
+    """
+    try:
+        stream = _metered(source) if tags else _in_one_piece(source)
+        dataset = pydicom.dcmread(
+            stream,
+            stop_before_pixels=tags is not None,
+            specific_tags=list(_as_tags(tags)) if tags else None,
+            force=force,
+        )
+        if tags is None:
+            complete_syntax(dataset)
+        if _has_no_pixels(dataset, stream, source.size):
+            _require_mr_image_so_far(dataset)
+            if tags is not None and _is_mr(dataset):
+                raise _why_no_pixels(stream, source.size)
+        elif not dataset and _meta_class(dataset) not in MR_CLASSES:
+            _require_mr_image_so_far(dataset)
+    except DAMAGE as error:
+        if isinstance(error, OSError) and error.errno:
+            raise
+        raise _why_damaged(source, Reason.UNREADABLE, DAMAGED_HEADER) from error
+    except SkipFile as skip:
+        if skip.reason is not Reason.TOO_LARGE:
+            raise
+        raise _why_damaged(source, skip.reason, skip.detail) from None
+    return dataset
+
+
+@cache
+def _as_tags(keywords: tuple[str, ...]) -> tuple[BaseTag, ...]:
+    """pydicom looks each keyword up for each file otherwise."""
+    return tuple(map(Tag, keywords))
+
+
+def _has_no_pixels(dataset: FileDataset, stream: _Stream, size: int) -> bool:
+    """Whether a file ends before its pixels begin."""
+    if not _header_alone.get():
+        return PIXEL_DATA not in dataset
+    if size != UNKNOWN_SIZE and stream.tell() < size:
+        return False
+    if dataset.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+        return False  # of this nothing is left in any case
+    return size != UNKNOWN_SIZE or not stream.read(1)
+
+
+def _require_mr_image_so_far(dataset: FileDataset) -> None:
+    """Raise SkipFile for what ends before its pixels and is not, or not yet, said to be MR.
+
+    A file that was cut has no more than the class in its meta information, if that. Whatever
+    says in its data set what it is, is the caller's to judge.
+    """
+    meta_class, own_class = _meta_class(dataset), _own_class(dataset)
+    if meta_class and meta_class not in MR_CLASSES and own_class not in MR_CLASSES:
+        raise SkipFile(Reason.NOT_MR_IMAGE)
+    if not own_class and (meta_class or not _told(dataset, "Modality")):
+        raise SkipFile(Reason.UNREADABLE, DAMAGED_HEADER)
+
+
+def is_class(uid: str) -> bool:
+    """Whether a UID can be a class of DICOM or of a vendor: anonymisers replace some of them."""
+    return uid.startswith(CLASS_ROOTS)
+
+
+def _is_mr(dataset: FileDataset) -> bool:
+    own_class = _own_class(dataset)
+    return own_class in MR_CLASSES or (not own_class and _told(dataset, "Modality") == "MR")
+
+
+def _why_no_pixels(stream: _Stream, size: int) -> SkipFile:
+    """What is said of an MR file that ends with its header, or in it."""
+    if stream.tell() > size:
+        return SkipFile(Reason.UNREADABLE, DAMAGED_HEADER)
+    return SkipFile(Reason.NO_PIXELS)
+
+
+def _meta_class(dataset: FileDataset) -> str:
+    uid = _told(dataset.file_meta, "MediaStorageSOPClassUID")
+    return uid if is_class(uid) else ""
+
+
+def _own_class(dataset: FileDataset) -> str:
+    uid = _told(dataset, "SOPClassUID")
+    return uid if is_class(uid) else ""
+
+
+def _told(dataset: Dataset, keyword: str) -> str:
+    """A value that is there as long as it says; pydicom takes what was cut for a shorter one."""
+    if keyword not in dataset:
+        return ""
+    element = dataset.get_item(keyword)
+    if isinstance(element, RawDataElement) and len(element.value or b"") < element.length:
+        return ""
+    return str(dataset.get(keyword) or "")
+
+
+def _why_damaged(source: _Source, reason: Reason, detail: str) -> SkipFile:
+    """What is said of a damaged or long header: nothing more where it is none of MR."""
+    source.stream.seek(0)
+    other = _is_of_another_class(source.stream.read(HEAD_BYTES))
+    return SkipFile(Reason.NOT_MR_IMAGE) if other else SkipFile(reason, detail)
+
+
+def _is_of_another_class(head: bytes) -> bool:
+    """Whether the file meta information says so."""
+    found = META_CLASS.search(head)
+    uid = found[1].rstrip(b"\0 ").decode("ascii") if found else ""
+    return is_class(uid) and uid not in MR_CLASSES
+
+
+_header_alone = ContextVar("_header_alone", default=False)
+
+
+@contextmanager
+def _inflating(*, header_alone: bool) -> Iterator[None]:
+    """How much of a deflated file is inflated meanwhile."""
+    token = _header_alone.set(header_alone)
+    try:
+        yield
+    finally:
+        _header_alone.reset(token)
+
+
+class _BoundedZlib:
+    """zlib as pydicom's reader uses it, but for what grows beyond all measure."""
+
+    MAX_WBITS = zlib.MAX_WBITS
+    error = zlib.error
+
+    @staticmethod
+    def decompress(content: bytes, wbits: int = zlib.MAX_WBITS) -> bytes:
+        inflater = zlib.decompressobj(wbits)
+        if _header_alone.get():
+            begin = inflater.decompress(content, MOST_HEADER_BYTES)
+            if not inflater.eof and START_OF_PIXELS not in begin:
+                if not inflater.unconsumed_tail:
+                    raise zlib.error(DAMAGED_HEADER)
+                raise SkipFile(Reason.TOO_LARGE, LONG_HEADER)
+            return begin
+        inflated = inflater.decompress(content, MOST_INFLATED_BYTES + 1)
+        if len(inflated) > MOST_INFLATED_BYTES:
+            raise SkipFile(Reason.TOO_LARGE, INFLATES_TO_MORE)
+        return inflated
+
+
+# A deflated file is inflated in one piece while pydicom finds out that it is one.
+filereader.zlib = _BoundedZlib  # type: ignore[assignment,attr-defined]
+
+
+class _Metered:
+    """A file of which only so much may be read; what is passed over is not read."""
+
+    def __init__(self, stream: BinaryIO | Inflated) -> None:
+        self.seek, self.tell = stream.seek, stream.tell
+        self._stream = stream
+        self._left = MOST_HEADER_BYTES
+
+    def read(self, size: int = -1) -> bytes:
+        if size > self._left:
+            raise SkipFile(Reason.TOO_LARGE, LONG_HEADER)
+        content = self._stream.read(self._left if size < 0 else size)
+        self._left -= len(content)
+        return content
+
+
+_Stream = BinaryIO | Inflated | _Metered
+
+
+def _metered(source: _Source) -> _Stream:
+    """The same file; one that is small as a whole needs no meter, one that is inflated has one."""
+    metered = source.packed or source.size <= MOST_HEADER_BYTES
+    return source.stream if metered else _Metered(source.stream)
+
+
+def _in_one_piece(source: _Source) -> _Stream:
+    """The same file in memory: pydicom reads it in a hundred small pieces."""
+    if isinstance(source.stream, Inflated):
+        return source.stream.whole()
+    small = source.size <= WHOLE_FILE_BYTES
+    return io.BytesIO(source.stream.read()) if small else source.stream
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[_Source]:
+    """A file, or a member of the zip archive that its path leads through."""
+    try:
+        stream, size = _open_regular(path)
+    except OSError:
+        archive = archive_of(path)
+        if archive is None:
+            raise
+    else:
+        with stream:
+            yield _Source(stream, size, path)
+        return
+    with open_member(archive, path) as (inflated, size):
+        _limit(inflated)
+        yield _Source(inflated, size, path, packed=True)
+
+
+def _limit(inflated: Inflated) -> None:
+    if _header_alone.get():
+        inflated.limit(MOST_HEADER_BYTES, LONG_HEADER)
+    else:
+        inflated.limit(MOST_INFLATED_BYTES, INFLATES_TO_MORE)
+
+
+def _open_regular(path: Path) -> tuple[BinaryIO, int]:
+    """Open without waiting for a FIFO's writer, and refuse what is no regular file."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # a socket
+            raise SkipFile(Reason.NOT_DICOM, NOT_REGULAR) from None
+        raise
+    found = os.fstat(descriptor)
+    if stat.S_ISREG(found.st_mode):
+        return os.fdopen(descriptor, "rb"), found.st_size
+    os.close(descriptor)
+    raise SkipFile(Reason.NOT_DICOM, NOT_REGULAR)

@@ -1,0 +1,162 @@
+"""Whether a model can run on this machine, decided before any runtime is asked to load it.
+
+The manifest and the facts of the machine decide (library and version, GPU, compute capability,
+batch range, origin), then the hash and, for an engine, the plain header of its file. A runtime only
+ever sees a file that all of them let pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from dataclasses import dataclass
+from pathlib import Path
+
+from rsna_lumbar.runtime.backends import BACKENDS
+from rsna_lumbar.runtime.bundle.plan_header import PlanHeaderError, read_plan_header
+from rsna_lumbar.runtime.bundle.records import REBUILD, Engine, Model, read_model
+from rsna_lumbar.runtime.core.errors import BundleError, UsageError
+from rsna_lumbar.runtime.system.machine import CPU, Machine
+
+AUTO = "auto"
+FIRST_GPU = "cuda:0"
+NO_GPU = "no NVIDIA GPU found"
+ON_GPU_ONLY = ("tensorrt", "tensorrt-rtx")
+ON_CPU_ONLY = ("openvino",)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Where a model can run, the best place first, or why it cannot."""
+
+    devices: tuple[str, ...]  # "cpu" or "cuda:N"
+    reason: str = ""
+
+
+def _no(reason: str) -> Verdict:
+    return Verdict((), reason)
+
+
+def judge(
+    model: Model,
+    machine: Machine,
+    *,
+    device: str = AUTO,
+    batch_size: int | None = None,
+    trusted: Container[str] | None = None,
+) -> Verdict:
+    """Decide from the manifest alone.
+
+    Args:
+        model: as the manifest describes it.
+        machine: this one.
+        device: ``auto``, ``cpu`` or ``cuda:N``.
+        batch_size: that is asked for; None where the engine's own will do.
+        trusted: SHA-256 of the engines that may be opened; None trusts all.
+
+    Raises:
+        UsageError: there is no such device on any machine, or not on this one.
+    """
+    require_device(device, machine)
+    if model.backend not in BACKENDS:
+        return _no(f"this version knows no backend {model.backend!r}")
+    if model.backend not in machine.versions:
+        return _no(missing_library(model.backend))
+    if model.engine is not None:
+        return _judge_engine(model, model.engine, machine, device, batch_size, trusted)
+    if model.backend in ON_GPU_ONLY:
+        return _no("the manifest says nothing of the engine")
+    return _judge_portable(model, machine, device)
+
+
+def missing_library(backend: str) -> str:
+    """What installs a backend's library."""
+    extra = "" if backend == "onnxruntime" else f"[{backend}]"
+    return f"{backend} is not installed: pip install 'rsna-lumbar{extra}'"
+
+
+def require_device(device: str, machine: Machine) -> None:
+    """Refuse a device that is not there.
+
+    Raises:
+        UsageError: it is none of auto, cpu and the GPUs of this machine.
+    """
+    if device in (AUTO, CPU):
+        return
+    kind, _, number = device.partition(":")
+    if kind != "cuda" or not number.isdecimal():
+        raise UsageError(f"no device {device!r}; there is auto, cpu, cuda:0, cuda:1, ...")
+    if int(number) >= len(machine.gpus):
+        raise UsageError(
+            f"{device} is not there: {len(machine.gpus)} NVIDIA GPUs found; use --device cpu"
+        )
+
+
+def checked_contents(folder: Path, model: Model) -> tuple[bytes, ...]:
+    """Contents of a model's files: first the hashes, then the header of an engine.
+
+    Raises:
+        BundleError: a file is not what the manifest says.
+    """
+    contents = read_model(folder, model)
+    if model.engine is not None:
+        path = folder / model.files[0].name
+        try:
+            header = read_plan_header(contents[0])
+        except PlanHeaderError as error:
+            raise BundleError(f"{path} is no engine: {error}; {REBUILD}") from error
+        if (header.library, header.version) != (model.backend, model.engine.version):
+            raise BundleError(
+                f"{path} was built by {header.library} {header.version}, its manifest says "
+                f"{model.backend} {model.engine.version}; {REBUILD}"
+            )
+    return contents
+
+
+def _judge_portable(model: Model, machine: Machine, device: str) -> Verdict:
+    if model.backend in ON_CPU_ONLY:
+        runs = device in (AUTO, CPU)
+        return Verdict((CPU,)) if runs else _no(f"{model.backend} runs on the CPU only")
+    if device == AUTO:
+        return Verdict((FIRST_GPU, CPU) if machine.gpus else (CPU,))
+    return Verdict((device,))
+
+
+def _judge_engine(
+    model: Model,
+    engine: Engine,
+    machine: Machine,
+    device: str,
+    batch_size: int | None,
+    trusted: Container[str] | None,
+) -> Verdict:
+    if device == CPU:
+        return _no("an engine runs on a GPU only")
+    if not machine.gpus:
+        return _no(NO_GPU)
+    installed = machine.versions[model.backend]
+    if engine.version != installed:
+        return _no(
+            f"built by {model.backend} {engine.version}, installed is {installed}; build it here: "
+            f"rsna-export BUNDLE --format {model.backend} --precision {model.precision}",
+        )
+    numbers = range(len(machine.gpus)) if device == AUTO else [int(device.partition(":")[2])]
+    fitting = [
+        number
+        for number in numbers
+        if machine.gpus[number].compute_capability in engine.compute_capabilities
+    ]
+    if not fitting:
+        return _no(
+            f"built for compute capability {', '.join(engine.compute_capabilities)}; here is "
+            + ", ".join(
+                f"{machine.gpus[n].compute_capability} ({machine.gpus[n].name})" for n in numbers
+            ),
+        )
+    if batch_size is not None and not engine.least_batch <= batch_size <= engine.largest_batch:
+        return _no(
+            f"takes batches of {engine.least_batch} to {engine.largest_batch} slices; "
+            "change --batch-size",
+        )
+    if trusted is not None and not all(file.sha256 in trusted for file in model.files):
+        return _no("an engine from elsewhere, and engines are code: --trust to accept it")
+    return Verdict((f"cuda:{fitting[0]}",))

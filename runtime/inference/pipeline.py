@@ -1,0 +1,138 @@
+"""Studies -> 25 rows each: the pipeline from found studies to scores.
+
+    studies -> requests -> sets (decoded ahead) -> batches -> sessions -> peaks -> probabilities
+
+Everything happens in one fixed order: study by study, group by group. A batch never holds sets of
+two chunks, so a chunk can be repeated alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from itertools import tee
+
+from rsna_lumbar.runtime.bundle.records import Bundle
+from rsna_lumbar.runtime.core.reasons import Reason, Skip
+from rsna_lumbar.runtime.decode.decoder import open_decoder
+from rsna_lumbar.runtime.decode.slice_sets import SetRequest, SliceSet, decode_sets
+from rsna_lumbar.runtime.inference.loaded_bundle import OpenBundle
+from rsna_lumbar.runtime.inference.scheduler import Assembly
+from rsna_lumbar.runtime.inference.scores import GroupScore, PeakPlace, StudyScore
+from rsna_lumbar.runtime.studies.study import Inventory, Series, Study, StudyStream
+
+__all__ = ["STUDIES_A_CHUNK", "GroupScore", "PeakPlace", "Scorer", "StudyScore"]
+
+STUDIES_A_CHUNK = 32
+
+
+def decoded_sets(
+    bundle: Bundle, found: Inventory | StudyStream, *, workers: int, slices: str = "all"
+) -> Generator[SliceSet, None, None]:
+    """Every set of every study, also where there is nothing to decode, in the order of scoring.
+
+    Args:
+        bundle: its detectors say what is read, its preprocessing how.
+        found: studies, consumed a little ahead.
+        workers: decoding processes, started with the first set; 0 decodes in this one.
+        slices: a name in ``rsna_lumbar.runtime.decode.slice_sets.SELECTIONS``.
+    """
+    largest_px = max(one.size_px for one in bundle.detectors)
+    with open_decoder(workers, bundle.preprocessing, largest_px=largest_px) as decoder:
+        yield from decode_sets(
+            _requests(bundle, found.studies), decoder, data=found.data, slices=slices
+        )
+
+
+def scored(
+    opened: OpenBundle, found: Inventory | StudyStream, sets: Iterable[SliceSet]
+) -> Iterator[StudyScore]:
+    """Scores of studies, in order, whose sets were decoded, each as soon as its last batch is done.
+
+    Raises:
+        BackendError: a model failed, or returned what is not a number.
+        ValueError: the sets are not those of the studies.
+    """
+    assembly = Assembly(opened)
+    sets = iter(sets)
+    for number, study in enumerate(found.studies, start=1):
+        assembly.begin(as_read_by(opened.bundle, study))
+        for _ in opened.bundle.detectors:
+            assembly.add(next(sets))
+        if number % STUDIES_A_CHUNK == 0:
+            assembly.flush()
+        yield from assembly.complete()
+    yield from assembly.finish()
+    if next(sets, None) is not None:
+        raise ValueError("more sets than studies; a stream of studies can be gone through once")
+
+
+def as_read_by(bundle: Bundle, study: Study) -> Study:
+    """A study in which series of groups that the bundle lacks are nobody's, and named as such.
+
+    That such a series is not there, though a table names it, is no fault then.
+    """
+    missing = bundle.missing_groups
+    if not missing:
+        return study
+    unread = [one for one in study.series if one.group in missing]
+    not_needed = {group.series_kind for group in missing}
+    skips = (
+        *(
+            skip
+            for skip in study.skips
+            if not (skip.reason is Reason.SERIES_NOT_FOUND and skip.detail in not_needed)
+        ),
+        *(_no_detector(study, one) for one in unread if one.files),
+    )
+    series = (replace(one, group=None) if one in unread else one for one in study.series)
+    return replace(study, series=tuple(series), skips=skips)
+
+
+def _no_detector(study: Study, series: Series) -> Skip:
+    assert series.group, "it is read by a group that the bundle lacks"
+    what = f"{study.study_id}/{series.series_id}"
+    detail = f"{series.group.series_kind}, series of {len(series.files)} files"
+    return Skip(Reason.NO_DETECTOR, what, detail)
+
+
+class Scorer(OpenBundle):
+    """A bundle opened for scoring; a context manager. Opened as :class:`OpenBundle` says."""
+
+    def score(self, found: Inventory | StudyStream, *, workers: int = 0) -> Iterator[StudyScore]:
+        """Score the studies that were found, in their order.
+
+        Args:
+            found: from :func:`rsna_lumbar.runtime.find_studies` or ``stream_studies``.
+            workers: decoding processes; 0 decodes in this one, beside the model. With workers, a
+                script needs ``if __name__ == "__main__":``, since they import it.
+
+        Raises:
+            BackendError: a model failed, or returned what is not a number.
+            DataError: a decoding process could not start.
+        """
+        here, ahead = (
+            StudyStream(found.data, found.ids, found.strays, studies)
+            for studies in tee(found.studies)
+        )
+        with closing(self.decoded(ahead, workers=workers)) as sets:
+            yield from self.scored(here, sets)
+
+    def decoded(
+        self, found: Inventory | StudyStream, *, workers: int = 0
+    ) -> Generator[SliceSet, None, None]:
+        """The first half of :meth:`score`: every set of every study, in order."""
+        return decoded_sets(self.bundle, found, workers=workers)
+
+    def scored(
+        self, found: Inventory | StudyStream, sets: Iterable[SliceSet]
+    ) -> Iterator[StudyScore]:
+        """The second half of :meth:`score`: scores of studies whose sets were decoded."""
+        return scored(self, found, sets)
+
+
+def _requests(bundle: Bundle, studies: Iterable[Study]) -> Iterator[SetRequest]:
+    for study in studies:
+        for detector in bundle.detectors:
+            yield SetRequest.of(study, detector.group, detector.size_px)

@@ -1,0 +1,191 @@
+"""Sets in, scores out: batches of every group are open at a time, and some are under way.
+
+    set -> filler of its group -> batch -> session -> peaks -> group score -> study score
+
+Sets come study by study, so the first study is complete after a few batches, and what is held is a
+few studies, whatever their number. Every step follows from the order of the sets alone.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from rsna_lumbar.runtime.backends import Outputs, Session, Wait
+from rsna_lumbar.runtime.core.errors import BackendError, OutOfMemory
+from rsna_lumbar.runtime.core.reasons import Skip
+from rsna_lumbar.runtime.decode.slice_sets import Decoding, SliceSet
+from rsna_lumbar.runtime.inference.batches import Batch, Filler
+from rsna_lumbar.runtime.inference.loaded_bundle import OpenBundle
+from rsna_lumbar.runtime.inference.opened import OpenModel
+from rsna_lumbar.runtime.inference.scores import (
+    GroupScore,
+    PartPeaks,
+    StudyScore,
+    group_score,
+    study_score,
+)
+from rsna_lumbar.runtime.studies.study import Study
+
+
+class Assembly:
+    """Scores the sets of many studies.
+
+    Args:
+        opened: a bundle. Where a batch does not fit into memory, its models are opened for smaller
+            ones, and everything that is under way is scored again in those.
+    """
+
+    def __init__(self, opened: OpenBundle) -> None:
+        self._opened = opened
+        self._detectors = {one.group.name: one for one in opened.bundle.detectors}
+        self._fillers = self._new_fillers()
+        self._todo: deque[tuple[str, Batch]] = deque()
+        self._under_way: deque[_UnderWay] = deque()
+        self._parts: dict[str, list[PartPeaks]] = {name: [] for name in self._detectors}
+        self._studies: deque[_OpenStudy] = deque()
+
+    def begin(self, study: Study) -> None:
+        """The sets that follow are of this study."""
+        self._studies.append(_OpenStudy(study))
+
+    def add(self, one: SliceSet) -> None:
+        """Put in a set, and start the batches that are full with it."""
+        current = self._studies[-1]
+        if one.request.study_id != current.study.study_id:
+            raise ValueError(f"a set of {one.request.study_id} among {current.study.study_id}'s")
+        current.skips.extend(one.skips)
+        current.decoding.add(one.decoding)
+        name = one.request.group.name
+        if one.slices:
+            current.awaited.add(name)
+            self._todo.extend((name, batch) for batch in self._fillers[name].add(one))
+            self._compute()
+
+    def flush(self) -> None:
+        """Start what is partly full: no batch is shared with what comes after."""
+        self._todo.extend(self._rest_of_fillers())
+        self._compute()
+
+    def complete(self) -> Iterator[StudyScore]:
+        """Studies whose last batch has been scored, in order."""
+        while self._studies and not self._studies[0].awaited:
+            one = self._studies.popleft()
+            detectors = tuple(self._detectors.values())
+            yield study_score(one.study, detectors, one.scored, one.skips, one.decoding)
+
+    def finish(self) -> Iterator[StudyScore]:
+        """Wait for everything; all sets must have been put in."""
+        self.flush()
+        while self._studies:
+            yield from self.complete()
+            if self._under_way:
+                self._finish(self._under_way.popleft())
+                self._compute()
+
+    def _compute(self) -> None:
+        """Start what is to be done; two batches are under way when it returns, or all are."""
+        while self._todo:
+            if len(self._under_way) >= self._ahead:
+                self._finish(self._under_way.popleft())  # which may change everything here
+                continue
+            name, batch = self._todo.popleft()
+            if batch.count > self._opened.batch_size:
+                smaller = list(batch.cut(self._opened.batch_size))
+                self._todo.extendleft((name, one) for one in reversed(smaller))
+                continue
+            sessions = [one.session for one in self._opened.models[name]]
+            self._under_way.append(_UnderWay(name, batch, _started(sessions, batch)))
+
+    def _finish(self, one: _UnderWay) -> None:
+        try:
+            outputs = [wait() for wait in one.waits]
+        except (MemoryError, OutOfMemory) as error:
+            self._with_smaller_batches(one, error)
+            return
+        for opened, of_model in zip(self._opened.models[one.name], outputs, strict=True):
+            _require_numbers(opened, of_model)
+        parts = self._parts[one.name]
+        for row, part in enumerate(one.batch.parts):
+            parts.append(PartPeaks.of(part, row, outputs))
+            if part.last:
+                score = group_score(self._detectors[one.name], part, parts)
+                self._study(part.of.request.study_id).take(one.name, score)
+                parts.clear()
+
+    def _with_smaller_batches(self, failed: _UnderWay, error: Exception) -> None:
+        """Do again, in order, what failed and all that was begun after it."""
+        begun = (failed, *self._under_way)
+        for wait in (wait for one in begun for wait in one.waits):
+            with suppress(BackendError, MemoryError):
+                wait()
+        self._under_way.clear()
+        again = [(one.name, one.batch) for one in begun]
+        self._todo = deque([*again, *self._todo, *self._rest_of_fillers()])
+        self._opened.halve_batches(error)
+        self._fillers = self._new_fillers()
+
+    def _rest_of_fillers(self) -> list[tuple[str, Batch]]:
+        return [(name, one) for name, filler in self._fillers.items() for one in filler.flush()]
+
+    def _new_fillers(self) -> dict[str, Filler]:
+        return {name: Filler(self._opened.batch_size) for name in self._detectors}
+
+    @property
+    def _ahead(self) -> int:
+        return min(one.session.ahead for models in self._opened.models.values() for one in models)
+
+    def _study(self, study_id: str) -> _OpenStudy:
+        return next(one for one in self._studies if one.study.study_id == study_id)
+
+
+@dataclass(frozen=True, slots=True)
+class _UnderWay:
+    name: str  # of the group
+    batch: Batch
+    waits: Sequence[Wait]  # one a model
+
+
+@dataclass(eq=False, slots=True)
+class _OpenStudy:
+    """A study of which something may still be missing."""
+
+    study: Study
+    awaited: set[str] = field(default_factory=set)  # names of groups
+    scored: dict[str, GroupScore] = field(default_factory=dict)
+    skips: list[Skip] = field(default_factory=list)
+    decoding: Decoding = field(default_factory=Decoding)
+
+    def take(self, name: str, score: GroupScore) -> None:
+        self.scored[name] = score
+        self.awaited.remove(name)
+
+
+def _started(sessions: Sequence[Session], batch: Batch) -> list[Wait]:
+    """What waits for a batch, one a model, also where memory is told to be short at once."""
+    waits: list[Wait] = []
+    try:
+        slices, member = batch.slices, batch.member
+        for session in sessions:
+            waits.append(session.start(slices, member))
+    except (MemoryError, OutOfMemory) as error:
+        failure = OutOfMemory(str(error) or "no memory for a batch of slices")
+
+        def fail() -> Outputs:
+            raise failure
+
+        waits.append(fail)
+    return waits
+
+
+def _require_numbers(opened: OpenModel, outputs: Outputs) -> None:
+    if not (np.isfinite(outputs.peak).all() and np.isfinite(outputs.probability).all()):
+        raise BackendError(
+            f"{opened.model.files[0].name} returned values that are not numbers on "
+            f"{opened.session.device}; check it with rsna-export --verify, or use --precision fp32 "
+            "--device cpu"
+        )

@@ -1,0 +1,132 @@
+"""What a run says on standard error: progress, and in a few lines what came of it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rsna_lumbar.runtime.bundle.records import Bundle
+from rsna_lumbar.runtime.inference.loaded_bundle import OpenBundle
+from rsna_lumbar.runtime.studies.study import NO_BODY_PART
+from rsna_lumbar.runtime.system.entry_point import echo
+
+if TYPE_CHECKING:
+    from rsna_lumbar.runtime.run.manifest import RunRecord
+
+SHOWN_SKIPS = 20
+_VERB = {
+    "series_missing": "filled from the prior",
+    "no_readable_slice": "filled from the prior",
+    "no_series_to_score": "no rows",
+    "series_not_found": "missing",
+    "zero_tail": "scored, but doubtful",
+}
+
+_SAID_ONCE = ("no_detector",)  # by missing_groups_line
+
+
+class Console:
+    """Standard error of a run, or nothing but errors.
+
+    Args:
+        quiet: say nothing.
+    """
+
+    def __init__(self, *, quiet: bool) -> None:
+        self.quiet = quiet
+
+    def say(self, line: str) -> None:
+        """One line."""
+        if not self.quiet:
+            echo(line, err=True)
+
+    def progress(self, title: str, unit: str, *, total: int | None, done: int = 0) -> Progress:
+        """A bar where standard error is a terminal."""
+        return Progress(title, unit, total=total, done=done, quiet=self.quiet)
+
+    def outcome(self, record: RunRecord, output: Path) -> None:
+        """What rests on the prior alone, what was skipped, and what was scored."""
+        for line in record.warnings:
+            self.say(line)
+        self.skips(record)
+        if count := record.total.without_orientation:
+            self.say(f"slices without ImageOrientationPatient, scored as they are stored: {count}")
+        if count := record.total.without_body_part:
+            self.say(f"{count} of {record.found} studies: {NO_BODY_PART}")
+        self.say(_summary(record, output))
+
+    def skips(self, record: RunRecord) -> None:
+        """The first of what was skipped, faults before the rest."""
+        for line in _skip_lines(record):
+            self.say(line)
+
+
+def _skip_lines(record: RunRecord) -> list[str]:
+    faults = [skip for skip in record.total.skips if not skip.harmless]
+    harmless = [s for s in record.total.skips if s.harmless and s.reason not in _SAID_ONCE]
+    lines = [
+        printable(
+            f"{_VERB.get(skip.reason, 'skipped')}: {skip.what}: {skip.reason}"
+            f"{f' ({skip.detail})' if skip.detail else ''}"
+        )
+        for skip in (*faults, *harmless)[:SHOWN_SKIPS]
+    ]
+    more = len(faults) + len(harmless) - len(lines)
+    return [*lines, f"... and {more} more, all in the run manifest"] if more > 0 else lines
+
+
+def printable(text: str) -> str:
+    """Without what a name or a header could send to the terminal."""
+    return "".join(sign if sign.isprintable() else "?" for sign in text)
+
+
+def choice_line(opened: OpenBundle) -> str:
+    note = f" ({opened.note})" if opened.note else ""
+    return f"{opened.candidate.variant} on {opened.device}{note}"
+
+
+def missing_groups_line(bundle: Bundle) -> str:
+    """What a bundle that lacks groups does not score; empty where it has all."""
+    missing = bundle.missing_groups
+    if not missing:
+        return ""
+    names = " and ".join(group.name for group in missing)
+    kinds = " and ".join(group.series_kind for group in missing)
+    return f"the bundle has no {names} detector: {kinds} series are not read and get no rows"
+
+
+def _summary(record: RunRecord, output: Path) -> str:
+    filled = (
+        f", {len(record.total.filled)} groups filled from the prior" if record.total.filled else ""
+    )
+    faults = sum(1 for skip in record.total.skips if not skip.harmless)
+    skipped = f", {faults} skipped or missing" if faults else ""
+    prior = record.total.prior_studies
+    alone = f", {prior} of the prior alone" if prior else ""
+    return (
+        f"{record.total.studies} of {record.found} studies scored{alone} "
+        f"({record.total.slices} slices, "
+        f"{record.total.rows} rows{filled}{skipped}) -> {output}"
+    )
+
+
+class Progress:
+    """A bar on standard error where that is a terminal; nothing where it is not, or is unwanted."""
+
+    def __init__(self, title: str, unit: str, *, total: int | None, done: int, quiet: bool) -> None:
+        from tqdm import tqdm
+
+        # Its own lock is shared with forked processes: one that is killed with it stops all others.
+        tqdm.set_lock(threading.RLock())
+        disable = True if quiet else None  # None: only where standard error is no terminal
+        self._bar = tqdm(
+            desc=title, unit=f" {unit}", total=total, initial=done, disable=disable, leave=False
+        )
+
+    def __enter__(self) -> Callable[[int], object]:
+        return self._bar.update
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()

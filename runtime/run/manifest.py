@@ -1,0 +1,302 @@
+"""What ``<name>.run.json`` says about a run: counts, skips and decisions, study by study."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from rsna_lumbar.runtime.bundle.records import MANIFEST, sha256_of
+from rsna_lumbar.runtime.core.labels import GROUPS, Group
+from rsna_lumbar.runtime.core.reasons import CONSEQUENCES, DOUBTS, Reason, Skip
+from rsna_lumbar.runtime.inference.scores import StudyScore
+from rsna_lumbar.runtime.run.fingerprint import software
+from rsna_lumbar.runtime.run.output_files import Results
+from rsna_lumbar.runtime.run.pseudonyms import Names
+from rsna_lumbar.runtime.studies.study import Series, Study, StudyStream
+
+if TYPE_CHECKING:
+    from rsna_lumbar.runtime.inference.loaded_bundle import OpenBundle
+
+# Why a series that may have been of a kind was not taken for one.
+_OF_SERIES = frozenset({Reason.KIND_UNKNOWN, Reason.SERIES_NOT_FOUND})
+# What leaves no study without a kind of series.
+_NO_CAUSE = CONSEQUENCES | DOUBTS | {Reason.NO_DETECTOR, Reason.SAME_ANATOMY, Reason.OTHER_PLANE}
+
+RESEARCH_USE = "Research use only. Not a medical device."
+
+
+@dataclass(slots=True)
+class Tally:
+    """What was counted over some studies."""
+
+    studies: int = 0  # of which a slice was scored
+    prior_studies: int = 0  # with rows, all of them the prior's
+    scored_groups: Counter[str] = field(default_factory=Counter)  # in so many studies
+    rows: int = 0
+    slices: int = 0
+    files: int = 0  # of all series
+    files_not_read: int = 0  # of series that no detector reads
+    files_decoded: int = 0
+    files_skipped: int = 0
+    left_out: int = 0  # slices that were not selected
+    without_orientation: int = 0  # slices that were scored as they are stored
+    without_body_part: int = 0  # studies of which no header names one
+    decoders: Counter[str] = field(default_factory=Counter)
+    skips: list[Skip] = field(default_factory=list)
+    series: list[Mapping[str, Any]] = field(default_factory=list)
+    filled: list[Mapping[str, str]] = field(default_factory=list)  # groups, from the prior
+
+    @classmethod
+    def of(cls, score: StudyScore, names: Names) -> Self:
+        """Of one study."""
+        files = {path for series in score.study.series for path in series.files}
+        read = {
+            path
+            for series in score.study.series
+            if series.group is not None
+            for path in series.files
+        }
+        return cls(
+            studies=int(any(group.slice_count for group in score.groups)),
+            prior_studies=int(
+                bool(score.groups) and not any(group.slice_count for group in score.groups)
+            ),
+            scored_groups=Counter(one.group.name for one in score.groups if one.slice_count),
+            rows=sum(len(group.group.locations) for group in score.groups),
+            slices=sum(group.slice_count for group in score.groups),
+            files=len(files),
+            files_not_read=len(files - read),
+            files_decoded=score.decoding.files,
+            files_skipped=score.decoding.skipped,
+            left_out=score.decoding.left_out,
+            without_orientation=score.decoding.without_orientation,
+            without_body_part=int(score.study.without_body_part),
+            decoders=Counter(score.decoding.by),
+            skips=list(map(names.skip, score.skips)),
+            series=list(_series_decisions(score.study, names)),
+            filled=[
+                {
+                    "study_id": names(score.study_id),
+                    "group": group.group.name,
+                    "reason": group.filled,
+                }
+                for group in score.groups
+                if group.filled
+            ],
+        )
+
+    def add(self, other: Tally) -> None:
+        """Count the other's too."""
+        self.studies += other.studies
+        self.prior_studies += other.prior_studies
+        self.scored_groups += other.scored_groups
+        self.rows += other.rows
+        self.slices += other.slices
+        self.files += other.files
+        self.files_not_read += other.files_not_read
+        self.files_decoded += other.files_decoded
+        self.files_skipped += other.files_skipped
+        self.left_out += other.left_out
+        self.without_orientation += other.without_orientation
+        self.without_body_part += other.without_body_part
+        self.decoders += other.decoders
+        self.skips += other.skips
+        self.series += other.series
+        self.filled += other.filled
+
+    def as_json(self) -> dict[str, Any]:
+        """For a journal."""
+        content = {one.name: getattr(self, one.name) for one in fields(self)}
+        return {**content, "skips": [asdict(skip) for skip in self.skips]}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """From a journal."""
+        skips = [Skip(Reason(s["reason"]), s["what"], s["detail"]) for s in content["skips"]]
+        counters = {name: Counter(content[name]) for name in ("decoders", "scored_groups")}
+        return cls(**{**content, "skips": skips, **counters})
+
+
+class RunRecord:
+    """Collects what ``<name>.run.json`` says about a run."""
+
+    def __init__(
+        self,
+        found: StudyStream,
+        options: Mapping[str, Any],
+        names: Names,
+        *,
+        results: Results,
+    ) -> None:
+        self.options = options
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        self.started = results.started or now
+        self.resumed = now if results.resumed else None
+        self.note = results.note
+        self.found = found.count
+        self.strays = tuple(map(names.skip, found.strays))
+        self.total = Tally(skips=list(self.strays))
+        self.resumed_after = results.done  # studies
+
+    def add(self, tally: Tally) -> None:
+        """Count some studies."""
+        self.total.add(tally)
+
+    @property
+    def complete(self) -> bool:
+        """Nothing that a run should have used was left out or filled in."""
+        return all(skip.harmless for skip in self.total.skips)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What rests on the prior alone: everything, or a group in every study."""
+        total = self.total
+        if not total.rows:
+            return (f"nothing to score: no series of a lumbar spine was found{self._mostly()}",)
+        if not total.slices:
+            return (
+                f"NOTHING WAS SCORED: all {total.rows} rows are the bundle's prior{self._mostly()}",
+            )
+        studies = total.studies + total.prior_studies
+        never = Counter(one["group"] for one in total.filled)
+        return tuple(
+            f"NO {group.series_kind.upper()} WAS SCORED in any of {studies} studies: its rows are "
+            f"the bundle's prior{self._mostly(group)}"
+            for group in GROUPS
+            if never[group.name] == studies
+        )
+
+    def _mostly(self, group: Group | None = None) -> str:
+        """The commonest reason; for a group why it was filled, and what that follows from."""
+        reasons = Counter(one.reason for one in self.total.skips)
+        roots = _but(reasons, CONSEQUENCES)
+        if group is None:
+            return "".join(f" (mostly {one})" for one in _commonest(roots))
+        filled = Counter(
+            Reason(one["reason"]) for one in self.total.filled if one["group"] == group.name
+        )
+        causes = _but(reasons, _NO_CAUSE)
+        if set(filled) == {Reason.SERIES_MISSING}:
+            causes = _but(causes, set(causes) - _OF_SERIES) or causes
+        else:
+            causes = _but(causes, _OF_SERIES | {Reason.KIND_NOT_NEEDED})
+        told = [*_commonest(filled), *(f"commonest reason: {one}" for one in _commonest(causes))]
+        return f" (mostly {'; '.join(told)})"
+
+    def manifest(self, opened: OpenBundle, bundle: Path) -> str:
+        """The run manifest as JSON."""
+        content = {
+            "notice": RESEARCH_USE,
+            "warnings": list(self.warnings),
+            "started": self.started,
+            "resumed": self.resumed,
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "versions": software(),
+            "bundle": {
+                "manifest_sha256": sha256_of(bundle / MANIFEST),
+                "calibration_aim": opened.bundle.calibration_aim,
+                "models": list(_models(opened)),
+            },
+            "backend": opened.backend,
+            "precision": opened.precision,
+            "device": opened.device,
+            "why": "; ".join(dict.fromkeys(filter(None, (self.note, opened.note)))),
+            "options": {**self.options, "batch_size": opened.batch_size},
+            "counts": self._counts(),
+            "decoders": dict(sorted(self.total.decoders.items())),
+            "resumed_after_studies": self.resumed_after,
+            "groups_not_in_bundle": [one.name for one in opened.bundle.missing_groups],
+            "filled_from_prior": self.total.filled,
+            "skipped": self._skips(doubtful=False),
+            "doubtful": self._skips(doubtful=True),
+            "series": self.total.series,
+        }
+        return json.dumps(content, indent=2, allow_nan=False) + "\n"
+
+    def _skips(self, *, doubtful: bool) -> list[dict[str, str]]:
+        """What was left out or filled in, or what was used and is doubtful."""
+        return [
+            {"reason": skip.reason, "what": skip.what, "detail": skip.detail}
+            for skip in self.total.skips
+            if (skip.reason in DOUBTS) == doubtful
+        ]
+
+    def _counts(self) -> dict[str, Any]:
+        total = self.total
+        return {
+            "studies_found": self.found,
+            "studies_scored": total.studies,
+            "studies_of_the_prior_alone": total.prior_studies,
+            "studies_without_body_part": total.without_body_part,
+            "studies_scored_by_group": dict(sorted(total.scored_groups.items())),
+            "rows": total.rows,
+            "series": len(total.series),
+            "files": total.files,
+            "files_of_series_not_read": total.files_not_read,
+            "files_decoded": total.files_decoded,
+            "files_skipped": total.files_skipped,
+            "files_outside_studies": len(self.strays),
+            "slices_scored": total.slices,
+            "slices_not_selected": total.left_out,
+            "slices_without_orientation": total.without_orientation,
+            "skipped": _by_reason(self._skips(doubtful=False)),
+            "doubtful": _by_reason(self._skips(doubtful=True)),
+        }
+
+
+def _but(reasons: Counter[Reason], others: Set[Reason]) -> Counter[Reason]:
+    return Counter({one: count for one, count in reasons.items() if one not in others})
+
+
+def _commonest(reasons: Counter[Reason]) -> list[str]:
+    """It and its count, or nothing."""
+    return [f"{reason}: {count}" for reason, count in reasons.most_common(1)]
+
+
+def _by_reason(skips: Iterable[Mapping[str, str]]) -> dict[str, int]:
+    return dict(sorted(Counter(one["reason"] for one in skips).items()))
+
+
+def _models(opened: OpenBundle) -> Iterable[dict[str, Any]]:
+    """What really computed."""
+    for name, models in opened.models.items():
+        for one in models:
+            yield {
+                "group": name,
+                "files": {file.name: file.sha256 for file in one.model.files},
+                "precision": one.model.precision,
+                "device": one.session.device,
+            }
+
+
+def _series_decisions(study: Study, names: Names) -> Iterable[dict[str, Any]]:
+    for series in study.series:
+        yield {
+            "study_id": names(study.study_id),
+            "series_id": names(series.series_id),
+            "read_by": series.group.name if series.group else None,
+            "kind_from": series.group_from,
+            "why": series.why,
+            "files": len(series.files),
+            **_facts(series),
+        }
+
+
+def _facts(series: Series) -> dict[str, Any]:
+    """What headers say of a series, without any text of theirs."""
+    facts = asdict(series.facts) if series.facts else {}
+    facts.pop("description", None)
+    return {
+        key: [round(one, 4) for one in value]
+        if isinstance(value, tuple)
+        else round(value, 3)
+        if isinstance(value, float)
+        else value
+        for key, value in facts.items()
+        if value is not None
+    }

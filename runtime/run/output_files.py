@@ -1,0 +1,300 @@
+"""The files of a run: written aside, journaled chunk by chunk, published together.
+
+    .<name>.part       an output so far, for each of them
+    .<name>.journal    beside the submission: the run's identity; then a line for each chunk of
+                       studies that is done: its studies, how long each output was after it, what
+                       was counted; last, that everything is written
+
+A chunk's line is added when its rows are on the disk, and an output is renamed when the last line
+is: so whatever moment a run is killed at, what stands is the old output or the new one, and a
+resumed run goes on after the last chunk in the journal, with the same bytes as if nothing had
+happened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Self
+
+from rsna_lumbar.runtime.core.errors import DataError, UsageError
+from rsna_lumbar.runtime.run.journal import Journal
+from rsna_lumbar.runtime.system.atomic_files import AsideFile, sync_folder
+
+SUBMISSION, EVIDENCE = "--output", "--evidence"  # names of outputs
+RUN_MANIFEST, KEY = "run manifest", "key of --ids hash"
+RUN, CHUNK, FINISHED = "run", "chunk", "finished"  # kinds of entries
+ENTRIES = {
+    RUN: {"kind", "identity", "started"},
+    CHUNK: {"kind", "studies", "batch_size", "note", "lengths", "sha256", "record"},
+    FINISHED: {"kind", "sha256", "exit_code"},
+}
+BLOCK_BYTES = 2**20
+Identity = Mapping[str, Any]
+
+
+class Results:
+    """The outputs of one run; a context manager.
+
+    Leaving it before :meth:`publish` keeps what finished chunks need, and nothing else.
+
+    Args:
+        targets: name of an output -> its path, the submission first.
+        private: names of outputs that are for their user alone.
+        resume: go on where an interrupted run stopped, if there was one.
+
+    Raises:
+        UsageError: an interrupted run is there, and ``resume`` is not asked for.
+        DataError: what an interrupted run left was changed.
+        OSError: an output cannot be written, or another run is writing it.
+    """
+
+    def __init__(
+        self, targets: Mapping[str, Path], *, private: Collection[str] = (), resume: bool
+    ) -> None:
+        self.targets = targets
+        self.resumed = False
+        with ExitStack() as undo:
+            self._files = {}
+            for name, path in targets.items():
+                self._files[name] = AsideFile(path, private=name in private)
+                undo.callback(self._files[name].let_go)
+            submission = next(iter(targets.values()))
+            self._journal = Journal(journal_of(submission))
+            undo.callback(self._journal.close)
+            if not all(map(_is_entry, self._journal.entries)):
+                raise DataError(
+                    f"{self.journal_path} is no journal of this version; remove it to start again"
+                )
+            if self._journal.entries[1:] and not resume:
+                raise UsageError(
+                    f"an interrupted run left {self.done} studies of {submission} done: go on with "
+                    f"--resume, or remove {self._journal.path} to start again"
+                )
+            if self.finished is None:
+                self._cut_back()
+            undo.pop_all()
+
+    @property
+    def journal_path(self) -> Path:
+        """What stands between this run and a new one."""
+        return self._journal.path
+
+    def take_records(self) -> Iterator[Mapping[str, Any]]:
+        """What each finished chunk recorded, once: afterwards it is only on the disk."""
+        for one in self._journal.entries:
+            if one["kind"] == CHUNK:
+                yield one.pop("record")
+
+    @property
+    def chunks(self) -> list[Mapping[str, Any]]:
+        """The finished chunks, in order."""
+        return [one for one in self._journal.entries if one["kind"] == CHUNK]
+
+    @property
+    def done(self) -> int:
+        """Studies of the finished chunks."""
+        return sum(len(one["studies"]) for one in self.chunks)
+
+    @property
+    def batch_size(self) -> int | None:
+        """With which the last finished chunk ended."""
+        return int(self.chunks[-1]["batch_size"]) if self.chunks else None
+
+    @property
+    def finished(self) -> Mapping[str, Any] | None:
+        """The last entry, where everything was written but not all of it published."""
+        last = self._journal.entries[-1:]
+        return last[0] if last and last[0]["kind"] == FINISHED else None
+
+    @property
+    def own_files(self) -> set[Path]:
+        """Resolved paths of all that this run writes, which are none of its inputs."""
+        asides = (file.aside for file in self._files.values())
+        return {path.resolve() for path in (*self.targets.values(), *asides, self._journal.path)}
+
+    def kept(self, name: str) -> str:
+        """What an output holds from finished chunks."""
+        return self._files[name].aside.read_bytes()[: self._lengths[name]].decode()
+
+    @property
+    def note(self) -> str:
+        """What the last finished chunk noted."""
+        return str(self.chunks[-1]["note"]) if self.chunks else ""
+
+    @property
+    def started(self) -> str | None:
+        """When the interrupted run began; None where there is none."""
+        return str(self._journal.entries[0]["started"]) if self._journal.entries else None
+
+    def begin(self, identity: Identity, started: str) -> None:
+        """Say which run this is: everything that its bytes follow from but the files themselves.
+
+        Raises:
+            UsageError: the interrupted run was another one.
+        """
+        if not self._journal.entries:
+            for folder in {path.parent for path in self.targets.values()}:
+                sync_folder(folder)
+            self._journal.add({"kind": RUN, "identity": identity, "started": started})
+            return
+        self.require(identity)
+
+    def require(self, identity: Identity) -> None:
+        """Refuse where the interrupted run was another one by any of these.
+
+        Raises:
+            UsageError: it was.
+        """
+        if not self._journal.entries:
+            return
+        before = self._journal.entries[0]["identity"]
+        for name in identity:
+            if before.get(name) != identity.get(name):
+                raise UsageError(
+                    f"--resume: {name} changed since the run was interrupted, from "
+                    f"{before.get(name)} to {identity.get(name)}; run it as before, or remove "
+                    f"{self._journal.path} to start again"
+                )
+
+    def write(self, name: str, text: str) -> None:
+        """Add to an output, as UTF-8; what a name has that is none is written as an escape."""
+        content = text.encode(errors="backslashreplace")
+        self._files[name].write(content)
+        self._hashes[name].update(content)
+        self._lengths[name] += len(content)
+
+    def end_chunk(
+        self, studies: list[tuple[str, str]], batch_size: int, note: str, record: Mapping[str, Any]
+    ) -> None:
+        """Everything that was written so far is to stay.
+
+        Args:
+            studies: id and stamp of each since the last chunk.
+            batch_size: with which the next chunk begins; less memory may have made it smaller.
+            note: how its models were opened.
+            record: what :attr:`chunks` is to tell of them.
+        """
+        for file in self._files.values():
+            file.sync()
+        self._journal.add(
+            {
+                "kind": CHUNK,
+                "studies": [list(one) for one in studies],
+                "batch_size": batch_size,
+                "note": note,
+                "lengths": dict(self._lengths),
+                "sha256": {name: one.hexdigest() for name, one in self._hashes.items()},
+                "record": record,
+            }
+        )
+        self._journal.entries[-1].pop("record")  # on the disk; here it would only grow
+
+    def publish(self, exit_code: int) -> None:
+        """Replace the old outputs by the new ones, the submission last."""
+        for file in self._files.values():
+            file.sync()
+        hashes = {name: one.hexdigest() for name, one in self._hashes.items()}
+        self._journal.add({"kind": FINISHED, "sha256": hashes, "exit_code": exit_code})
+        self._publish_all()
+
+    def publish_alone(self, name: str) -> None:
+        """Replace one output; what the others hold goes, and their old files stay."""
+        self._files[name].sync()
+        self._files[name].publish()
+        self.abandon()
+
+    def publish_again(self) -> int:
+        """Publish what a run that was killed while publishing had left; return its exit code."""
+        assert self.finished is not None
+        code = int(self.finished["exit_code"])
+        self._publish_all()
+        return code
+
+    def abandon(self) -> None:
+        """Remove everything that is aside, also what finished chunks had left."""
+        self._journal.remove()
+        for file in self._files.values():
+            file.discard()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._journal.entries[1:]:
+            self.abandon()  # also where all was published: nothing is aside then
+        self._journal.close()
+        for file in self._files.values():
+            file.let_go()
+
+    def _cut_back(self) -> None:
+        """Outputs as long as they were after the last finished chunk."""
+        chunks = self.chunks
+        last: Mapping[str, Any] = chunks[-1] if chunks else {}
+        self._lengths = {name: last.get("lengths", {}).get(name, 0) for name in self._files}
+        self._hashes = {}
+        for name, file in self._files.items():
+            length = self._lengths[name]
+            self._hashes[name] = _hash(file.descriptor, length)
+            expected = last.get("sha256", {}).get(name)
+            if expected is not None and self._hashes[name].hexdigest() != expected:
+                raise DataError(
+                    f"{file.aside} is not what the interrupted run had left; remove "
+                    f"{self._journal.path} to start again"
+                )
+            file.cut(length)
+        if not chunks:
+            self._journal.clear()
+        self.resumed = bool(chunks)
+
+    def _publish_all(self) -> None:
+        assert self.finished is not None
+        for name, file in reversed(self._files.items()):
+            expected = self.finished["sha256"][name]
+            if _hash(file.descriptor).hexdigest() == expected:
+                file.publish()
+            elif _hash_of(file.path) == expected:
+                file.discard()  # it was published before
+            else:
+                raise DataError(
+                    f"{file.aside} is not what the interrupted run had left; remove "
+                    f"{self._journal.path} to start again"
+                )
+        self._journal.remove()
+
+
+def journal_of(submission: Path) -> Path:
+    """Where the journal of a run stands."""
+    return submission.with_name(f".{submission.name}.journal")
+
+
+def _is_entry(content: object) -> bool:
+    """Whether it has the shape of an entry; that nobody changed it is the journal's to say."""
+    kind = content.get("kind") if isinstance(content, dict) else None
+    return isinstance(kind, str) and set(content) == ENTRIES.get(kind)  # type: ignore[call-overload]
+
+
+def _hash(descriptor: int, length: int | None = None) -> Any:
+    """SHA-256 of the first bytes of an open file, or of all of them."""
+    found = hashlib.sha256()
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    rest = os.fstat(descriptor).st_size if length is None else length
+    while rest and (block := os.read(descriptor, min(rest, BLOCK_BYTES))):
+        found.update(block)
+        rest -= len(block)
+    return found
+
+
+def _hash_of(path: Path) -> str | None:
+    """None where there is no such file."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    except FileNotFoundError:
+        return None
+    try:
+        return str(_hash(descriptor).hexdigest())
+    finally:
+        os.close(descriptor)

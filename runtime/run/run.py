@@ -1,0 +1,267 @@
+"""One run of ``rsna-run``: everything between the command line and the exit code.
+
+Models load in a thread of their own; meanwhile folders are listed, decoding processes start, and
+the first studies are decoded. Rows are written while later batches are computed.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from itertools import chain, tee
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rsna_lumbar.runtime.bundle.records import Bundle, read_bundle
+from rsna_lumbar.runtime.bundle.trust import TrustedEngines
+from rsna_lumbar.runtime.core.errors import BundleError, DataError, LumbarError
+from rsna_lumbar.runtime.inference.loaded_bundle import OpenBundle
+from rsna_lumbar.runtime.inference.selection import Wanted, choose
+from rsna_lumbar.runtime.run.console import Console, choice_line, missing_groups_line
+from rsna_lumbar.runtime.run.fingerprint import asked_for, found_out
+from rsna_lumbar.runtime.run.output_files import KEY, RUN_MANIFEST, Results
+from rsna_lumbar.runtime.run.output_paths import require_no_input, targets_of
+from rsna_lumbar.runtime.run.pseudonyms import HASH, Names, Pseudonyms, paths_hidden, read_key
+from rsna_lumbar.runtime.system.cores import usable_cores
+from rsna_lumbar.runtime.system.machine import CPU, this_machine
+
+if TYPE_CHECKING:  # what reads DICOM is loaded beside the models
+    from rsna_lumbar.runtime.decode.slice_sets import SliceSet
+    from rsna_lumbar.runtime.studies.study import StudyStream
+
+COMPLETE, INCOMPLETE = 0, 3
+SETS_BEFORE_MODELS = 12  # decoded while the models load: four studies, 300 slices
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the command line asks for."""
+
+    data: tuple[Path, ...]
+    bundle: Path
+    output: Path
+    evidence: Path | None
+    series: Path | None
+    studies: Path | None
+    backend: str
+    precision: str
+    device: str
+    batch_size: int | None
+    workers: int | None
+    threads: int | None
+    slices: str
+    trust: bool
+    ids: str | None
+    resume: bool
+    strict: bool
+    quiet: bool
+    tables: bool  # print each study as a table
+
+    def options(self, names: Names) -> dict[str, Any]:
+        """What the run manifest records of it; names of inputs as they are called outside."""
+        return {
+            "data": [names(str(path)) for path in self.data],
+            "bundle": names(str(self.bundle)),
+            "series": names(str(self.series)) if self.series else None,
+            "studies": names(str(self.studies)) if self.studies else None,
+            "ids": self.ids,
+            "backend": self.backend,
+            "precision": self.precision,
+            "trust": self.trust,
+            "device": self.device,
+            "workers": self.workers,
+            "threads": self.threads,
+            "slices": self.slices,
+            "evidence": names(str(self.evidence)) if self.evidence else None,
+            "resume": self.resume,
+            "strict": self.strict,
+        }
+
+
+def run(request: Request) -> int:
+    """Score what the request names; return the exit code."""
+    if request.ids != HASH:
+        return _run(request)
+    with paths_hidden(request.data, request.series, request.studies):
+        return _run(request)
+
+
+def _run(request: Request) -> int:
+    targets = targets_of(request)
+    bundle = read_bundle(request.bundle)
+    on_gpu = _device(request, bundle) != CPU
+    console = Console(quiet=request.quiet)
+    threads = request.threads or usable_cores()
+    with Results(targets, private={KEY}, resume=request.resume) as results:
+        identity = asked_for(request, targets, threads)
+        results.require(identity)
+        if results.finished:
+            console.say(f"everything was scored and written before: {request.output}")
+            return results.publish_again()
+        try:
+            return _score(request, bundle, results, identity, console, threads, on_gpu=on_gpu)
+        finally:
+            if results.done:
+                console.say(f"{results.done} studies are done and kept for --resume")
+
+
+def _score(
+    request: Request,
+    bundle: Bundle,
+    results: Results,
+    identity: Mapping[str, Any],
+    console: Console,
+    threads: int,
+    *,
+    on_gpu: bool,
+) -> int:
+    with ExitStack() as stack:
+        batch_size = results.batch_size or request.batch_size
+        opening = stack.enter_context(_opened_aside(request, threads, batch_size))
+        from rsna_lumbar.runtime.inference.pipeline import decoded_sets, scored
+        from rsna_lumbar.runtime.run.manifest import RunRecord
+        from rsna_lumbar.runtime.run.resuming import left_to_do
+        from rsna_lumbar.runtime.run.writer import Writer
+
+        found = _found(request, console, results.own_files)
+        require_no_input(results.targets, found)
+        names = _names(request, results)
+        rest, stamps = left_to_do(found, results, names)
+        here, ahead, workers = _looked_at(rest, request.workers, on_gpu=on_gpu)
+        sets = stack.enter_context(
+            closing(decoded_sets(bundle, ahead, workers=workers, slices=request.slices))
+        )
+        first = _until_opened(opening, sets)
+        opened = opening.result()
+        if _decoding_of(opened.bundle) != _decoding_of(bundle):
+            raise BundleError(f"{request.bundle} was replaced while it was opened; start again")
+        console.say(choice_line(opened))
+        if line := missing_groups_line(bundle):
+            console.say(line)
+        options = {**request.options(names), "workers": workers, "threads": threads}
+        record = RunRecord(found, options, names, results=results)
+        results.begin({**identity, **found_out(opened, found)}, record.started)
+        tables = request.tables and not request.quiet
+        writer = Writer(found, results, names, record, stamps, tables, request.strict)
+        with console.progress("scoring", "study", total=found.count, done=results.done) as step:
+            writer.write(scored(opened, here, chain(_let_go(first), sets)), opened, step)
+        if request.strict and not record.complete:
+            console.skips(record)
+            raise LumbarError(
+                "--strict: something cannot be scored, or is doubtful, so nothing was written; "
+                "mend it, or go on without --strict"
+            )
+        results.write(RUN_MANIFEST, record.manifest(opened, request.bundle))
+        if not record.total.rows:
+            console.skips(record)
+            results.publish_alone(RUN_MANIFEST)
+            (why,) = record.warnings
+            where = results.targets[RUN_MANIFEST]
+            raise DataError(f"{why}; {where} names what was there; no submission was written")
+        exit_code = COMPLETE if record.complete else INCOMPLETE
+        results.publish(exit_code)
+    console.outcome(record, request.output)
+    return exit_code
+
+
+def _found(request: Request, console: Console, own_files: Collection[Path]) -> StudyStream:
+    from rsna_lumbar.runtime.studies.finder import stream_studies
+    from rsna_lumbar.runtime.studies.tables import read_study_list
+
+    wanted = read_study_list(request.studies) if request.studies else None
+    ids = None if request.ids == HASH else request.ids
+    with console.progress("reading headers", "file", total=None) as step:
+        return stream_studies(request.data, request.series, step, wanted, ids, own_files)
+
+
+def _names(request: Request, results: Results) -> Names:
+    """How things are called outside; an earlier key to pseudonyms of this submission goes on."""
+    if request.ids != HASH:
+        return Names()
+    if not results.resumed:
+        results.write(KEY, read_key(results.targets[KEY]))
+    return Pseudonyms(results.kept(KEY))
+
+
+def _device(request: Request, bundle: Bundle) -> str:
+    """Where the models will most likely run; what cannot be had is told before anything is read."""
+    wanted = Wanted(request.backend, request.precision, request.device, request.batch_size)
+    trusted = None if request.trust else TrustedEngines()
+    return choose(bundle, this_machine(), wanted, trusted).candidates[0].device
+
+
+@contextmanager
+def _opened_aside(
+    request: Request, threads: int, batch_size: int | None
+) -> Iterator[Future[OpenBundle]]:
+    """The bundle as a thread opens it; closed in the end."""
+
+    def open_bundle() -> OpenBundle:
+        return OpenBundle(
+            request.bundle,
+            backend=request.backend,
+            precision=request.precision,
+            device=request.device,
+            batch_size=batch_size,
+            threads=threads,
+            trust=request.trust,
+        )
+
+    with ThreadPoolExecutor(1, "opening") as aside:
+        opening = aside.submit(open_bundle)
+        try:
+            yield opening
+        finally:
+            if opening.exception() is None:
+                opening.result().close()
+
+
+def _looked_at(
+    found: StudyStream, workers: int | None, *, on_gpu: bool
+) -> tuple[StudyStream, StudyStream, int]:
+    """The studies twice, for decoding and for scoring, and how many processes suit them.
+
+    Only as many are looked at as tell a small job from a large one.
+    """
+    from rsna_lumbar.runtime.decode.decoder import FILES_WORTH_A_POOL, default_workers
+    from rsna_lumbar.runtime.studies.study import StudyStream
+
+    first = []
+    if workers is None:
+        files = 0
+        for study in found.studies:
+            first.append(study)
+            files += study.file_count
+            if files >= FILES_WORTH_A_POOL:
+                break
+        workers = default_workers(files, on_gpu=on_gpu)
+    here, ahead = (
+        StudyStream(found.data, found.ids, found.strays, studies)
+        for studies in tee(chain(first, found.studies))
+    )
+    return here, ahead, workers
+
+
+def _until_opened(opening: Future[OpenBundle], sets: Iterator[SliceSet]) -> deque[SliceSet]:
+    """Sets that were decoded while the models were loading."""
+    first: deque[SliceSet] = deque()
+    while not opening.done() and len(first) < SETS_BEFORE_MODELS:
+        one = next(sets, None)
+        if one is None:
+            break
+        first.append(one)
+    return first
+
+
+def _let_go(sets: deque[SliceSet]) -> Iterator[SliceSet]:
+    """Each set in turn, kept here no longer."""
+    while sets:
+        yield sets.popleft()
+
+
+def _decoding_of(bundle: Bundle) -> tuple[object, ...]:
+    """What of a bundle decoding depends on."""
+    return (bundle.preprocessing, *((one.group, one.size_px) for one in bundle.detectors))

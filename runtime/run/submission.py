@@ -1,0 +1,127 @@
+"""What a run leaves behind: submission, evidence, run manifest, and the table for a person."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rsna_lumbar.runtime.core.csv_cells import csv_line
+from rsna_lumbar.runtime.core.labels import (
+    GRADE_TITLES,
+    GRADES,
+    LEVELS,
+    ROW_LOCATIONS,
+    SUBMISSION_COLUMNS,
+    condition_title,
+    level_title,
+    row_id,
+)
+from rsna_lumbar.runtime.inference.scores import GroupScore, StudyScore
+from rsna_lumbar.runtime.run.pseudonyms import Names
+from rsna_lumbar.runtime.studies.study import relative
+
+DIGITS = 9
+LEFT_OUT_OF_TITLES = ("Neural", "Narrowing", "Stenosis")
+
+AS_FOUND = Names()
+Row = tuple[str, float, float, float]
+
+
+def submission_rows(score: StudyScore, names: Names = AS_FOUND) -> Iterator[Row]:
+    """The rows of a study in the order of the sample submission: those of its groups, up to 25."""
+    found = {
+        location: probability
+        for group in score.groups
+        for location, probability in zip(
+            group.group.locations, group.probability.tolist(), strict=True
+        )
+    }
+    for condition, level in ROW_LOCATIONS:
+        if (condition, level) in found:
+            normal_mild, moderate, severe = found[condition, level]
+            yield row_id(names(score.study_id), condition, level), normal_mild, moderate, severe
+
+
+def submission_header() -> str:
+    """First line of a submission."""
+    return ",".join(SUBMISSION_COLUMNS) + "\n"
+
+
+def submission_lines(score: StudyScore, names: Names = AS_FOUND) -> str:
+    """The rows of a study as CSV, probabilities with nine digits."""
+    return "".join(
+        csv_line([name, *(f"{value:.{DIGITS}f}" for value in grades)]) + "\n"
+        for name, *grades in submission_rows(score, names)
+    )
+
+
+def evidence_lines(score: StudyScore, data: Path, names: Names = AS_FOUND) -> str:
+    """A study as JSON lines, one a group: each probability, each peak and where it came from."""
+    return "".join(
+        json.dumps(_evidence(names(score.study_id), group, data, names), allow_nan=False) + "\n"
+        for group in score.groups
+    )
+
+
+def study_table(score: StudyScore, names: Names = AS_FOUND) -> str:
+    """A study as a person reads it: level by condition, likeliest grade and its probability."""
+    conditions = [(g, c) for g in score.groups for c in g.group.conditions]
+    titles = [_short_title(condition) for _, condition in conditions]
+    widths = [max(len(title), len("Normal/Mild 100 %")) for title in titles]
+    lines = [
+        f"Study {names(score.study_id)}",
+        "  ".join([" " * 5, *(t.ljust(w) for t, w in zip(titles, widths, strict=True))]).rstrip(),
+    ]
+    for level in LEVELS:
+        cells = [_grade_cell(group, condition, level) for group, condition in conditions]
+        padded = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
+        lines.append("  ".join([level_title(level), *padded]).rstrip())
+    filled = [group.group.series_kind for group in score.groups if group.filled]
+    if filled:
+        lines.append(f"(*) no slice of {', '.join(filled)}: prior, not scored")
+    return "\n".join(lines)
+
+
+def _evidence(study_id: str, score: GroupScore, data: Path, names: Names) -> dict[str, Any]:
+    grades = len(GRADES)
+    locations = []
+    for index, (condition, level) in enumerate(score.group.locations):
+        fields: dict[str, Any] = {
+            "condition": condition,
+            "level": level,
+            "probability": score.probability[index].tolist(),
+        }
+        if score.peak is not None:
+            classes = slice(index * grades, (index + 1) * grades)
+            fields["peak"] = score.peak[classes].tolist()
+            fields["from"] = [
+                {
+                    "file": names(relative(place.file, data)),
+                    "frame": place.frame,
+                    "x": round(place.x, 1),
+                    "y": round(place.y, 1),
+                }
+                for place in score.places[classes]
+            ]
+        locations.append(fields)
+    return {
+        "study_id": study_id,
+        "group": score.group.name,
+        "filled": score.filled,
+        "slices": score.slice_count,
+        "locations": locations,
+    }
+
+
+def _grade_cell(score: GroupScore, condition: str, level: str) -> str:
+    grades = score.probability[score.group.locations.index((condition, level))]
+    best = int(grades.argmax())
+    mark = " *" if score.filled else ""
+    return f"{GRADE_TITLES[best]} {100 * grades[best]:.0f} %{mark}"
+
+
+def _short_title(condition: str) -> str:
+    words = condition_title(condition).split()
+    return " ".join(word for word in words if word not in LEFT_OUT_OF_TITLES)

@@ -1,0 +1,122 @@
+"""Folder -> studies and their series, each with the group that reads it.
+
+Folders are looked into when a study is asked for, so that the first can be scored while the last
+are still to be listed; a tree, whose headers alone say what belongs together, is indexed first.
+
+Two layouts. **Challenge**: ``<images>/<study>/<series>/*.dcm`` where the folder of images is
+``test_images`` or ``train_images`` (found from the root, from itself or from studies in it);
+folders name studies and series. **Tree**: any other folder, or a table that calls no study by its
+folder; headers name them. Nothing here depends on the order in which a file system lists files.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rsna_lumbar.runtime.core.errors import DataError
+from rsna_lumbar.runtime.studies.challenge import (
+    Images,
+    images_folder,
+    names_folders,
+    stream_challenge,
+)
+from rsna_lumbar.runtime.studies.scan import Walk
+from rsna_lumbar.runtime.studies.starts import common_folder, distinct
+from rsna_lumbar.runtime.studies.study import UID, Inventory, StudyStream
+from rsna_lumbar.runtime.studies.tables import read_series_table
+from rsna_lumbar.runtime.studies.tree import Progress, stream_tree
+
+
+def ignore_progress(_: int) -> None:
+    """The progress of a caller who does not look."""
+
+
+def find_studies(
+    data: Path | Sequence[Path],
+    series_table: Path | None = None,
+    progress: Progress = ignore_progress,
+    studies: Collection[str] | None = None,
+    ids: str | None = None,
+) -> Inventory:
+    """Find all studies and series in a folder, as :func:`stream_studies` does one by one.
+
+    Raises:
+        DataError: no such folder, nothing in it to score, or the table cannot be used.
+    """
+    stream = stream_studies(data, series_table, progress, studies, ids)
+    if not stream.ids:
+        raise DataError(nothing_to_score(stream))
+    return Inventory(stream.data, tuple(stream.studies), stream.strays)
+
+
+def nothing_to_score(found: StudyStream) -> str:
+    """One line for a folder without a study."""
+    return f"{found.data} holds no MR image ({len(found.strays)} other files); nothing to score"
+
+
+def stream_studies(
+    data: Path | Sequence[Path],
+    series_table: Path | None = None,
+    progress: Progress = ignore_progress,
+    studies: Collection[str] | None = None,
+    ids: str | None = None,
+    own_files: Collection[Path] = (),
+) -> StudyStream:
+    """Find studies; each is looked into when it is asked for. There may be none.
+
+    Args:
+        data: a challenge root, its folder of images, one study, any tree of DICOM files, a file,
+            or several of these; what is named twice, or lies inside another, is found once.
+        series_table: CSV with study_id, series_id, series_description, by folders or UIDs; without
+            it the table beside the folder of images is used, and headers where there is none.
+        progress: called with 1 for every file of a tree, all of which are looked at first.
+        studies: ids of the only studies wanted; one of them that is not there counts as listed
+            by a table. None takes all that there are.
+        ids: ``folder`` or ``uid``: what names studies and series. None takes folders in the
+            challenge's layout, else the ids of the table, else UIDs. What the layout does not offer
+            by itself is read from all headers first.
+        own_files: resolved paths of what the caller writes, which is not seen where it is below.
+
+    Raises:
+        DataError: no such folder, none of the studies asked for, or the table cannot be used.
+    """
+    given = [data] if isinstance(data, Path) else list(data)
+    for start in given:
+        if not start.exists():
+            raise DataError(f"{start} is not there; name a folder or a file of DICOM")
+    table = read_series_table(series_table) if series_table else None
+    starts = distinct(given)
+    walk = Walk(common_folder(starts), frozenset(own_files), tuple(starts))
+    images = images_folder(walk, starts, table, studies)
+    if images is not None and not _of_images(given, images):
+        images = None
+    if images is not None and table is not None and not names_folders(images, table, walk):
+        starts = starts if images.only else [images.folder]  # by UIDs
+        walk, images = replace(walk, starts=tuple(starts)), None
+    if images is None:
+        return stream_tree(walk, starts, progress, table or {}, studies, ids=ids)
+    return stream_challenge(walk, images, table, studies, by_uid=ids == UID)
+
+
+def _of_images(given: Sequence[Path], images: Images) -> bool:
+    """Whether the layout has a place for all that was named, also where it lies inside another."""
+    return all(
+        any(_holds(as_given(start), as_given(images.folder)) for as_given in (_absolute, _real))
+        for start in given
+    )
+
+
+def _holds(one: Path, other: Path) -> bool:
+    """Or is held by it."""
+    return one.is_relative_to(other) or other.is_relative_to(one)
+
+
+def _absolute(path: Path) -> Path:
+    return Path(os.path.abspath(path))
+
+
+def _real(path: Path) -> Path:
+    return path.resolve()

@@ -1,0 +1,40 @@
+"""The folders and files that a command line names as DATA: which are looked into, once each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from rsna_lumbar.runtime.core.errors import DataError
+
+
+def distinct(starts: Sequence[Path]) -> list[Path]:
+    """Several starts made absolute, without those that are, or lie inside, another.
+
+    One alone stays as it was given. Links stay as they are named; what they lead to decides.
+    """
+    if len(starts) < 2:
+        return list(starts)
+    by_place: dict[Path, Path] = {}
+    for start in starts:
+        by_place.setdefault(start.resolve(), Path(os.path.abspath(start)))
+    return [
+        start
+        for place, start in by_place.items()
+        if not any(above in by_place for above in place.parents)
+    ]
+
+
+def common_folder(starts: Sequence[Path]) -> Path:
+    """What files are named relative to; of several, all absolute.
+
+    Raises:
+        DataError: they have none.
+    """
+    if len(starts) == 1:
+        return starts[0] if starts[0].is_dir() else starts[0].parent
+    try:
+        return Path(os.path.commonpath(starts))
+    except ValueError:  # Windows
+        raise DataError("DATA lies on several drives; score them one after the other") from None

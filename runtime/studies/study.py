@@ -1,0 +1,143 @@
+"""What a folder holds, as records: studies, their series, and how both are named and ordered."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rsna_lumbar.runtime.core.labels import Group
+from rsna_lumbar.runtime.core.reasons import Skip
+
+# What a root of the challenge means: the first of these that holds a study asked for, or else of
+# the table, or else the first there is.
+IMAGE_FOLDERS = ("test_images", "train_images")
+
+
+FOLDER, UID = "folder", "uid"  # what names studies and series
+# Who said which detector reads a series.
+FROM_TABLE, FROM_HEADER, FROM_OTHERS = "table", "header", "other series"
+NO_BODY_PART = "no header names a body part"  # how the ``why`` of such a series ends
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What headers say of a series. Times in milliseconds."""
+
+    plane: str | None
+    slices: int
+    rows: int
+    columns: int
+    spacing_mm: tuple[float, float] | None  # between rows, between columns
+    gap_mm: float | None  # between neighbouring slices
+    echo_ms: float | None
+    repetition_ms: float | None
+    inversion_ms: float | None
+    description: str  # shown by --list alone: it stands in no output of a run
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Files of one series, in natural order of their names, and who reads it (None: nobody)."""
+
+    study_id: str
+    series_id: str
+    group: Group | None
+    group_from: str  # FROM_TABLE, FROM_HEADER or FROM_OTHERS
+    files: tuple[Path, ...]
+    frames: Mapping[Path, frozenset[int]] = field(default_factory=dict)  # where not all are read
+    facts: Facts | None = None  # None where no header could be read
+    why: str = ""  # that group, or nobody
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """The series of one study, in natural order of their ids."""
+
+    study_id: str
+    series: tuple[Series, ...]
+    listed: bool  # a table asks for its rows, whatever was found
+    skips: tuple[Skip, ...] = ()  # what of it was left out when it was found
+
+    def of(self, group: Group) -> tuple[Series, ...]:
+        return tuple(series for series in self.series if series.group is group)
+
+    @property
+    def file_count(self) -> int:
+        """Files of series that some group reads."""
+        return sum(len(series.files) for series in self.series if series.group is not None)
+
+    @property
+    def without_body_part(self) -> bool:
+        """Whether series are read by their headers, none of which names a body part."""
+        read = [one for one in self.series if one.group and one.group_from != FROM_TABLE]
+        return bool(read) and all(one.why.endswith(NO_BODY_PART) for one in read)
+
+
+@dataclass(frozen=True, slots=True)
+class StudyStream:
+    """Studies that are looked into one by one, in the order of the submission's rows."""
+
+    data: Path
+    ids: tuple[str, ...]
+    strays: tuple[Skip, ...]  # files that belong to no study
+    studies: Iterator[Study]  # to be gone through once
+    table: Path | None = None  # that names kinds of series
+
+    @property
+    def count(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """What a folder holds. Studies are in the order of the submission's rows."""
+
+    data: Path
+    studies: tuple[Study, ...]
+    strays: tuple[Skip, ...]  # files that belong to no study
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        return tuple(study.study_id for study in self.studies)
+
+    @property
+    def skips(self) -> tuple[Skip, ...]:
+        """Everything that was left out."""
+        return (*self.strays, *(skip for study in self.studies for skip in study.skips))
+
+    @property
+    def file_count(self) -> int:
+        """Files of series that some group reads."""
+        return sum(study.file_count for study in self.studies)
+
+
+WITHOUT_UID = "no-uid-"
+
+
+def without_uid(folder: str) -> str:
+    """What names a study or series by UID that has none: not the folder, which may be a name."""
+    return f"{WITHOUT_UID}{hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]}"
+
+
+def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
+    """Sort key under which ``9.dcm`` comes before ``10.dcm``; no two names share one."""
+    parts = (
+        (0, int(part), "") if part.isascii() and part.isdigit() else (1, 0, part)
+        for part in re.split(r"([0-9]+)", name)
+        if part
+    )
+    return (*parts, (-1, 0, name))  # lowest: "a" comes before "a1"
+
+
+def relative(path: Path, data: Path) -> str:
+    """A path as reports name it: relative to the data folder, with forward slashes."""
+    return Path(os.path.relpath(path, data)).as_posix()
+
+
+def in_row_order(study_ids: Iterable[str]) -> list[str]:
+    """Rows are sorted as text, where "_" comes after the digits: "12_..." before "1_..."."""
+    return sorted(study_ids, key=lambda name: name + "_")

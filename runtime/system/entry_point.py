@@ -1,0 +1,140 @@
+"""What the four commands share: ``--version``, ``--debug``, one-line errors and exit codes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from importlib import metadata
+from typing import Any, TypeVar
+
+import click
+
+from rsna_lumbar.runtime.core.errors import LumbarError
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+DISTRIBUTION = "rsna-lumbar"
+INTERRUPTED = 130  # 128 + SIGINT, as shells count it
+
+
+def _print_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
+        click.echo(f"{context.find_root().info_name} {metadata.version(DISTRIBUTION)}")
+        context.exit()
+
+
+def common_options(function: Decorated) -> Decorated:
+    """Add ``--version`` and ``--debug`` to a command, group or subcommand."""
+    version = click.option(
+        "--version",
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=_print_version,
+        help="Print the version and exit.",
+    )
+    debug = click.option(  # entry_point looks for it itself
+        "--debug", is_flag=True, expose_value=False, help="Show the traceback of an error."
+    )
+    return version(debug(function))
+
+
+def entry_point(
+    command: click.Command, name: str, *, quote_errors: bool = True
+) -> Callable[..., None]:
+    """Make the function of a console script.
+
+    It ends the process: with the command's own return value where that is an int, else 0; with
+    one line on standard error and 1 or 2 where something failed; with 130 where interrupted.
+
+    Args:
+        command: of click.
+        name: of the script.
+        quote_errors: print what an unexpected error says. Not where it may quote a patient's data.
+    """
+
+    def main(arguments: Sequence[str] | None = None) -> None:
+        words = list(sys.argv[1:] if arguments is None else arguments)
+        _open_closed_streams()
+        signal.signal(signal.SIGTERM, _terminate)
+        try:
+            result = command.main(words, prog_name=name, standalone_mode=False)
+        except click.ClickException as error:
+            with suppress(OSError):
+                error.show()
+            sys.exit(error.exit_code)
+        except (KeyboardInterrupt, click.Abort):
+            echo("Interrupted.", err=True)
+            sys.exit(INTERRUPTED)
+        except Exception as error:
+            if "--debug" in words:
+                echo(_trace(error, quote_errors), err=True)
+            echo(_line(error, quote_errors), err=True)
+            sys.exit(error.exit_code if isinstance(error, LumbarError) else 1)
+        sys.exit(result if isinstance(result, int) else 0)
+
+    return main
+
+
+def echo(text: str, *, err: bool = False) -> None:
+    """Print; where nobody can read it any more, what follows goes nowhere, and the work goes on."""
+    try:
+        click.echo(text, err=err)
+    except OSError:  # a closed pipe, a full disk
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, (sys.stderr if err else sys.stdout).fileno())
+        os.close(nowhere)
+
+
+def _open_closed_streams() -> None:
+    """None of the files of the work gets the number of a standard stream, where others write."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            os.set_inheritable(nowhere, True)  # else it would be free in decoding processes
+    sys.stdout = sys.stdout or os.fdopen(1, "w")
+    sys.stderr = sys.stderr or os.fdopen(2, "w")
+
+
+def _terminate(number: int, _: object) -> None:
+    """End by an exception, so that what was written aside is removed."""
+    sys.exit(128 + number)
+
+
+def _trace(error: BaseException, quote_errors: bool) -> str:
+    """Where it came from; without quotes types and places alone, of causes too."""
+    if quote_errors:
+        return "".join(traceback.format_exception(error)).rstrip()
+    before = error.__cause__ or error.__context__
+    lines = [_trace(before, quote_errors)] if before else []
+    places = "".join(traceback.format_tb(error.__traceback__)).rstrip()
+    return "\n".join([*lines, "Traceback (most recent call last):", places, type(error).__name__])
+
+
+def _line(error: Exception, quote_errors: bool) -> str:
+    text = " ".join(str(error).split())
+    if isinstance(error, LumbarError):
+        return f"Error: {text}"
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC and not error.filename:
+        return f"Error: {error.strerror}: make room where results are written, or in {_temporary()}"
+    if isinstance(error, OSError):
+        return f"Error: {error.filename or 'system'}: {error.strerror or text}"
+    quoted = f": {text}" if quote_errors else ""
+    return f"Error: unexpected {type(error).__name__}{quoted} (--debug shows where)"
+
+
+def _temporary() -> str:
+    """Where files are written whose errors name none."""
+    import tempfile
+
+    try:
+        return f"{tempfile.gettempdir()} (another with TMPDIR)"
+    except OSError:
+        return "a folder for temporary files (TMPDIR)"

@@ -1,0 +1,94 @@
+"""Which NVIDIA GPUs there are, asked of the CUDA driver itself, without any CUDA package."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from dataclasses import dataclass
+from functools import cache
+
+from rsna_lumbar.runtime.core.errors import UsageError
+
+CUDA_SUCCESS = 0
+CAPABILITY_MAJOR, CAPABILITY_MINOR = 75, 76  # CUdevice_attribute
+NAME_BYTES = 256
+
+
+@dataclass(frozen=True, slots=True)
+class CudaDevice:
+    """A GPU that the driver offers; its place in the tuple is the N of ``cuda:N``."""
+
+    name: str
+    compute_capability: str  # such as "8.9"
+    memory_bytes: int
+
+
+@cache
+def cuda_devices() -> tuple[CudaDevice, ...]:
+    """GPUs that the CUDA driver offers; none where there is no driver, or it cannot start."""
+    driver = _driver()
+    count = ctypes.c_int(0)
+    if driver is None or driver.cuInit(0) != CUDA_SUCCESS:
+        return ()
+    if driver.cuDeviceGetCount(ctypes.byref(count)) != CUDA_SUCCESS:
+        return ()
+    devices = [_device(driver, index) for index in range(count.value)]
+    # One that does not answer ends the row: the places of those behind it would be wrong.
+    return tuple(devices[: devices.index(None)] if None in devices else devices)  # type: ignore[arg-type]
+
+
+def cuda_device_count() -> int:
+    """Number of GPUs that the CUDA driver offers; 0 where there is no driver."""
+    return len(cuda_devices())
+
+
+@cache
+def driver_version() -> str | None:
+    """Newest CUDA that the driver serves, such as ``13.0``; None where there is no driver."""
+    driver = _driver()
+    version = ctypes.c_int(0)
+    if driver is None or driver.cuDriverGetVersion(ctypes.byref(version)) != CUDA_SUCCESS:
+        return None
+    return f"{version.value // 1000}.{version.value % 1000 // 10}"
+
+
+def device_index(device: str) -> int:
+    """The N of ``cuda:N``, which is there.
+
+    Raises:
+        UsageError: no such device.
+    """
+    kind, _, number = device.partition(":")
+    if kind != "cuda" or not number.isdecimal():
+        raise UsageError(f"no device {device!r} for this backend; there is cuda:0, cuda:1, ...")
+    count = cuda_device_count()
+    if int(number) >= count:
+        raise UsageError(
+            f"{device} is not there: {count} NVIDIA GPUs found; use --device cpu with a backend "
+            "for it, such as onnxruntime"
+        )
+    return int(number)
+
+
+def _driver() -> ctypes.CDLL | None:
+    try:
+        return ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return None
+
+
+def _device(driver: ctypes.CDLL, index: int) -> CudaDevice | None:
+    handle, major, minor = ctypes.c_int(0), ctypes.c_int(0), ctypes.c_int(0)
+    name = ctypes.create_string_buffer(NAME_BYTES)
+    memory = ctypes.c_size_t(0)
+    answers = (  # a device that does not give its handle is asked nothing else
+        driver.cuDeviceGet(ctypes.byref(handle), index)
+        or driver.cuDeviceGetName(name, NAME_BYTES, handle)
+        or driver.cuDeviceGetAttribute(ctypes.byref(major), CAPABILITY_MAJOR, handle)
+        or driver.cuDeviceGetAttribute(ctypes.byref(minor), CAPABILITY_MINOR, handle)
+        or driver.cuDeviceTotalMem_v2(ctypes.byref(memory), handle)
+    )
+    if answers != CUDA_SUCCESS:
+        return None
+    capability = f"{major.value}.{minor.value}"
+    return CudaDevice(name.value.decode("utf-8", "replace"), capability, memory.value)

@@ -1,0 +1,90 @@
+"""What this machine offers to run models on, asked without loading a runtime.
+
+Versions come from the packages' metadata and GPUs from the CUDA driver: nothing that could crash
+or that takes seconds is imported to find out that a model cannot run here.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from rsna_lumbar.runtime.system.cores import usable_cores
+from rsna_lumbar.runtime.system.gpus import CudaDevice, cuda_devices, driver_version
+from rsna_lumbar.runtime.system.versions import versions_of
+
+CPU_INFO = Path("/proc/cpuinfo")
+CPU = "cpu"
+VNNI = {"avx512_vnni", "avx_vnni"}
+# The distributions whose libraries run a backend's models, the first that is installed.
+DISTRIBUTIONS = {
+    "onnxruntime": ("onnxruntime-gpu", "onnxruntime"),
+    "openvino": ("openvino",),
+    "tensorrt": ("tensorrt", "tensorrt-cu13", "tensorrt-cu12"),
+    "tensorrt-rtx": ("tensorrt-rtx",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Processor, GPUs, and the runtime libraries that are installed."""
+
+    processor: str
+    gpus: tuple[CudaDevice, ...]
+    driver: str | None  # of CUDA
+    versions: Mapping[str, str]  # backend -> version of its library, where it is installed
+
+    def describe(self, device: str) -> str:
+        """``cpu`` or ``cuda:N`` in words, as figures measured on it name it."""
+        if device == CPU:
+            return self.processor
+        return self.gpus[int(device.partition(":")[2])].name
+
+
+@cache
+def this_machine() -> Machine:
+    """The machine that this process runs on."""
+    return Machine(
+        processor=f"{processor_name()}, {usable_cores()} cores",
+        gpus=cuda_devices(),
+        driver=driver_version(),
+        versions={
+            backend: found
+            for backend, names in DISTRIBUTIONS.items()
+            if (found := _first_version(names)) is not None
+        },
+    )
+
+
+def kind_of(device: str) -> str:
+    """``cpu`` or ``cuda``."""
+    return device.partition(":")[0]
+
+
+def processor_name() -> str:
+    """The processor's name for itself."""
+    return cpu_fields().get("model name") or platform.processor() or platform.machine()
+
+
+def has_vnni() -> bool:
+    """Whether the processor multiplies 8-bit integers without saturating; False if unknown."""
+    return bool(VNNI.intersection(cpu_fields().get("flags", "").split()))
+
+
+def cpu_fields() -> dict[str, str]:
+    """Fields of the first processor in /proc/cpuinfo; none where there is no such file."""
+    if not CPU_INFO.exists():
+        return {}
+    first = CPU_INFO.read_text(encoding="utf-8").split("\n\n")[0]
+    pairs = (line.partition(":") for line in first.splitlines())
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def _first_version(names: tuple[str, ...]) -> str | None:
+    """Without what follows the four numbers, such as ``.post1``: the libraries do not say it."""
+    found = versions_of(names)
+    version = next((found[name] for name in names if name in found), None)
+    return version and ".".join(version.split(".")[:4])

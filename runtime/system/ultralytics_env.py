@@ -1,0 +1,109 @@
+"""Optional libraries: present, silent and offline before anything imports them.
+
+The runtime imports none of them; training, export and benchmarks call this first. ultralytics
+reads its switches from the environment when it is imported: no telemetry, no look for updates, no
+download, no installing of packages, no experiment trackers, no chatter. What these libraries keep
+between runs (settings, a list of fonts, compiled code) would lie in folders of the user's, or stay
+in the temporary one: here it goes to a private folder that ends with the process which made it. A
+checkpoint is a pickle: it is loaded through ultralytics' list of allowed classes, unless the
+environment says ``ULTRALYTICS_SAFE_LOAD=false`` for a file that you trust.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import sys
+import tempfile
+from importlib import import_module
+from pathlib import Path
+
+from rsna_lumbar.runtime.core.errors import UsageError
+from rsna_lumbar.runtime.system.telemetry import switch_off
+
+ALWAYS = {"YOLO_AUTOINSTALL": "false"}
+UNLESS_SET = {
+    "YOLO_VERBOSE": "false",
+    "ULTRALYTICS_SAFE_LOAD": "true",
+    # matplotlib: figures are drawn in the font that it brings. To list the system's it starts
+    # fontconfig, which writes a cache of its own.
+    "MPL_IGNORE_SYSTEM_FONTS": "1",
+}
+READ_AT_IMPORT = {"YOLO_AUTOINSTALL": "AUTOINSTALL", "ULTRALYTICS_SAFE_LOAD": "SAFE_LOAD"}
+TRUE = ("1", "true", "yes", "on", "y", "t")  # as ultralytics reads its environment
+UNLESS_SET_OF = {
+    # Threads of OpenMP that spin while they wait made a training on a shared machine 60 times
+    # slower. Only there: benchmarks time PyTorch as it comes.
+    "train": {"OMP_WAIT_POLICY": "PASSIVE"},
+}
+FOLDERS_UNLESS_SET = {
+    "YOLO_CONFIG_DIR": "ultralytics",
+    "MPLCONFIGDIR": "matplotlib",
+    "TORCHINDUCTOR_CACHE_DIR": "torchinductor",
+}
+TRACKERS = ("clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard", "wandb")
+NEEDED = {
+    "train": ("torch", "ultralytics"),
+    "export": ("torch", "onnx", "ultralytics"),
+    "convert": ("onnx",),
+    "bench": ("torch", "onnx", "ultralytics"),
+    "figures": ("matplotlib.figure",),
+}
+EXTRA_OF = {"convert": "export", "figures": "train"}  # of the others, their own name
+
+
+def prepare_third_party(extra: str) -> None:
+    """Set the switches and import what an extra of this package brings.
+
+    Args:
+        extra: ``train``, ``export`` or ``bench``; ``convert`` for the part of ``export`` that makes
+            one model file from another, without a checkpoint; ``figures`` for that of ``train``
+            which draws.
+
+    Raises:
+        UsageError: one of its libraries is not installed.
+    """
+    switch_off()
+    os.environ.update(ALWAYS)
+    for name, value in {**UNLESS_SET, **UNLESS_SET_OF.get(extra, {})}.items():
+        os.environ.setdefault(name, value)
+    _set_folders()
+    try:
+        for library in NEEDED[extra]:
+            import_module(library)
+        if "ultralytics" in NEEDED[extra]:
+            _silence_ultralytics()
+    except ImportError as error:
+        library = (error.name or "a library").partition(".")[0]
+        name = EXTRA_OF.get(extra, extra)
+        raise UsageError(
+            f"{library} is not installed: pip install 'rsna-lumbar[{name}]'"
+        ) from error
+
+
+def _set_folders() -> None:
+    """One private folder for all that have none yet; processes that are started share it."""
+    missing = FOLDERS_UNLESS_SET.keys() - os.environ.keys()
+    if not missing:
+        return
+    folder = Path(tempfile.mkdtemp(prefix="rsna-lumbar-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for name in missing:
+        place = folder / FOLDERS_UNLESS_SET[name]
+        place.mkdir()
+        os.environ[name] = str(place)
+
+
+def _silence_ultralytics() -> None:
+    utils = import_module("ultralytics.utils")
+    # By dict's own update: in memory only, the file of a user who has one stays as it is.
+    dict.update(utils.SETTINGS, {"sync": False, **dict.fromkeys(TRACKERS, False)})
+    # Somebody may have imported it before, without our switches, which modules then took over.
+    for name, constant in READ_AT_IMPORT.items():
+        switch = os.environ[name].strip().lower() in TRUE
+        for path, module in list(sys.modules.items()):
+            if path.partition(".")[0] == "ultralytics" and hasattr(module, constant):
+                setattr(module, constant, switch)
+    if events := sys.modules.get("ultralytics.utils.events"):
+        events.events.enabled = False

@@ -1,0 +1,155 @@
+"""Labelled studies of a root, and what the detectors of a bundle see in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rsna_lumbar.runtime.bundle.records import read_bundle
+from rsna_lumbar.runtime.core.errors import DataError
+from rsna_lumbar.runtime.core.label_table import grade_table, read_csv
+from rsna_lumbar.runtime.core.labels import GRADES, Group
+from rsna_lumbar.runtime.core.metric import IntArray, columns_of
+from rsna_lumbar.runtime.decode.decoder import default_workers
+from rsna_lumbar.runtime.inference.pipeline import Scorer
+from rsna_lumbar.runtime.inference.scores import GroupScore, StudyScore
+from rsna_lumbar.runtime.studies.finder import find_studies
+from rsna_lumbar.runtime.studies.tables import read_study_list
+from rsna_lumbar.train.dataset.split import Folds, split_studies
+from rsna_lumbar.train.dataset.tables import LABELS, SERIES, Tables, read_tables
+
+Track = Callable[[Iterable[StudyScore], int], Iterable[StudyScore]]
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Which studies to calibrate on; both are sorted and have at least one label."""
+
+    studies: tuple[str, ...]
+    prior_studies: tuple[str, ...]  # whose labels the prior rows are counted on
+    told: str  # how they were chosen, for a person
+
+
+@dataclass(frozen=True, slots=True)
+class GroupPeaks:
+    """Peaks and grades of one group, studies as in the table that they belong to."""
+
+    group: Group
+    peaks: NDArray[np.float64]  # (N, L, 3); NaN in a study without a slice to score
+    grades: IntArray  # (N, L), index into GRADES, or NO_GRADE
+
+
+@dataclass(frozen=True, slots=True)
+class PeakTable:
+    """What a bundle's detectors saw in labelled studies, beside the labels."""
+
+    studies: tuple[str, ...]  # (N,)
+    groups: tuple[GroupPeaks, ...]  # those of the bundle, in its order
+
+
+def studies_of_fold(root: Path, folds: Folds) -> Chosen:
+    """The validation studies of one fold.
+
+    Raises:
+        DataError: the tables cannot be used, or no study is labelled.
+    """
+    tables = read_tables(root)
+    split = split_studies(tables, folds)
+    told = f"the validation studies of fold {folds.fold} of {folds.folds}, seed {folds.seed}"
+    return _chosen(tables, split.val, split.train, told)
+
+
+def studies_of_list(root: Path, table: Path) -> Chosen:
+    """The studies of a table with the column study_id; the prior is counted on all others.
+
+    Raises:
+        DataError: a table cannot be used, or no study is labelled.
+    """
+    tables, wanted = read_tables(root), read_study_list(table)
+    others = set(tables.studies) - set(wanted)
+    return _chosen(tables, wanted, others, f"the studies of {table.name}")
+
+
+def all_studies(root: Path) -> Chosen:
+    """Every labelled study of a root.
+
+    Raises:
+        DataError: the tables cannot be used, or no study is labelled.
+    """
+    tables = read_tables(root)
+    told = "all labelled studies; make sure that the detectors were not trained on them"
+    return _chosen(tables, tables.studies, (), told)
+
+
+def _chosen(tables: Tables, wanted: Iterable[str], others: Iterable[str], told: str) -> Chosen:
+    labelled = set(tables.labels["study_id"])
+    studies = sorted(labelled & set(wanted))
+    if not studies:
+        raise DataError(f"none of {told.partition(';')[0]} has a label in {LABELS}; choose others")
+    training = sorted(labelled & set(others)) or studies
+    return Chosen(tuple(studies), tuple(training), told)
+
+
+def collect_peaks(
+    bundle: Path,
+    root: Path,
+    studies: Sequence[str],
+    *,
+    workers: int | None = None,
+    device: str = "auto",
+    track: Track | None = None,
+) -> PeakTable:
+    """Score labelled studies with a bundle.
+
+    Args:
+        bundle: folder made by rsna-export.
+        root: folder with the challenge's tables and ``train_images``.
+        studies: ids; those without a single slice to score are left out of the result.
+        workers: decoding processes; None takes what suits the number of files.
+        device: as :class:`rsna_lumbar.runtime.inference.pipeline.Scorer` takes it.
+        track: shows progress; called with the scores and their number, returns the scores.
+
+    Raises:
+        DataError: the tables cannot be used, or there is no slice to score.
+        BundleError, UsageError, BackendError: as the scorer raises them.
+    """
+    groups = read_bundle(bundle).groups
+    inventory = find_studies(root, root / SERIES, studies=studies)
+    found = tuple(study for study in inventory.studies if any(map(study.of, groups)))
+    inventory = replace(inventory, studies=found)
+    if workers is None:
+        workers = default_workers(inventory.file_count)
+    # Calibrations serve every precision; they are fitted on what all of them approximate.
+    with Scorer(bundle, precision="fp32", device=device) as scorer:
+        scores = scorer.score(inventory, workers=workers)
+        tracked = track(scores, len(found)) if track else scores
+        return _peak_table(tracked, root, scorer.bundle.groups)
+
+
+def _peak_table(scores: Iterable[StudyScore], root: Path, groups: Sequence[Group]) -> PeakTable:
+    scored = [one for one in scores if any(group.slice_count for group in one.groups)]
+    if not scored:
+        raise DataError(f"{root} holds no readable image of the studies to calibrate on")
+    studies = tuple(one.study_id for one in scored)
+    grades = grade_table(read_csv(root / LABELS), studies)
+    found = tuple(
+        GroupPeaks(
+            group,
+            np.stack([_peaks(one.groups[index]) for one in scored]),
+            grades[:, columns_of(group)],
+        )
+        for index, group in enumerate(groups)
+    )
+    return PeakTable(studies, found)
+
+
+def _peaks(one: GroupScore) -> NDArray[np.float64]:
+    """(L, 3)"""
+    shape = len(one.group.locations), len(GRADES)
+    if one.peak is None:
+        return np.full(shape, np.nan)
+    return one.peak.astype(np.float64).reshape(shape)

@@ -1,0 +1,72 @@
+"""The challenge's metric of a submission and a label table; the formula: ``runtime.core.metric``.
+
+Both tables are brought into one order, by study, before anything is added up: the order of their
+rows cannot move the last bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from rsna_lumbar.runtime.core.errors import DataError
+from rsna_lumbar.runtime.core.label_table import grade_table, study_ids
+from rsna_lumbar.runtime.core.labels import GROUPS, Group
+from rsna_lumbar.runtime.core.metric import GradedAnswers, MetricResult, score_answers
+from rsna_lumbar.train.evaluation.submission import read_answers
+
+
+def score(
+    submission: pd.DataFrame, labels: pd.DataFrame, groups: Collection[Group] = GROUPS
+) -> MetricResult:
+    """Score a submission against a label table. Rows pair up by id; neither table is changed.
+
+    Args:
+        submission: row_id, normal_mild, moderate, severe; for every study of ``labels`` all rows
+            of each group that it answers.
+        labels: in the layout of train.csv, empty cells allowed.
+        groups: whose rows to score; those of the others may be there and say nothing.
+
+    Raises:
+        SubmissionError: bad rows, as ``submission.read_answers`` finds them.
+        DataError: a column is missing, the label table holds a word that the challenge does not
+            use or a study twice, or a group has no row or not a single graded one.
+    """
+    answers = pair(submission, labels)
+    for group in groups:
+        if group not in answers.groups:
+            raise DataError(f"the submission holds no {group.name} row: there is nothing to score")
+    return score_answers(replace(answers, groups=tuple(groups)))
+
+
+def pair(
+    submission: pd.DataFrame, labels: pd.DataFrame, studies: Collection[str] | None = None
+) -> GradedAnswers:
+    """Bring labels and answers together, in an order that is that of neither.
+
+    Args:
+        submission: as for :func:`score`.
+        labels: as for :func:`score`.
+        studies: those of ``labels`` to score. The submission's rows of the others are ignored.
+
+    Returns:
+        Of the groups that the submission answers.
+
+    Raises:
+        SubmissionError: as :func:`score`.
+        DataError: as :func:`score`, but for groups without a row or grade.
+    """
+    known = sorted(study_ids(labels))
+    chosen = known if studies is None else sorted(set(studies).intersection(known))
+    answers = read_answers(submission, chosen, set(known).difference(chosen))
+    epsilon = np.finfo(answers.probability.dtype).eps
+    return GradedAnswers(
+        studies=tuple(chosen),
+        grade=grade_table(labels, chosen),
+        probability=np.clip(answers.probability, epsilon, 1 - epsilon).astype(np.float64),
+        ignored=answers.ignored,
+        groups=answers.groups,
+    )

@@ -1,0 +1,171 @@
+"""ultralytics' detection trainer: offline, side-safe, no best epoch, checkpoints in one step.
+
+Importable by name, because with several GPUs ultralytics starts processes that import it.
+Call :func:`rsna_lumbar.runtime.system.ultralytics_env.prepare_third_party` before importing it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from copy import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+from ultralytics.data.augment import Compose
+from ultralytics.data.dataset import YOLODataset
+from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.utils import DEFAULT_CFG, YAML
+
+from rsna_lumbar.runtime.system.atomic_files import write_atomically
+from rsna_lumbar.runtime.system.ultralytics_env import prepare_third_party
+from rsna_lumbar.train.fitting.flips import SideSafeFlip, swapped_classes
+from rsna_lumbar.train.fitting.parallel import end_with_starter
+from rsna_lumbar.train.fitting.rare_grades import SLICE_LIST
+
+METRICS = "metrics.json"  # in the trainer's folder, of the last epoch validated
+CLASS_METRICS = ("precision", "recall", "map50", "map50_95")  # as DetMetrics.class_result returns
+
+
+class SideSafeDataset(YOLODataset):
+    """Takes ``fliplr`` of ultralytics' settings as the share of slices to mirror side-safely.
+
+    Raises:
+        UsageError: there is such a share, and a class is not one of axial slices.
+    """
+
+    def build_transforms(self, hyp: Any) -> Compose:
+        """Also called when mosaics end, with settings that still hold the share."""
+        unflipped = copy(hyp)
+        unflipped.fliplr = 0.0
+        transforms = super().build_transforms(unflipped)
+        if self.augment and hyp.fliplr > 0:
+            names = [self.data["names"][index] for index in range(len(self.data["names"]))]
+            # Where ultralytics' own flip stands: the last before the arrays become tensors.
+            flip = SideSafeFlip(hyp.fliplr, swapped_classes(names))
+            transforms.insert(-1, flip)  # type: ignore[no-untyped-call]
+        return transforms
+
+
+class LumbarTrainer(DetectionTrainer):
+    """Trains on a folder that ``rsna-train prepare`` wrote."""
+
+    dataset_class: type[YOLODataset] = SideSafeDataset
+
+    def __init__(
+        self,
+        cfg: Any = DEFAULT_CFG,
+        overrides: dict[str, Any] | None = None,
+        _callbacks: dict[str, Any] | None = None,
+    ) -> None:
+        """Also called in the processes that ultralytics starts for several GPUs."""
+        prepare_third_party("train")
+        end_with_starter()
+        super().__init__(cfg, overrides, _callbacks)
+        # No fitness equals it, so that no best.pt is written.
+        self.best_fitness = math.nan  # type: ignore[assignment]
+
+    def get_dataset(self) -> dict[str, Any]:
+        """Read data.yaml. ultralytics' own reader would also look for a font on the internet."""
+        file = Path(self.args.data)
+        data = YAML.load(file)  # type: ignore[no-untyped-call]
+        return {
+            "path": file.parent,
+            "train": str(self.save_dir / SLICE_LIST),
+            "val": str(file.parent / data["val"]),
+            "channels": data["channels"],
+            "names": data["names"],
+            "nc": len(data["names"]),
+            "yaml_file": str(file),
+        }
+
+    def get_model(self, *args: Any, **kwargs: Any) -> Any:
+        """On a CPU in the order of channels that its convolutions are quickest in."""
+        model = super().get_model(*args, **kwargs)
+        if self.device.type == "cpu":
+            model.to(memory_format=torch.channels_last)
+        return model
+
+    def build_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
+        """On a CPU with the update of all weights as one kernel, in half the time."""
+        optimizer: torch.optim.Optimizer = super().build_optimizer(*args, **kwargs)  # type: ignore[no-untyped-call]
+        if self.device.type == "cpu":
+            for group in optimizer.param_groups:
+                group["fused"] = True
+        return optimizer
+
+    def build_dataset(
+        self, img_path: str, mode: str = "train", batch: int | None = None
+    ) -> YOLODataset:
+        """Of our class, and for validation squares of the size that the detector will be given."""
+        return self.dataset_class(
+            img_path=img_path,
+            imgsz=self.args.imgsz,
+            batch_size=batch or self.args.batch,
+            augment=mode == "train",
+            hyp=self.args,
+            prefix=f"{mode}: ",
+            task="detect",
+            data=self.data,
+        )
+
+    def validate(self) -> tuple[dict[str, float] | None, float | None]:
+        """Leave the metrics in a file: with several GPUs they come from another process."""
+        metrics, fitness = super().validate()  # type: ignore[no-untyped-call]
+        if metrics is not None:  # None in all processes but the first
+            validator: Any = self.validator
+            fields = {
+                "validation": {name: _finite(value) for name, value in metrics.items()},
+                "classes": metrics_by_class(validator.metrics),
+            }
+            write_atomically(self.save_dir / METRICS, json.dumps(fields) + "\n")
+        return metrics, fitness
+
+    def save_model(self) -> bool:
+        """Replace last.pt in one step; ultralytics would write over it."""
+        target = self.last
+        self.last = target.with_suffix(".part")
+        try:
+            super().save_model()  # type: ignore[no-untyped-call]
+            _flush(self.last)
+            os.replace(self.last, target)
+        finally:
+            self.last = target
+        return True
+
+    def final_eval(self) -> None:
+        """Keep the last weights; they were validated in the last epoch already."""
+
+
+def metrics_by_class(measured: Any) -> dict[str, dict[str, float | int | None]]:
+    """The metrics of ultralytics' ``DetMetrics`` by class name.
+
+    ``boxes`` is the number of validation boxes; the others are None where there is none.
+    """
+    row_of = {int(index): row for row, index in enumerate(measured.ap_class_index)}
+    return {
+        name: {
+            "boxes": int(measured.nt_per_class[index]),
+            **_class_metrics(measured, row_of, index),
+        }
+        for index, name in measured.names.items()
+    }
+
+
+def _class_metrics(measured: Any, row_of: Mapping[int, int], index: int) -> dict[str, float | None]:
+    if index not in row_of:
+        return dict.fromkeys(CLASS_METRICS)
+    values = measured.class_result(row_of[index])
+    return dict(zip(CLASS_METRICS, map(_finite, values), strict=True))
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb+") as stream:
+        os.fsync(stream.fileno())
