@@ -132,7 +132,8 @@ def cli(
             raise UsageError("DATA is missing; give DATA with --list, or try --demo --list")
         missing = "DATA" if not data else "--bundle" if bundle is None else "--output"
         raise UsageError(f"{missing} is missing; give DATA, --bundle and --output, or try --demo")
-    from rsna_lumbar.runtime.run.run import Request, run
+    from rsna_lumbar.runtime.run.request import Request
+    from rsna_lumbar.runtime.run.run import run
 
     request = Request(
         data, bundle, output, evidence, series, studies, backend, precision, device, batch_size,

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from rsna_lumbar.benchmarks.harness.timing import Samples, Summary, interleaved, summary
 from rsna_lumbar.benchmarks.harness.variants import Variant
-from rsna_lumbar.runtime.decode.decoder import default_workers
+from rsna_lumbar.runtime.decode.factory import default_workers
 from rsna_lumbar.runtime.decode.slice_sets import SliceSet
 from rsna_lumbar.runtime.dicom.slices import read_frames
 from rsna_lumbar.runtime.inference.batches import fill_batches

@@ -105,7 +105,7 @@ def decode_sets(
 
     Args:
         requests: consumed a little ahead of what is yielded: by ``decoder.ahead`` files.
-        decoder: from :func:`rsna_lumbar.runtime.decode.decoder.open_decoder`.
+        decoder: from :func:`rsna_lumbar.runtime.decode.factory.open_decoder`.
         data: the folder that skipped files are named relative to.
         slices: which of them, a name in SELECTIONS.
     """

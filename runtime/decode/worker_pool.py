@@ -5,7 +5,7 @@
     copy of the square <------ shared memory ----- square, in the next free place of its ring
     Slices without image <---- pipe -------------- what the headers say
 
-A worker takes a place of its ring (the free ones lie in a pipe, see _Places) before it writes, so
+A worker takes a place of its ring (the free ones lie in a pipe, see Places) before it writes, so
 memory is bounded however many frames a file holds. It works in the order in which it was asked, and
 counts the files that it has begun in shared memory: when it dies, the file that it was at is to
 blame, and the others are given to the worker in its place. Patience with a worker that stays at one
@@ -19,44 +19,31 @@ from __future__ import annotations
 import multiprocessing
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
-from ctypes import c_longlong
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from multiprocessing import connection
-from multiprocessing.heap import Arena
 from pathlib import Path
 from pickle import UnpicklingError
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
-from numpy.typing import NDArray
-
 from rsna_lumbar.runtime.core.errors import DataError
 from rsna_lumbar.runtime.core.preprocess import Preprocessing
 from rsna_lumbar.runtime.core.reasons import Reason, SkipFile
-from rsna_lumbar.runtime.decode.decoder import Decoded, try_slices
+from rsna_lumbar.runtime.decode.decoder import Decoded
+from rsna_lumbar.runtime.decode.worker import Memory, Places, Reply, new_memory, work
 from rsna_lumbar.runtime.dicom.slices import Slice
 from rsna_lumbar.runtime.system.processes import (
-    end_with_parent,
     in_main_thread,
     interrupts_ignored,
-    limit_memory,
     quiet_stderr,
-    without_stderr,
 )
-from rsna_lumbar.runtime.system.shared_memory import shared_memory
 
-# Files that a worker has been given, and decoded squares that may wait for this process: enough to
-# be busy while a batch is scored (16 slices of YOLOv8n in int8: 65 ms; a slice to decode: 1 to 2).
+# Files that a worker has been given: enough to be busy while a batch is scored (16 slices of
+# YOLOv8n in int8: 65 ms; a slice to decode: 1 to 2).
 IN_HAND = 32
-PLACES = 32
 AT_A_TIME = 8  # files in a message
-HEAD_BYTES = 64  # of the shared memory, before the squares: a cache line of its own
 FILE_TIMEOUT_S = 300.0  # 512 frames of JPEG 2000 at 512 x 512 take some 40 s
-# What a worker may take beside what it has when it starts. The most pixels that are decoded are
-# 256 MiB, and a file with them stored plainly is as large again.
-ROOM_BYTES = 768 * 2**20
 END_TIMEOUT_S = 5.0
 MOST_FAILED_STARTS = 4
 START_PAUSES_S = (0.2, 1.0, 5.0, 15.0)
@@ -65,7 +52,6 @@ NO_START = (
     "needs if __name__ == '__main__':, and workers=0 decodes without.)"
 )
 START_TIMEOUT_S = 300.0  # imports from a cold, shared disk
-NO_IMAGE = np.empty((0, 0), np.uint8)
 
 _SPAWN = multiprocessing.get_context("spawn")  # forking a process with threads may lock up
 
@@ -96,7 +82,7 @@ class DecodingPool:
         self._failed_starts = 0  # one after the other
         try:
             for _ in range(workers):
-                self._workers.append(self._new_worker(_new_memory(largest_px)))
+                self._workers.append(self._new_worker(new_memory(largest_px)))
         except BaseException:
             self.close()
             raise
@@ -181,10 +167,10 @@ class DecodingPool:
         for task in again:
             task.slices.clear()
         self._waiting.extendleft(reversed(again))
-        memory = worker.memory if ended else _new_memory(worker.memory.side_px)
+        memory = worker.memory if ended else new_memory(worker.memory.side_px)
         self._workers[self._workers.index(worker)] = self._new_worker(memory)
 
-    def _new_worker(self, memory: _Memory) -> _Worker:
+    def _new_worker(self, memory: Memory) -> _Worker:
         """Start one; where no process or memory can be had just now, a little later."""
         for pause_s in START_PAUSES_S:
             try:
@@ -193,12 +179,12 @@ class DecodingPool:
                 time.sleep(pause_s)
         raise DataError(NO_START)
 
-    def _started_worker(self, memory: _Memory) -> _Worker:
+    def _started_worker(self, memory: Memory) -> _Worker:
         ours, theirs = _SPAWN.Pipe()
-        free = _Places(*_SPAWN.Pipe(duplex=False))
+        free = Places(*_SPAWN.Pipe(duplex=False))
         memory.begun.value = 0
         process = _SPAWN.Process(
-            target=_work,
+            target=work,
             args=(theirs, memory, free, self._preprocessing, in_main_thread()),
             daemon=True,
         )
@@ -216,73 +202,14 @@ class _Task:
     answer: Decoded | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Memory:
-    """What a worker shares: how many files it has begun, and a ring of squares."""
-
-    shared: Arena
-    side_px: int  # of the largest square
-
-    @property
-    def begun(self) -> c_longlong:
-        return c_longlong.from_buffer(self.shared.buffer)
-
-    def square(self, index: int, size_px: int) -> NDArray[np.uint8]:
-        """The (size_px, size_px) uint8 view of a place."""
-        start = HEAD_BYTES + index % PLACES * self.side_px**2
-        flat = np.frombuffer(self.shared.buffer, np.uint8, size_px * size_px, start)
-        return flat.reshape(size_px, size_px)
-
-
-class _Places:
-    """Counts the places that may be written; how many were given back comes through a pipe.
-
-    A semaphore would need room in /dev/shm, which may be full. Both sides have both ends of the
-    pipe, so that neither fails where the other has ended; all places fit into it.
-    """
-
-    def __init__(
-        self, given_back: connection.Connection[Any, Any], giving: connection.Connection[Any, Any]
-    ) -> None:
-        self._given_back = given_back
-        self._giving = giving
-        self._free = PLACES
-
-    def acquire(self, *, block: bool = True) -> bool:
-        """Take one, in the worker; False where there is none, and it shall not wait."""
-        if not self._free:
-            if not block and not self._given_back.poll():
-                return False
-            (self._free,) = self._given_back.recv_bytes()
-        self._free -= 1
-        return True
-
-    def release(self, count: int) -> None:
-        """Give some back that were read, from the other side; all of one message at a time."""
-        if count:
-            self._giving.send_bytes(bytes([count]))
-
-    def close(self) -> None:
-        self._given_back.close()
-        self._giving.close()
-
-
-@dataclass(frozen=True, slots=True)
-class _Reply:
-    """One frame of a file, in order, its square in the next place of the ring."""
-
-    found: Slice | SkipFile
-    last: bool
-
-
 @dataclass(eq=False, slots=True)
 class _Worker:
     """This process's side of a worker."""
 
     process: Any
     pipe: connection.Connection[Any, Any]
-    memory: _Memory
-    free: _Places
+    memory: Memory
+    free: Places
     in_hand: deque[_Task] = field(default_factory=deque)
     started: bool = False
     broken: bool = False  # its pipe ended, or what came out of it cannot be read
@@ -339,7 +266,7 @@ class _Worker:
         while self.pipe.poll() and self.hear():
             pass
 
-    def _take(self, reply: _Reply) -> None:
+    def _take(self, reply: Reply) -> None:
         task = self.in_hand[0]
         if isinstance(reply.found, SkipFile):
             task.answer = reply.found
@@ -367,47 +294,3 @@ class _Worker:
         self.pipe.close()
         self.free.close()
         return not self.process.is_alive()
-
-
-def _new_memory(largest_px: int) -> _Memory:
-    return _Memory(shared_memory(HEAD_BYTES + PLACES * largest_px**2), largest_px)
-
-
-def _work(
-    pipe: connection.Connection[Any, Any],
-    memory: _Memory,
-    free: _Places,
-    preprocessing: Preprocessing,
-    started_by_main_thread: bool,
-) -> None:
-    """A worker's life."""
-    end_with_parent(started_by_main_thread=started_by_main_thread)
-    without_stderr()  # a panic of a decoder writes a page there
-    limit_memory(ROOM_BYTES)
-    pipe.send([])
-    place = 0
-    while True:
-        try:
-            files = pipe.recv()
-        except EOFError:
-            return
-        replies: list[_Reply] = []
-        for file, size_px in files:
-            memory.begun.value += 1
-            for found, last in _with_last(try_slices(file, size_px, preprocessing)):
-                if isinstance(found, Slice):
-                    if not free.acquire(block=False):
-                        pipe.send(replies)  # places are freed when they have been read
-                        replies = []
-                        free.acquire()
-                    memory.square(place, size_px)[...] = found.image
-                    place += 1
-                    found = replace(found, image=NO_IMAGE, file=Path())
-                replies.append(_Reply(found, last))
-        pipe.send(replies)
-
-
-def _with_last(decoded: Decoded) -> Iterable[tuple[Slice | SkipFile, bool]]:
-    if isinstance(decoded, SkipFile):
-        return ((decoded, True),)
-    return ((one, index == len(decoded)) for index, one in enumerate(decoded, start=1))

@@ -15,7 +15,7 @@ from itertools import tee
 
 from rsna_lumbar.runtime.bundle.records import Bundle
 from rsna_lumbar.runtime.core.reasons import Reason, Skip
-from rsna_lumbar.runtime.decode.decoder import open_decoder
+from rsna_lumbar.runtime.decode.factory import open_decoder
 from rsna_lumbar.runtime.decode.slice_sets import SetRequest, SliceSet, decode_sets
 from rsna_lumbar.runtime.inference.loaded_bundle import OpenBundle
 from rsna_lumbar.runtime.inference.scheduler import Assembly

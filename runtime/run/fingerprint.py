@@ -16,7 +16,7 @@ from rsna_lumbar.runtime.system.versions import versions_of
 
 if TYPE_CHECKING:
     from rsna_lumbar.runtime.inference.loaded_bundle import OpenBundle
-    from rsna_lumbar.runtime.run.run import Request
+    from rsna_lumbar.runtime.run.request import Request
     from rsna_lumbar.runtime.studies.study import StudyStream
 
 LIBRARIES = (

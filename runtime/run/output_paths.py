@@ -12,7 +12,7 @@ from rsna_lumbar.runtime.run.pseudonyms import HASH, key_path
 from rsna_lumbar.runtime.system.atomic_files import aside_of
 
 if TYPE_CHECKING:
-    from rsna_lumbar.runtime.run.run import Request
+    from rsna_lumbar.runtime.run.request import Request
     from rsna_lumbar.runtime.studies.study import StudyStream
 
 PREFIX = slice(128, 132)  # of a DICOM file (PS3.10 7.1)

@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
 from itertools import chain, tee
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +24,7 @@ from rsna_lumbar.runtime.run.fingerprint import asked_for, found_out
 from rsna_lumbar.runtime.run.output_files import KEY, RUN_MANIFEST, Results
 from rsna_lumbar.runtime.run.output_paths import require_no_input, targets_of
 from rsna_lumbar.runtime.run.pseudonyms import HASH, Names, Pseudonyms, paths_hidden, read_key
+from rsna_lumbar.runtime.run.request import Request
 from rsna_lumbar.runtime.system.cores import usable_cores
 from rsna_lumbar.runtime.system.machine import CPU, this_machine
 
@@ -34,51 +34,6 @@ if TYPE_CHECKING:  # what reads DICOM is loaded beside the models
 
 COMPLETE, INCOMPLETE = 0, 3
 SETS_BEFORE_MODELS = 12  # decoded while the models load: four studies, 300 slices
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What the command line asks for."""
-
-    data: tuple[Path, ...]
-    bundle: Path
-    output: Path
-    evidence: Path | None
-    series: Path | None
-    studies: Path | None
-    backend: str
-    precision: str
-    device: str
-    batch_size: int | None
-    workers: int | None
-    threads: int | None
-    slices: str
-    trust: bool
-    ids: str | None
-    resume: bool
-    strict: bool
-    quiet: bool
-    tables: bool  # print each study as a table
-
-    def options(self, names: Names) -> dict[str, Any]:
-        """What the run manifest records of it; names of inputs as they are called outside."""
-        return {
-            "data": [names(str(path)) for path in self.data],
-            "bundle": names(str(self.bundle)),
-            "series": names(str(self.series)) if self.series else None,
-            "studies": names(str(self.studies)) if self.studies else None,
-            "ids": self.ids,
-            "backend": self.backend,
-            "precision": self.precision,
-            "trust": self.trust,
-            "device": self.device,
-            "workers": self.workers,
-            "threads": self.threads,
-            "slices": self.slices,
-            "evidence": names(str(self.evidence)) if self.evidence else None,
-            "resume": self.resume,
-            "strict": self.strict,
-        }
 
 
 def run(request: Request) -> int:
@@ -226,7 +181,7 @@ def _looked_at(
 
     Only as many are looked at as tell a small job from a large one.
     """
-    from rsna_lumbar.runtime.decode.decoder import FILES_WORTH_A_POOL, default_workers
+    from rsna_lumbar.runtime.decode.factory import FILES_WORTH_A_POOL, default_workers
     from rsna_lumbar.runtime.studies.study import StudyStream
 
     first = []

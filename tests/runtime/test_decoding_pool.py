@@ -24,9 +24,11 @@ from rsna_lumbar.runtime.core.labels import SPINAL
 from rsna_lumbar.runtime.core.preprocess import Preprocessing
 from rsna_lumbar.runtime.core.reasons import Reason, SkipFile
 from rsna_lumbar.runtime.decode import worker_pool
-from rsna_lumbar.runtime.decode.decoder import Decoded, DecodeHere, default_workers, open_decoder
+from rsna_lumbar.runtime.decode.decoder import Decoded, DecodeHere
+from rsna_lumbar.runtime.decode.factory import default_workers, open_decoder
 from rsna_lumbar.runtime.decode.slice_sets import SetRequest, SliceSet, decode_sets
-from rsna_lumbar.runtime.decode.worker_pool import IN_HAND, PLACES, DecodingPool
+from rsna_lumbar.runtime.decode.worker import PLACES, work
+from rsna_lumbar.runtime.decode.worker_pool import IN_HAND, DecodingPool
 from rsna_lumbar.runtime.dicom.slices import Slice
 
 SIZE_PX = 32
@@ -38,7 +40,7 @@ sys.path.insert(0, sys.argv[1])
 import bad_decoders
 from rsna_lumbar.runtime.decode import worker_pool
 from rsna_lumbar.runtime.core.preprocess import Preprocessing
-worker_pool._work = bad_decoders.work
+worker_pool.work = bad_decoders.work
 with worker_pool.DecodingPool(1, Preprocessing(), largest_px=32) as decoder:
     wait = decoder.submit(Path(sys.argv[2]), 32)
     (only,) = decoder._workers
@@ -48,12 +50,12 @@ with worker_pool.DecodingPool(1, Preprocessing(), largest_px=32) as decoder:
     print(only.process.pid, flush=True)
     wait()
 """
-WORK = worker_pool._work
+WORK = work
 
 
 @pytest.fixture
 def fragile(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_pool, "_work", bad_decoders.work)
+    monkeypatch.setattr(worker_pool, "work", bad_decoders.work)
 
 
 @pytest.fixture
@@ -196,7 +198,7 @@ def test_what_a_worker_said_before_it_ended_counts(
     """Killed with its answers unread: they are taken, and no file is blamed."""
     told = tmp_path / "told"
     monkeypatch.setenv("TOLD", str(told))
-    monkeypatch.setattr(worker_pool, "_work", bad_decoders.tell)
+    monkeypatch.setattr(worker_pool, "work", bad_decoders.tell)
     with pool(1) as decoder:
         (only,) = decoder._workers
         waits = [decoder.submit(path, SIZE_PX) for path in files[:8]]
@@ -243,7 +245,7 @@ def test_an_abandoned_score_leaves_no_worker(files: list[Path]) -> None:
 
 
 def test_workers_that_cannot_start(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_pool, "_work", bad_decoders.never_start)
+    monkeypatch.setattr(worker_pool, "work", bad_decoders.never_start)
     with pool(1) as decoder, pytest.raises(DataError, match="workers=0"):
         decoder.submit(files[0], SIZE_PX)()
 
@@ -254,7 +256,7 @@ def test_a_worker_that_starts_at_the_third_time(
     """Killed while it was starting, say: nothing is lost by it."""
     (tmp_path / "starts").write_text("")
     monkeypatch.setenv("STARTS", str(tmp_path / "starts"))
-    monkeypatch.setattr(worker_pool, "_work", bad_decoders.start_late)
+    monkeypatch.setattr(worker_pool, "work", bad_decoders.start_late)
     with pool(1) as decoder:
         waits = [decoder.submit(path, SIZE_PX) for path in files]
         assert all(isinstance(wait(), list) for wait in waits)

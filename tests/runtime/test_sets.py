@@ -15,7 +15,8 @@ from toys import AXIAL, SAGITTAL, slice_pixels, write_clinical_slice
 from rsna_lumbar.runtime.core.labels import SPINAL, SUBARTICULAR, Group
 from rsna_lumbar.runtime.core.preprocess import Preprocessing, square_slice
 from rsna_lumbar.runtime.core.reasons import Reason
-from rsna_lumbar.runtime.decode.decoder import DecodeHere, open_decoder
+from rsna_lumbar.runtime.decode.decoder import DecodeHere
+from rsna_lumbar.runtime.decode.factory import open_decoder
 from rsna_lumbar.runtime.decode.slice_sets import SetRequest, SliceSet, decode_sets, read_sets
 from rsna_lumbar.runtime.studies.finder import find_studies
 

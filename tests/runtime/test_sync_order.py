@@ -13,7 +13,7 @@ import pytest
 from toys import write_clinical_study
 
 from rsna_lumbar.runtime.cli import main
-from rsna_lumbar.runtime.decode import decoder
+from rsna_lumbar.runtime.decode import factory
 from rsna_lumbar.runtime.inference import pipeline
 
 pytestmark = pytest.mark.skipif(
@@ -124,7 +124,7 @@ def trail(toy_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Trail:
     words = (root, "--bundle", toy_bundle, "--output", output, "--evidence", evidence)
     with pytest.MonkeyPatch.context() as patch, recorded(folder) as changes:
         patch.setattr(pipeline, "STUDIES_A_CHUNK", 2)
-        patch.setattr(decoder, "default_workers", lambda *_, **__: 0)
+        patch.setattr(factory, "default_workers", lambda *_, **__: 0)
         with pytest.raises(SystemExit) as ended:
             main([*map(str, words), "--ids", "hash", "--threads", "1", "--quiet"])
     assert ended.value.code == 0

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from rsna_lumbar.runtime.core.preprocess import Preprocessing
-from rsna_lumbar.runtime.decode import decoder, worker_pool
+from rsna_lumbar.runtime.decode import decoder, worker
 from rsna_lumbar.runtime.decode.decoder import Decoded, try_slices
 from rsna_lumbar.runtime.dicom.slices import Slice
 
@@ -42,8 +42,8 @@ def _greedy(*_: object) -> list[Slice]:
 
 def work(*arguments: object) -> None:
     """A worker's life, with the fragile decoder."""
-    worker_pool.try_slices = fragile
-    worker_pool._work(*arguments)  # type: ignore[arg-type]
+    worker.try_slices = fragile
+    worker.work(*arguments)  # type: ignore[arg-type]
 
 
 class Told:
@@ -63,7 +63,7 @@ class Told:
 
 def tell(pipe: Any, *arguments: object) -> None:
     """A worker's life; it shows how much it has said."""
-    worker_pool._work(Told(pipe), *arguments)  # type: ignore[arg-type]
+    worker.work(Told(pipe), *arguments)  # type: ignore[arg-type]
 
 
 def never_start(*_: object) -> None:
@@ -77,4 +77,4 @@ def start_late(*arguments: object) -> None:
     tried.write_text(tried.read_text() + "1")
     if len(tried.read_text()) < 3:
         os._exit(1)
-    worker_pool._work(*arguments)  # type: ignore[arg-type]
+    worker.work(*arguments)  # type: ignore[arg-type]

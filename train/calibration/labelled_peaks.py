@@ -14,7 +14,7 @@ from rsna_lumbar.runtime.core.errors import DataError
 from rsna_lumbar.runtime.core.label_table import grade_table, read_csv
 from rsna_lumbar.runtime.core.labels import GRADES, Group
 from rsna_lumbar.runtime.core.metric import IntArray, columns_of
-from rsna_lumbar.runtime.decode.decoder import default_workers
+from rsna_lumbar.runtime.decode.factory import default_workers
 from rsna_lumbar.runtime.inference.pipeline import Scorer
 from rsna_lumbar.runtime.inference.scores import GroupScore, StudyScore
 from rsna_lumbar.runtime.studies.finder import find_studies
