@@ -42,7 +42,7 @@ from rsna_lumbar.runtime.core.preprocess import Preprocessing, to_square, window
 from rsna_lumbar.runtime.dicom.dataset import open_dicom
 from rsna_lumbar.runtime.dicom.pixels import stored_pixels
 from rsna_lumbar.runtime.dicom.slices import Frame, read_frames, read_slices
-from rsna_lumbar.runtime.system.versions import versions_of
+from rsna_lumbar.runtime.system.machine import versions_of
 
 SIZE_PX = 384
 NATIVE = (

@@ -18,7 +18,7 @@ import click
 import numpy as np
 
 from rsna_lumbar.benchmarks.experiment import export_bundle, footer, peaks_of, settings_of
-from rsna_lumbar.runtime.bundle.records import read_bundle
+from rsna_lumbar.runtime.bundle.manifest import read_bundle
 from rsna_lumbar.runtime.core.labels import GROUPS
 from rsna_lumbar.runtime.core.postprocess import COMBINATIONS, Combination, combine_detectors
 

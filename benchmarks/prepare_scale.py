@@ -31,7 +31,7 @@ from rsna_lumbar.runtime.core.labels import (
     condition_title,
     level_title,
 )
-from rsna_lumbar.runtime.system.versions import versions_of
+from rsna_lumbar.runtime.system.machine import versions_of
 
 STUDIES, SERIES, SLICES, POINTS, LABELLED = 1975, 6294, 147_218, 48_692, 24_546
 MATRIX_PX = {"Sagittal T1": 512, "Sagittal T2/STIR": 448, "Axial T2": 384}

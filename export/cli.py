@@ -237,7 +237,7 @@ def _options(
 
 def _inspect(folder: Path) -> int:
     from rsna_lumbar.export.verification.report import table
-    from rsna_lumbar.runtime.bundle.records import read_bundle
+    from rsna_lumbar.runtime.bundle.manifest import read_bundle
 
     text, intact = table(folder, read_bundle(folder))
     click.echo(text)

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 from rsna_lumbar.runtime.system.telemetry import switch_off
 
 if TYPE_CHECKING:
-    from rsna_lumbar.runtime.bundle.records import Bundle, read_bundle
+    from rsna_lumbar.runtime.bundle.manifest import read_bundle
+    from rsna_lumbar.runtime.bundle.records import Bundle
     from rsna_lumbar.runtime.core.errors import (
         BackendError,
         BundleError,

@@ -25,7 +25,8 @@ from rsna_lumbar.export.formats import BACKEND_OF, BuildOptions
 from rsna_lumbar.export.verification.limits import LIMITS, Limits
 from rsna_lumbar.export.verification.parity import faults
 from rsna_lumbar.runtime import Scorer, find_studies, submission_rows
-from rsna_lumbar.runtime.bundle.records import Model, Parity, Variant, read_bundle
+from rsna_lumbar.runtime.bundle.manifest import read_bundle
+from rsna_lumbar.runtime.bundle.records import Model, Parity, Variant
 from rsna_lumbar.runtime.core.errors import LumbarError
 from rsna_lumbar.runtime.decode.slice_sets import read_sets
 from rsna_lumbar.runtime.demo import demo_bundle, demo_studies

@@ -11,8 +11,7 @@ from rsna_lumbar.benchmarks.gpu.rows import OK, Notes, Row
 from rsna_lumbar.runtime.backends import BACKENDS
 from rsna_lumbar.runtime.bundle.records import ANY_TARGET, Engine, Model, ModelFile
 from rsna_lumbar.runtime.inference.compatibility import NO_GPU, ON_GPU_ONLY, judge
-from rsna_lumbar.runtime.system.machine import Machine, this_machine
-from rsna_lumbar.runtime.system.versions import versions_of
+from rsna_lumbar.runtime.system.machine import Machine, this_machine, versions_of
 
 LIBRARIES = (
     "rsna-lumbar",

@@ -23,14 +23,9 @@ from rsna_lumbar.export.formats.tensorrt_network import batch_profile, make_netw
 from rsna_lumbar.export.formats.tensorrt_watch import watched
 from rsna_lumbar.runtime.backends import Outputs, load_backend
 from rsna_lumbar.runtime.backends.tensorrt_library import library_version, load_library
-from rsna_lumbar.runtime.bundle.records import (
-    ANY_TARGET,
-    Engine,
-    Model,
-    ModelFile,
-    read_bundle,
-    read_model,
-)
+from rsna_lumbar.runtime.bundle.manifest import read_bundle
+from rsna_lumbar.runtime.bundle.records import ANY_TARGET, Engine, Model, ModelFile
+from rsna_lumbar.runtime.bundle.store import read_model
 from rsna_lumbar.runtime.core.errors import ExportError, LumbarError
 from rsna_lumbar.runtime.demo import demo_bundle
 from rsna_lumbar.runtime.inference.compatibility import NO_GPU

@@ -18,7 +18,8 @@ from rsna_lumbar.export.bundling.options import ExportOptions
 from rsna_lumbar.export.checkpoints.synthetic import random_detector, save_checkpoint
 from rsna_lumbar.export.formats import BACKEND_OF
 from rsna_lumbar.export.verification.limits import LIMITS, Limits
-from rsna_lumbar.runtime.bundle.records import MANIFEST, read_bundle
+from rsna_lumbar.runtime.bundle.manifest import read_bundle
+from rsna_lumbar.runtime.bundle.records import MANIFEST
 from rsna_lumbar.runtime.core.errors import UsageError
 from rsna_lumbar.runtime.core.labels import GROUPS
 from rsna_lumbar.runtime.system.ultralytics_env import prepare_third_party

@@ -5,8 +5,7 @@ from __future__ import annotations
 import platform
 
 from rsna_lumbar.runtime.system.cores import usable_cores
-from rsna_lumbar.runtime.system.machine import cpu_fields, processor_name
-from rsna_lumbar.runtime.system.versions import versions_of
+from rsna_lumbar.runtime.system.machine import cpu_fields, processor_name, versions_of
 
 LIBRARIES = (
     "rsna-lumbar",

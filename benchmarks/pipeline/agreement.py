@@ -18,7 +18,7 @@ from rsna_lumbar.benchmarks.harness.bench_bundle import BenchBundle
 from rsna_lumbar.benchmarks.harness.method import CHANNELS, boxes_of, highest, submission_of
 from rsna_lumbar.export.checkpoints.checkpoint import read_checkpoint
 from rsna_lumbar.export.checkpoints.reference import reference_peaks
-from rsna_lumbar.runtime.bundle.records import read_bundle
+from rsna_lumbar.runtime.bundle.manifest import read_bundle
 from rsna_lumbar.runtime.core.labels import SUBMISSION_COLUMNS, row_id
 from rsna_lumbar.runtime.core.postprocess import probabilities
 from rsna_lumbar.runtime.decode.slice_sets import read_sets

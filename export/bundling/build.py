@@ -21,6 +21,7 @@ from rsna_lumbar.export.bundling.publish import aside_folder, move_in
 from rsna_lumbar.export.formats import BACKEND_OF, Built, BuiltFile, Report
 from rsna_lumbar.export.verification.data import Sets, VerificationData, verification_data
 from rsna_lumbar.export.verification.parity import expect, graph_peaks, pytorch_peaks
+from rsna_lumbar.runtime.bundle.manifest import read_bundle
 from rsna_lumbar.runtime.bundle.records import (
     ANY_TARGET,
     MANIFEST,
@@ -28,15 +29,13 @@ from rsna_lumbar.runtime.bundle.records import (
     Detector,
     Model,
     Variant,
-    read_bundle,
-    read_model,
-    remove_unreferenced,
 )
+from rsna_lumbar.runtime.bundle.store import read_model, remove_unreferenced
 from rsna_lumbar.runtime.bundle.trust import TrustedEngines, trust_engines
 from rsna_lumbar.runtime.core.errors import BundleError, UsageError
 from rsna_lumbar.runtime.core.labels import GROUPS, Group
 from rsna_lumbar.runtime.core.postprocess import Calibration, Combination
-from rsna_lumbar.runtime.system.versions import versions_of
+from rsna_lumbar.runtime.system.machine import versions_of
 
 if TYPE_CHECKING:
     from rsna_lumbar.export.checkpoints.checkpoint import Checkpoint

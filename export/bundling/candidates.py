@@ -20,14 +20,7 @@ from rsna_lumbar.export.bundling.publish import BUILD_LOG
 from rsna_lumbar.export.formats import BACKEND_OF, Built, Report, load_format
 from rsna_lumbar.export.verification.data import Sets, VerificationData, calibration_slices
 from rsna_lumbar.export.verification.parity import Expected, Peaks, require_parity
-from rsna_lumbar.runtime.bundle.records import (
-    ANY_TARGET,
-    Bundle,
-    Detector,
-    Model,
-    Parity,
-    Variant,
-)
+from rsna_lumbar.runtime.bundle.records import ANY_TARGET, Bundle, Detector, Model, Parity, Variant
 from rsna_lumbar.runtime.core.errors import BuildError, VerificationError
 from rsna_lumbar.runtime.core.preprocess import Preprocessing
 

@@ -12,7 +12,8 @@ from rsna_lumbar.export.formats import BACKEND_OF, Built, Report
 from rsna_lumbar.export.verification.data import Sets
 from rsna_lumbar.export.verification.parity import Checked, Expected, verify
 from rsna_lumbar.runtime.backends import Session
-from rsna_lumbar.runtime.bundle.records import Detector, Model, ModelFile, model_file_name
+from rsna_lumbar.runtime.bundle.records import Detector, Model, ModelFile
+from rsna_lumbar.runtime.bundle.store import model_file_name
 from rsna_lumbar.runtime.core.errors import BackendError, UsageError, VerificationError
 from rsna_lumbar.runtime.inference.compatibility import judge
 from rsna_lumbar.runtime.inference.opened import default_batch_size, open_model

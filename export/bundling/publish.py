@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from rsna_lumbar.runtime.bundle.records import Bundle, write_manifest
+from rsna_lumbar.runtime.bundle.manifest import write_manifest
+from rsna_lumbar.runtime.bundle.records import Bundle
 from rsna_lumbar.runtime.system.atomic_files import sole_user
 
 BUILD_LOG = "build.log"  # what engine builders said

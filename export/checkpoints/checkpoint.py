@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from rsna_lumbar.export.checkpoints.not_loaded import other_file, why_not_loaded
-from rsna_lumbar.runtime.bundle.records import sha256_of
+from rsna_lumbar.runtime.bundle.store import sha256_of
 from rsna_lumbar.runtime.core.anchors import STRIDES_PX
 from rsna_lumbar.runtime.core.errors import CheckpointError
 from rsna_lumbar.runtime.core.labels import GROUPS, Group

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from rsna_lumbar.runtime.backends import BACKENDS
 from rsna_lumbar.runtime.bundle.plan_header import PlanHeaderError, read_plan_header
-from rsna_lumbar.runtime.bundle.records import REBUILD, Engine, Model, read_model
+from rsna_lumbar.runtime.bundle.records import REBUILD, Engine, Model
+from rsna_lumbar.runtime.bundle.store import read_model
 from rsna_lumbar.runtime.core.errors import BundleError, UsageError
 from rsna_lumbar.runtime.system.machine import CPU, Machine
 

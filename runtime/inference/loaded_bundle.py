@@ -11,7 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from rsna_lumbar.runtime.bundle.records import Bundle, read_bundle
+from rsna_lumbar.runtime.bundle.manifest import read_bundle
+from rsna_lumbar.runtime.bundle.records import Bundle
 from rsna_lumbar.runtime.bundle.trust import TrustedEngines
 from rsna_lumbar.runtime.core.errors import BackendError, BundleError
 from rsna_lumbar.runtime.inference.opened import OpenVariant, open_best

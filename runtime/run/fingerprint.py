@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rsna_lumbar.runtime.bundle.records import MANIFEST, sha256_of
-from rsna_lumbar.runtime.system.machine import this_machine
-from rsna_lumbar.runtime.system.versions import versions_of
+from rsna_lumbar.runtime.bundle.records import MANIFEST
+from rsna_lumbar.runtime.bundle.store import sha256_of
+from rsna_lumbar.runtime.system.machine import this_machine, versions_of
 
 if TYPE_CHECKING:
     from rsna_lumbar.runtime.inference.loaded_bundle import OpenBundle

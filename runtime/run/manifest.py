@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from rsna_lumbar.runtime.bundle.records import MANIFEST, sha256_of
+from rsna_lumbar.runtime.bundle.records import MANIFEST
+from rsna_lumbar.runtime.bundle.store import sha256_of
 from rsna_lumbar.runtime.core.labels import GROUPS, Group
 from rsna_lumbar.runtime.core.reasons import CONSEQUENCES, DOUBTS, Reason, Skip
 from rsna_lumbar.runtime.inference.scores import StudyScore

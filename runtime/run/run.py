@@ -14,7 +14,8 @@ from itertools import chain, tee
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rsna_lumbar.runtime.bundle.records import Bundle, read_bundle
+from rsna_lumbar.runtime.bundle.manifest import read_bundle
+from rsna_lumbar.runtime.bundle.records import Bundle
 from rsna_lumbar.runtime.bundle.trust import TrustedEngines
 from rsna_lumbar.runtime.core.errors import BundleError, DataError, LumbarError
 from rsna_lumbar.runtime.inference.loaded_bundle import OpenBundle

@@ -7,14 +7,15 @@ or that takes seconds is imported to find out that a model cannot run here.
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 
 from rsna_lumbar.runtime.system.cores import usable_cores
 from rsna_lumbar.runtime.system.gpus import CudaDevice, cuda_devices, driver_version
-from rsna_lumbar.runtime.system.versions import versions_of
 
 CPU_INFO = Path("/proc/cpuinfo")
 CPU = "cpu"
@@ -88,3 +89,12 @@ def _first_version(names: tuple[str, ...]) -> str | None:
     found = versions_of(names)
     version = next((found[name] for name in names if name in found), None)
     return version and ".".join(version.split(".")[:4])
+
+
+def versions_of(distributions: Iterable[str]) -> dict[str, str]:
+    """Python's version and that of each distribution that is installed."""
+    found = {"python": platform.python_version()}
+    for name in distributions:
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found

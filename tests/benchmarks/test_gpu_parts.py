@@ -20,8 +20,8 @@ from rsna_lumbar.benchmarks.gpu.plan import FACTS, FLIGHT, GPU, SUBMISSION, TIMI
 from rsna_lumbar.benchmarks.gpu.rows import OK, Notes, Row, read_notes
 from rsna_lumbar.export.verification.limits import LIMITS
 from rsna_lumbar.runtime.backends import BACKENDS
+from rsna_lumbar.runtime.bundle.manifest import read_bundle
 from rsna_lumbar.runtime.bundle.plan_header import read_plan_header
-from rsna_lumbar.runtime.bundle.records import read_bundle
 from rsna_lumbar.runtime.system.machine import this_machine
 
 GPU_CHECK = Path(__file__).parents[2] / "benchmarks" / "gpu_check"

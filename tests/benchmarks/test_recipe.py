@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from challenge import contents
 
-from rsna_lumbar.runtime.bundle.records import read_bundle, sha256_of
+from rsna_lumbar.runtime.bundle.manifest import read_bundle
+from rsna_lumbar.runtime.bundle.store import sha256_of
 from rsna_lumbar.train.phantom import PhantomOptions, make_phantom
 
 RECIPE = Path(__file__).parents[2] / "benchmarks" / "recipe"

@@ -18,7 +18,9 @@ from rsna_lumbar.export.bundling.build import build_bundle
 from rsna_lumbar.export.bundling.options import ExportOptions
 from rsna_lumbar.export.verification.limits import LIMITS, Limits
 from rsna_lumbar.export.verification.parity import require_parity
-from rsna_lumbar.runtime.bundle.records import Bundle, read_bundle, read_model
+from rsna_lumbar.runtime.bundle.manifest import read_bundle
+from rsna_lumbar.runtime.bundle.records import Bundle
+from rsna_lumbar.runtime.bundle.store import read_model
 from rsna_lumbar.runtime.core.errors import (
     CheckpointError,
     ExportError,

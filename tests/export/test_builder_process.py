@@ -19,7 +19,7 @@ from toys import write_clinical_study, write_toy_bundle
 
 from rsna_lumbar.export.formats import builder_process
 from rsna_lumbar.export.formats.builder_process import Voice, Work, build_apart
-from rsna_lumbar.runtime.bundle.records import read_bundle
+from rsna_lumbar.runtime.bundle.manifest import read_bundle
 from rsna_lumbar.runtime.core.errors import ExportError, UsageError
 from rsna_lumbar.runtime.system.ultralytics_env import FOLDERS_UNLESS_SET
 

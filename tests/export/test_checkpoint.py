@@ -13,7 +13,7 @@ import torch
 
 from rsna_lumbar.export.checkpoints.checkpoint import class_order, normalised, read_checkpoint
 from rsna_lumbar.export.checkpoints.synthetic import save_checkpoint
-from rsna_lumbar.runtime.bundle.records import sha256_of
+from rsna_lumbar.runtime.bundle.store import sha256_of
 from rsna_lumbar.runtime.core.errors import CheckpointError
 from rsna_lumbar.runtime.core.labels import FORAMINAL, GROUPS, SPINAL
 

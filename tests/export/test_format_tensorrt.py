@@ -29,7 +29,8 @@ from rsna_lumbar.export.graph import score_graph as score_graph_names
 from rsna_lumbar.export.graph.rewrite import rewrite
 from rsna_lumbar.export.graph.score_graph import export_score_graph
 from rsna_lumbar.runtime.bundle.plan_header import read_plan_header
-from rsna_lumbar.runtime.bundle.records import MODEL_FILE_NAME, Engine, model_file_name
+from rsna_lumbar.runtime.bundle.records import Engine
+from rsna_lumbar.runtime.bundle.store import MODEL_FILE_NAME, model_file_name
 from rsna_lumbar.runtime.core.errors import BuildError, ExportError, UsageError
 from rsna_lumbar.runtime.core.labels import FORAMINAL, SPINAL, Group
 from rsna_lumbar.runtime.core.preprocess import Preprocessing

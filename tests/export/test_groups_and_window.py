@@ -15,7 +15,8 @@ from toys import write_clinical_study, write_toy_bundle
 from rsna_lumbar.export import cli
 from rsna_lumbar.export.bundling.build import Outcome, build_bundle, extend_bundle, verify_bundle
 from rsna_lumbar.export.bundling.options import ExportOptions
-from rsna_lumbar.runtime.bundle.records import Bundle, read_bundle, write_manifest
+from rsna_lumbar.runtime.bundle.manifest import read_bundle, write_manifest
+from rsna_lumbar.runtime.bundle.records import Bundle
 from rsna_lumbar.runtime.core.errors import BundleError, CheckpointError, UsageError
 from rsna_lumbar.runtime.core.labels import FORAMINAL, GROUPS, LOCATIONS, SPINAL, SUBARTICULAR
 from rsna_lumbar.runtime.core.postprocess import Calibration

@@ -15,7 +15,9 @@ from toys import write_clinical_study, write_toy_bundle
 from rsna_lumbar.export.bundling.build import extend_bundle
 from rsna_lumbar.export.bundling.options import ExportOptions
 from rsna_lumbar.export.graph import precisions
-from rsna_lumbar.runtime.bundle.records import Bundle, read_bundle, read_model
+from rsna_lumbar.runtime.bundle.manifest import read_bundle
+from rsna_lumbar.runtime.bundle.records import Bundle
+from rsna_lumbar.runtime.bundle.store import read_model
 
 FORK = "fork"
 pytestmark = [

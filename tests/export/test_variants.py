@@ -26,14 +26,9 @@ from rsna_lumbar.export.formats import onnx as onnx_format
 from rsna_lumbar.export.graph import precisions
 from rsna_lumbar.export.verification.limits import LIMITS, Limits
 from rsna_lumbar.export.verification.report import table
-from rsna_lumbar.runtime.bundle.records import (
-    Model,
-    ModelFile,
-    Variant,
-    read_bundle,
-    read_model,
-    write_manifest,
-)
+from rsna_lumbar.runtime.bundle.manifest import read_bundle, write_manifest
+from rsna_lumbar.runtime.bundle.records import Model, ModelFile, Variant
+from rsna_lumbar.runtime.bundle.store import read_model
 from rsna_lumbar.runtime.bundle.trust import trusted_engines
 from rsna_lumbar.runtime.core.errors import BackendError, BundleError, UsageError, VerificationError
 from rsna_lumbar.runtime.core.labels import GRADE_TITLES, LOCATIONS

@@ -14,7 +14,9 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["rsna_lumbar", "json"]):
-    from rsna_lumbar.runtime.bundle.records import MANIFEST, read_bundle, read_model
+    from rsna_lumbar.runtime.bundle.manifest import read_bundle
+    from rsna_lumbar.runtime.bundle.records import MANIFEST
+    from rsna_lumbar.runtime.bundle.store import read_model
     from rsna_lumbar.runtime.core.errors import BundleError
 
 

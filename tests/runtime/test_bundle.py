@@ -11,14 +11,9 @@ from typing import Any
 
 import pytest
 
-from rsna_lumbar.runtime.bundle.records import (
-    WINDOW_SOURCES,
-    WindowSource,
-    read_bundle,
-    read_model,
-    remove_unreferenced,
-    write_manifest,
-)
+from rsna_lumbar.runtime.bundle.manifest import read_bundle, write_manifest
+from rsna_lumbar.runtime.bundle.records import WINDOW_SOURCES, WindowSource
+from rsna_lumbar.runtime.bundle.store import read_model, remove_unreferenced
 from rsna_lumbar.runtime.core.errors import BundleError
 from rsna_lumbar.runtime.core.labels import FORAMINAL, SPINAL, SUBARTICULAR
 

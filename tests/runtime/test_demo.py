@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rsna_lumbar.runtime.bundle.records import read_bundle, read_model
+from rsna_lumbar.runtime.bundle.manifest import read_bundle
+from rsna_lumbar.runtime.bundle.store import read_model
 from rsna_lumbar.runtime.cli import main
 from rsna_lumbar.runtime.core.labels import GRADE_TITLES, GRADES, GROUPS, LEVELS, level_title
 from rsna_lumbar.runtime.demo import FOLDER, demo_bundle, demo_studies

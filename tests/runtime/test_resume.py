@@ -21,7 +21,7 @@ from toys import write_clinical_study, write_toy_bundle
 
 from rsna_lumbar.runtime.backends import Outputs
 from rsna_lumbar.runtime.backends.onnxruntime import OnnxSession
-from rsna_lumbar.runtime.bundle.records import read_bundle, write_manifest
+from rsna_lumbar.runtime.bundle.manifest import read_bundle, write_manifest
 from rsna_lumbar.runtime.cli import main
 from rsna_lumbar.runtime.core.errors import run_failed
 from rsna_lumbar.runtime.decode import factory

@@ -17,7 +17,8 @@ from toys import SIZE_PX, offsets, slopes, write_clinical_study, write_toy_bundl
 
 from rsna_lumbar.runtime.backends import Outputs, Wait, load_backend, onnxruntime
 from rsna_lumbar.runtime.backends.onnxruntime import OnnxSession
-from rsna_lumbar.runtime.bundle.records import read_bundle, read_model
+from rsna_lumbar.runtime.bundle.manifest import read_bundle
+from rsna_lumbar.runtime.bundle.store import read_model
 from rsna_lumbar.runtime.core.errors import BackendError, BundleError, UsageError, run_failed
 from rsna_lumbar.runtime.core.labels import GROUPS, SPINAL, Group
 from rsna_lumbar.runtime.core.postprocess import Calibration, probabilities, set_peaks

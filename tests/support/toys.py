@@ -27,14 +27,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from rsna_lumbar.runtime.bundle.records import (
-    Bundle,
-    Detector,
-    Model,
-    ModelFile,
-    Parity,
-    write_manifest,
-)
+from rsna_lumbar.runtime.bundle.manifest import write_manifest
+from rsna_lumbar.runtime.bundle.records import Bundle, Detector, Model, ModelFile, Parity
 from rsna_lumbar.runtime.core.labels import GROUPS, Group
 from rsna_lumbar.runtime.core.postprocess import Calibration
 from rsna_lumbar.runtime.core.preprocess import Preprocessing

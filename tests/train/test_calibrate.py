@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from toys import write_clinical_study, write_toy_bundle
 
-from rsna_lumbar.runtime.bundle.records import read_bundle, write_manifest
+from rsna_lumbar.runtime.bundle.manifest import read_bundle, write_manifest
 from rsna_lumbar.runtime.core.errors import BundleError
 from rsna_lumbar.runtime.core.labels import (
     FORAMINAL,

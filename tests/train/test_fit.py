@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from yolo_sets import SIZE_PX, write_data
 
-from rsna_lumbar.runtime.bundle.records import sha256_of
+from rsna_lumbar.runtime.bundle.store import sha256_of
 from rsna_lumbar.runtime.core.errors import DataError, UsageError
 from rsna_lumbar.runtime.core.labels import FORAMINAL, SPINAL, SUBARTICULAR, Group
 from rsna_lumbar.train.cli import main

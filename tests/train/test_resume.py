@@ -131,7 +131,7 @@ def make_started(out: Path, identity: Identity = IDENTITY) -> TrainingFiles:
 
 
 def make_finished(out: Path) -> TrainingFiles:
-    from rsna_lumbar.runtime.bundle.records import sha256_of
+    from rsna_lumbar.runtime.bundle.store import sha256_of
 
     files = make_started(out)
     files.weights.write_bytes(b"weights")

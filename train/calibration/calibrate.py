@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from rsna_lumbar.runtime.bundle.records import Bundle, Detector, read_bundle, write_manifest
+from rsna_lumbar.runtime.bundle.manifest import read_bundle, write_manifest
+from rsna_lumbar.runtime.bundle.records import Bundle, Detector
 from rsna_lumbar.runtime.core.errors import BundleError
 from rsna_lumbar.runtime.core.label_table import read_csv, tidy_labels
 from rsna_lumbar.runtime.core.labels import GRADES, SUBMISSION_COLUMNS, Group, row_id

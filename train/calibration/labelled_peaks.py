@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rsna_lumbar.runtime.bundle.records import read_bundle
+from rsna_lumbar.runtime.bundle.manifest import read_bundle
 from rsna_lumbar.runtime.core.errors import DataError
 from rsna_lumbar.runtime.core.label_table import grade_table, read_csv
 from rsna_lumbar.runtime.core.labels import GRADES, Group

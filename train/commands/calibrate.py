@@ -78,7 +78,7 @@ def calibrate(
     the sum unless studies that the fit did not see show a gain. The bundle takes effect at once,
     without a new export. Without --fold or --studies, every labelled study is used.
     """
-    from rsna_lumbar.runtime.bundle.records import read_bundle
+    from rsna_lumbar.runtime.bundle.manifest import read_bundle
     from rsna_lumbar.train.calibration import report as report
     from rsna_lumbar.train.calibration.calibrate import calibrate as calibrate_bundle
     from rsna_lumbar.train.calibration.calibrate import write_calibration

@@ -31,7 +31,7 @@ from typing import Any
 
 import pandas as pd
 
-from rsna_lumbar.runtime.bundle.records import sha256_of
+from rsna_lumbar.runtime.bundle.store import sha256_of
 from rsna_lumbar.runtime.core.errors import DataError
 from rsna_lumbar.runtime.core.labels import GROUPS, Group
 from rsna_lumbar.runtime.core.preprocess import Preprocessing

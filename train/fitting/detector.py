@@ -11,11 +11,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from rsna_lumbar.runtime.bundle.records import sha256_of
+from rsna_lumbar.runtime.bundle.store import sha256_of
 from rsna_lumbar.runtime.system.atomic_files import atomic_file, sole_user, write_atomically
 from rsna_lumbar.runtime.system.entry_point import DISTRIBUTION
+from rsna_lumbar.runtime.system.machine import versions_of
 from rsna_lumbar.runtime.system.ultralytics_env import prepare_third_party
-from rsna_lumbar.runtime.system.versions import versions_of
 from rsna_lumbar.train.fitting.curves import draw_curves
 from rsna_lumbar.train.fitting.parallel import mark_as_starter
 from rsna_lumbar.train.fitting.rare_grades import SLICE_LIST, write_slice_list

@@ -34,7 +34,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from rsna_lumbar.runtime.bundle.records import sha256_of
+from rsna_lumbar.runtime.bundle.store import sha256_of
 from rsna_lumbar.runtime.core.errors import UsageError
 from rsna_lumbar.runtime.core.labels import Group
 from rsna_lumbar.runtime.system.cores import usable_cores

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rsna_lumbar.runtime.bundle.records import sha256_of
+from rsna_lumbar.runtime.bundle.store import sha256_of
 from rsna_lumbar.runtime.core.errors import DataError, UsageError
 from rsna_lumbar.runtime.system.atomic_files import write_atomically
 
