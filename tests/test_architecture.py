@@ -6,7 +6,9 @@ import ast
 import configparser
 import subprocess
 import sys
+from collections import defaultdict
 from importlib import metadata
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,57 @@ def imported_modules(path: Path) -> set[str]:
     return found
 
 
+def modules() -> dict[str, Path]:
+    """Name below rsna_lumbar -> file, of all that is in the wheel."""
+    files = [path for area in AREAS for path in sources(area) if path.parent != EXPERIMENTS]
+    return {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in files}
+
+
+def imports_between_files() -> dict[str, set[str]]:
+    """Module -> modules of the project that it imports, inside functions too."""
+    known, found = modules(), {}
+    for name, path in known.items():
+        wanted = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("rsna_lumbar."):
+                base = (node.module or "").removeprefix("rsna_lumbar.")
+                wanted |= {f"{base}.{alias.name}" for alias in node.names} | {base}
+            elif isinstance(node, ast.Import):
+                wanted |= {alias.name.removeprefix("rsna_lumbar.") for alias in node.names}
+        packages = {f"{one}.__init__" for one in wanted}
+        found[name] = (wanted | packages) & set(known)
+    return found
+
+
+def package_of(module: str) -> str:
+    """``runtime.run`` of ``runtime.run.journal``; ``runtime`` of ``runtime.cli``."""
+    return module.rpartition(".")[0]
+
+
+def map_of_design() -> dict[str, set[str]]:
+    """Package -> what it may import of its own area, as the tables of docs/design.md say."""
+    lines = (ROOT / "docs" / "design.md").read_text(encoding="utf-8").splitlines()
+    allowed: dict[str, set[str]] = {}
+    for area in AREAS:
+        start = next(i for i, line in enumerate(lines) if line.startswith(f"| `{area}/` |"))
+        rows = list(takewhile(lambda line: line.startswith("|"), lines[start + 2 :]))
+        direct: dict[str, set[str]] = {}  # in the order of the rows
+        for row in rows:
+            names, _, imports = (cell.strip() for cell in row.strip("|").split("|"))
+            listed = [name.strip("` ") for name in names.split(",")]
+            for package in sorted({name.rstrip("/") * name.endswith("/") for name in listed}):
+                direct[package] = set(filter(None, imports.split(", ")))
+        below: dict[str, set[str]] = {}
+        for package in reversed(direct):  # what a row names stands below it
+            named = set(below) if direct[package] == {"all below"} else direct[package]
+            assert named <= set(below), f"{area}/{package} names what is not below it"
+            below[package] = named.union(*(below[name] for name in named))
+        for package, names in below.items():
+            full = {".".join((area, *name.split("/"))) for name in names | {"core"}}
+            allowed[".".join(filter(None, (area, *package.split("/"))))] = full
+    return allowed
+
+
 def configuration() -> configparser.ConfigParser:
     parser = configparser.ConfigParser()
     parser.read(ROOT / "setup.cfg", encoding="utf-8")
@@ -54,6 +107,35 @@ def test_areas_import_only_what_they_may(area: str) -> None:
             assert head not in (*AREAS, "tests"), f"{path}: import rsna_lumbar.{head} instead"
             if head == "rsna_lumbar":
                 assert rest.split(".")[0] in MAY_IMPORT[area], f"{path} imports {module}"
+
+
+def test_packages_import_what_the_map_says() -> None:
+    """With ``-s`` it prints packages, how many files each has, and what it imports."""
+    allowed, found = map_of_design(), defaultdict(set)
+    for module, wanted in imports_between_files().items():
+        found[package_of(module)] |= {package_of(one) for one in wanted}
+    assert set(found) == set(allowed) - {"benchmarks.experiments"}
+    for package, names in found.items():
+        area = package.partition(".")[0]
+        own = {name for name in names if name.partition(".")[0] == area and name != package}
+        own.discard(area)  # its __init__ loads nothing of the area by itself
+        files = sum(package_of(module) == package for module in modules())
+        print(f"{package:28}{files:3} files -> {', '.join(sorted(own)) or '-'}")
+        assert own <= allowed[package], f"{package} imports {own - allowed[package]}"
+
+
+def test_no_imports_run_in_a_circle() -> None:
+    left = imports_between_files()
+    while ends := [
+        module for module, wanted in left.items() if not (wanted - {module}) & set(left)
+    ]:
+        left = {module: wanted for module, wanted in left.items() if module not in ends}
+    assert not left
+
+
+def test_no_file_is_called_like_a_module_of_the_standard_library() -> None:
+    paths = [path for area in AREAS for path in sources(area)]
+    assert not [path for path in paths if path.stem in sys.stdlib_module_names - {"__init__"}]
 
 
 @pytest.mark.parametrize("path", sources("runtime"), ids=lambda p: str(p.relative_to(ROOT)))

@@ -1,7 +1,7 @@
 """The files of one study -> its series, each with the detector that reads it, and why.
 
-    files -> parts (parts.py) -> who reads each, by its header (series_kind.py) and by the others of
-    the study -> one of those that show the same anatomy (same_anatomy.py) -> series
+    files -> parts (series_parts.py) -> who reads each, by its header (series_kind.py) and by the
+    others of the study -> one of those that show the same anatomy (same_anatomy.py) -> series
 
 What the others of a study tell:
 

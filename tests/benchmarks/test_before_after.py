@@ -6,10 +6,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from before_after_stages import Build, Stage, stages_in_turns
+from stage_clock import STAGES, Task
 
 import rsna_lumbar.runtime
-from rsna_lumbar.benchmarks.before_after_stages import Build, Stage, stages_in_turns
-from rsna_lumbar.benchmarks.stage_clock import STAGES, Task
 from rsna_lumbar.runtime.core.errors import UsageError
 from rsna_lumbar.runtime.demo import demo_bundle, demo_studies
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import ensembles
+import flips
 import numpy as np
+import prepare_scale
 import pytest
 
-from rsna_lumbar.benchmarks import ensembles, flips, prepare_scale
 from rsna_lumbar.runtime.core.labels import GROUPS
 from rsna_lumbar.runtime.core.metric import NO_GRADE
 from rsna_lumbar.runtime.core.postprocess import COMBINATIONS, Combination

@@ -1,6 +1,6 @@
 """Detectors alone and in pairs, divided by the sum and calibrated, by the official metric.
 
-    python -m rsna_lumbar.benchmarks.ensembles ROOT PREPARED HELDOUT WORK NAME=WEIGHTS...
+    python benchmarks/experiments/ensembles.py ROOT PREPARED HELDOUT WORK NAME=WEIGHTS...
 
 Each WEIGHTS is a folder of ``rsna-train fit`` on studies of ROOT outside the validation studies
 that PREPARED lists. Those calibrate; HELDOUT is scored. The first detectors are paired with each
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 import click
 import numpy as np
+from experiment import export_bundle, footer, peaks_of, settings_of
 
-from rsna_lumbar.benchmarks.experiment import export_bundle, footer, peaks_of, settings_of
 from rsna_lumbar.runtime.bundle.manifest import read_bundle
 from rsna_lumbar.runtime.core.labels import GROUPS
 from rsna_lumbar.runtime.core.postprocess import COMBINATIONS, Combination, combine_detectors

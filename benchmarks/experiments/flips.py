@@ -1,6 +1,6 @@
 """What flips do to sides: the subarticular detector without them, side-safe, and naive.
 
-    python -m rsna_lumbar.benchmarks.flips PREPARED WEIGHTS HELDOUT WORK
+    python benchmarks/experiments/flips.py PREPARED WEIGHTS HELDOUT WORK
 
 WEIGHTS holds the three detectors of ``rsna-train fit PREPARED WEIGHTS``, trained without flips.
 Two more subarticular detectors are trained with the same options into WORK, with half of the
@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 
 import click
 import numpy as np
+from experiment import export_bundle, footer, peaks_of, settings_of
 from numpy.typing import NDArray
 
-from rsna_lumbar.benchmarks.experiment import export_bundle, footer, peaks_of, settings_of
 from rsna_lumbar.runtime.core.labels import GRADE_WEIGHTS, GROUPS, LEVELS, SUBARTICULAR
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 SHARE = 0.5
 RESAMPLES = 1000
-NAIVE = "rsna_lumbar.benchmarks.naive_flips.NaiveTrainer"
+NAIVE = "naive_flips.NaiveTrainer"
 TRAINER = "rsna_lumbar.train.fitting.trainer.LumbarTrainer"
 PATH = click.Path(path_type=Path, file_okay=False, exists=True)
 

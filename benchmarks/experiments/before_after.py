@@ -15,8 +15,9 @@ from pathlib import Path
 
 import click
 import numpy as np
+from before_after_stages import Build, stages_in_turns
+from stage_clock import Task
 
-from rsna_lumbar.benchmarks.before_after_stages import Build, stages_in_turns
 from rsna_lumbar.benchmarks.commands.shared import (
     FILE,
     bundle_options,
@@ -37,7 +38,6 @@ from rsna_lumbar.benchmarks.harness.report import (
 )
 from rsna_lumbar.benchmarks.harness.timing import Samples, Summary, orders, ratios, summary
 from rsna_lumbar.benchmarks.harness.variants import Variant
-from rsna_lumbar.benchmarks.stage_clock import Task
 from rsna_lumbar.runtime.system.cores import usable_cores
 from rsna_lumbar.runtime.system.entry_point import common_options, entry_point
 

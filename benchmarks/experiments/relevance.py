@@ -1,6 +1,6 @@
 """What leaving out slices by their position does to the metric and to the time of inference.
 
-    python -m rsna_lumbar.benchmarks.relevance [ROOT] [--bundle BUNDLE] [--rounds N]
+    python benchmarks/experiments/relevance.py [ROOT] [--bundle BUNDLE] [--rounds N]
 
 ROOT holds labelled studies that the bundle's detectors were not trained on; without it, the 200
 held-out phantom studies of ``benchmarks/make_demo`` are drawn, for the bundle that is shipped.
@@ -18,8 +18,8 @@ from pathlib import Path
 
 import click
 import numpy as np
+from experiment import footer
 
-from rsna_lumbar.benchmarks.experiment import footer
 from rsna_lumbar.benchmarks.harness.timing import Samples, interleaved, ratios, warm_up
 from rsna_lumbar.runtime.core.label_table import grade_table, read_csv
 from rsna_lumbar.runtime.core.labels import FORAMINAL, GROUPS, SPINAL, Group

@@ -1,6 +1,6 @@
 """``rsna-train prepare`` on a tree with the sizes of the challenge's: slices per second and memory.
 
-    python -m rsna_lumbar.benchmarks.prepare_scale WORK
+    python benchmarks/experiments/prepare_scale.py WORK
 
 1,975 studies, 6,294 series, 147,218 slices, 48,692 points on 24,546 slices. Labelled slices are
 hard links to phantom slices in the matrices of the median study (T1 512, T2 448, axial 384 pixels,

@@ -9,14 +9,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rsna_lumbar.benchmarks import stage_clock
+import stage_clock
+from stage_clock import RECORD, STAGES, Task
+
 from rsna_lumbar.benchmarks.harness.fresh_runs import quiet_environment
 from rsna_lumbar.benchmarks.harness.process_tree import Measured, run_measured
 from rsna_lumbar.benchmarks.harness.timing import orders
-from rsna_lumbar.benchmarks.stage_clock import RECORD, STAGES, Task
 from rsna_lumbar.runtime.core.errors import UsageError
 
-# The folder of the file is not to be looked into: its statistics.py is not Python's.
+# The folder of the file is not to be looked into: only names of the build are.
 CLOCK = (sys.executable, "-P", stage_clock.__file__)
 
 

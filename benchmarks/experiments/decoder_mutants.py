@@ -1,6 +1,6 @@
 """How decoders take damaged pixels: each in a process of its own, which they may end.
 
-    python -m rsna_lumbar.benchmarks.decoder_mutants DECODER FILE FIRST COUNT
+    python benchmarks/experiments/decoder_mutants.py DECODER FILE FIRST COUNT
 
 is that process. It writes a letter a mutant: ``d`` decoded, ``r`` refused, ``p`` panicked (an error
 that is no Exception). What ends it is a crash (``c``), or a hang (``h``) where its alarm did.
@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from rsna_lumbar.benchmarks.decoders import DECODERS
+from pixel_decoders import DECODERS
 
 OUTCOMES = {"d": "decoded", "r": "refused", "p": "panicked", "c": "crashed", "h": "hung"}
 LIMIT_S = 10  # for one mutant; each takes milliseconds
@@ -37,7 +37,7 @@ def outcomes(decoder: str, path: Path, count: int) -> str:
     """One letter of OUTCOMES for each mutant; what ends the process counts, and the next begins."""
     seen = ""
     while len(seen) < count:
-        words = [sys.executable, "-m", __name__, decoder, str(path), str(len(seen)), str(count)]
+        words = [sys.executable, __file__, decoder, str(path), str(len(seen)), str(count)]
         done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         seen += done.stdout
         if done.returncode:

@@ -1,6 +1,6 @@
 """What decoding one slice takes, by transfer syntax and decoder, stage by stage, and how safely.
 
-    python -m rsna_lumbar.benchmarks.decoders [WORK] [--real DIR] [--rounds N] [--mutants N]
+    python benchmarks/experiments/decoders.py [WORK] [--real DIR] [--rounds N] [--mutants N]
 
 The slices are those of the generated median study: 12 of 16 bits, RLE. Those of 512 x 512 are also
 stored anew in every syntax that the libraries here can write; ``--real`` adds the files of a
@@ -15,16 +15,15 @@ import io
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 import pydicom
+from experiment import footer
 from numpy.typing import NDArray
-from pydicom.dataset import FileDataset
+from pixel_decoders import DECODERS, Decoder, Pixels, parse
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import (
     UID,
@@ -36,7 +35,6 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from rsna_lumbar.benchmarks.experiment import footer
 from rsna_lumbar.benchmarks.harness.median_study import IMAGES, MEDIAN, draw_studies
 from rsna_lumbar.runtime.core.preprocess import Preprocessing, to_square, window
 from rsna_lumbar.runtime.dicom.dataset import open_dicom
@@ -52,45 +50,7 @@ NATIVE = (
     ExplicitVRBigEndian,
 )
 LIBRARIES = ("pydicom", "pylibjpeg-rle", "pylibjpeg-openjpeg", "pylibjpeg-libjpeg", "dicomsdl")
-Pixels = NDArray[np.integer]
 FOLDER = click.Path(path_type=Path, file_okay=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Decoder:
-    """One way from a file in memory to its pixels: ``prepare`` is not timed, ``decode`` is."""
-
-    name: str
-    prepare: Callable[[bytes], Any]
-    decode: Callable[[Any], Pixels]
-
-    def of(self, content: bytes) -> Pixels:
-        return self.decode(self.prepare(content))
-
-
-def _parse(content: bytes) -> FileDataset:
-    return pydicom.dcmread(io.BytesIO(content))
-
-
-def _plugin(name: str) -> Callable[[FileDataset], Pixels]:
-    return lambda dataset: pixel_array(
-        dataset,
-        raw=True,
-        decoding_plugin=name if dataset.file_meta.TransferSyntaxUID.is_encapsulated else "",
-    )
-
-
-def _dicomsdl(content: bytes) -> Pixels:
-    library = import_module("dicomsdl")
-    return np.asarray(library.open_memory(content).pixelData(storedvalue=True))
-
-
-DECODERS = (
-    Decoder("runtime", _parse, lambda dataset: stored_pixels(dataset).frames),
-    Decoder("pydicom+pylibjpeg", _parse, _plugin("pylibjpeg")),
-    Decoder("pydicom", _parse, _plugin("pydicom")),
-    Decoder("dicomsdl", lambda content: content, _dicomsdl),
-)
 
 
 @click.command()
@@ -109,7 +69,7 @@ def cli(work: Path | None, real: Path | None, rounds: int, mutants: int, slices:
         click.echo("\n".join(_syntax_table(largest, real, rounds)))
         click.echo("\n" + "\n".join(_stage_table(files, rounds)))
         if mutants:
-            from rsna_lumbar.benchmarks.decoder_mutants import safety_table
+            from decoder_mutants import safety_table
 
             click.echo("\n" + "\n".join(safety_table(largest[0], mutants)))
     libraries = ", ".join(f"{k} {v}" for k, v in versions_of(LIBRARIES).items())
@@ -167,7 +127,7 @@ def _stored_as(path: Path, syntax: UID) -> bytes:
 
 
 def _syntax_row(contents: list[bytes], rounds: int) -> str:
-    dataset = _parse(contents[0])
+    dataset = parse(contents[0])
     name = dataset.file_meta.TransferSyntaxUID.name.partition(",")[0].partition(" (")[0]
     cells = "".join(f"{_cell(one, contents, rounds):>19}" for one in DECODERS)
     return f"{name:36} {f'{dataset.Rows} x {dataset.Columns}':>9}{cells}"
@@ -183,7 +143,7 @@ def _cell(decoder: Decoder, contents: list[bytes], rounds: int) -> str:
 
 
 def _both(decoder: Decoder, content: bytes) -> tuple[Pixels, Pixels]:
-    reference = pixel_array(_parse(content), raw=True)
+    reference = pixel_array(parse(content), raw=True)
     return decoder.of(content).reshape(reference.shape), reference
 
 
