@@ -51,7 +51,7 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> list[Stage]:
 
 def make_build(folder: Path) -> Build:
     source = Path(rsna_lumbar.runtime.__file__).parent
-    ignored = shutil.ignore_patterns("__pycache__", "studies", "bundle")
+    ignored = shutil.ignore_patterns("__pycache__", "test_images", "*.onnx")  # of the demo
     shutil.copytree(source, folder / "package/rsna_lumbar/runtime", ignore=ignored)
     (folder / "scratch").mkdir()
     return Build(folder / "package", folder / "scratch")

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from rsna_lumbar.runtime.backends import cuda
 from rsna_lumbar.runtime.core.errors import UsageError
+from rsna_lumbar.runtime.system import gpus
 from rsna_lumbar.runtime.system.gpus import (
     CudaDevice,
     cuda_device_count,
@@ -57,7 +57,7 @@ class Driver:
         name.value = self.devices[device.value].name.encode()[: size - 1]
 
     def _cuDeviceGetAttribute(self, value: Any, attribute: int, device: ctypes.c_int) -> None:
-        place = {75: 0, 76: 1}[attribute]  # as in cuda.h: major, minor
+        place = {75: 0, 76: 1}[attribute]  # as in gpus.h: major, minor
         value._obj.value = int(self.devices[device.value].compute_capability.split(".")[place])
 
     def _cuDeviceTotalMem_v2(self, memory: Any, device: ctypes.c_int) -> None:
@@ -74,7 +74,7 @@ def forget() -> Iterator[None]:
 
 
 def use(monkeypatch: pytest.MonkeyPatch, driver: Driver | None) -> None:
-    monkeypatch.setattr(cuda, "_driver", lambda: driver)
+    monkeypatch.setattr(gpus, "_driver", lambda: driver)
 
 
 def test_without_a_driver_there_is_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -314,7 +314,7 @@ def test_a_worker_that_hangs_ends_with_its_parent(tmp_path: Path, how: str) -> N
 
 
 def test_small_jobs_have_no_pool(monkeypatch: pytest.MonkeyPatch, files: list[Path]) -> None:
-    monkeypatch.setattr("rsna_lumbar.runtime.decode.decoder.usable_cores", lambda: 8)
+    monkeypatch.setattr("rsna_lumbar.runtime.decode.factory.usable_cores", lambda: 8)
     assert [default_workers(count) for count in (0, 74, 299, 300)] == [1, 1, 1, 4]
     assert [default_workers(count, on_gpu=True) for count in (299, 300)] == [1, 8]
     with open_decoder(0, Preprocessing(), largest_px=SIZE_PX) as decoder:

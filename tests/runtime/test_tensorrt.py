@@ -21,13 +21,13 @@ from rtx_apart import asked_apart, missing_names, settable_names
 from toys import SIZE_PX, toy_model
 
 from rsna_lumbar.runtime.backends import Outputs, Session, constant_inputs
-from rsna_lumbar.runtime.backends import cuda as driver
 from rsna_lumbar.runtime.backends import tensorrt as backend
 from rsna_lumbar.runtime.backends.tensorrt_slot import DTYPES, batch_sizes
 from rsna_lumbar.runtime.bundle.records import Detector, Engine, Model, ModelFile
 from rsna_lumbar.runtime.core.errors import BackendError, LumbarError, UsageError
 from rsna_lumbar.runtime.core.labels import SPINAL
 from rsna_lumbar.runtime.core.postprocess import Calibration
+from rsna_lumbar.runtime.system import gpus as driver
 from rsna_lumbar.runtime.system.gpus import CudaDevice
 
 LARGEST = 12
