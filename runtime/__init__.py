@@ -1,12 +1,9 @@
 """The lean runtime: a bundle and DICOM files -> 25 rows a study. No torch, no ultralytics.
 
-    from pathlib import Path
-    from rsna_lumbar.runtime import Scorer, stream_studies, submission_rows
+    from rsna_lumbar.runtime import Scorer
 
-    with Scorer(Path("bundle")) as scorer:
-        for study in scorer.score(stream_studies(Path("archive"))):
-            for row_id, normal_mild, moderate, severe in submission_rows(study):
-                ...
+    with Scorer("bundle") as scorer:
+        frame = scorer.score("archive").to_frame()
 
 Names are loaded when they are first used, so that importing this package costs nothing. It switches
 the telemetry of libraries off (``system/telemetry.py``), which has to come first.
@@ -20,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from rsna_lumbar.runtime.system.telemetry import switch_off
 
 if TYPE_CHECKING:
+    from rsna_lumbar.runtime.api import Scorer, Scores
     from rsna_lumbar.runtime.bundle.manifest import read_bundle
     from rsna_lumbar.runtime.bundle.records import Bundle
     from rsna_lumbar.runtime.core.errors import (
@@ -33,7 +31,6 @@ if TYPE_CHECKING:
     from rsna_lumbar.runtime.core.postprocess import Calibration, probabilities, set_peaks
     from rsna_lumbar.runtime.core.preprocess import Preprocessing, square_slice
     from rsna_lumbar.runtime.core.reasons import Reason, Skip
-    from rsna_lumbar.runtime.inference.pipeline import Scorer
     from rsna_lumbar.runtime.inference.scores import GroupScore, StudyScore
     from rsna_lumbar.runtime.run.submission import submission_rows
     from rsna_lumbar.runtime.studies.finder import find_studies, stream_studies
@@ -54,7 +51,8 @@ _MODULE_OF = {
     "LumbarError": "core.errors",
     "Preprocessing": "core.preprocess",
     "Reason": "core.reasons",
-    "Scorer": "inference.pipeline",
+    "Scorer": "api",
+    "Scores": "api",
     "Series": "studies.study",
     "Skip": "core.reasons",
     "Study": "studies.study",
@@ -84,6 +82,7 @@ __all__ = [
     "Preprocessing",
     "Reason",
     "Scorer",
+    "Scores",
     "Series",
     "Skip",
     "Study",

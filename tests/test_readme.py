@@ -1,4 +1,4 @@
-"""The README's Python example, run as it stands there."""
+"""The README's Python example, run as it stands there: a script without a main guard."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from rsna_lumbar.runtime.core.labels import ROW_LOCATIONS
+from rsna_lumbar.runtime.core.labels import GROUPS, ROW_LOCATIONS, SUBMISSION_COLUMNS
 from rsna_lumbar.runtime.demo import demo_bundle, demo_studies
 
 README = Path(__file__).parents[1] / "README.md"
 
 
-def test_the_example_prints_every_row(tmp_path: Path) -> None:
+def test_the_example_scores_every_study(tmp_path: Path) -> None:
     """As a script over more files than the command would decode in one process."""
     (example,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
     for copy in ("1", "2", "3"):
@@ -28,4 +28,7 @@ def test_the_example_prints_every_row(tmp_path: Path) -> None:
         [sys.executable, "example.py"], cwd=tmp_path, capture_output=True, text=True
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert len(done.stdout.splitlines()) == 6 * len(ROW_LOCATIONS)
+    assert len(done.stdout.splitlines()) == 6 * len(GROUPS)
+    rows = (tmp_path / "submission.csv").read_text().splitlines()
+    assert rows[0] == ",".join(SUBMISSION_COLUMNS)
+    assert len(rows) == 1 + 6 * len(ROW_LOCATIONS)

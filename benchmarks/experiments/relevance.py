@@ -21,13 +21,13 @@ import numpy as np
 from experiment import footer
 
 from rsna_lumbar.benchmarks.harness.timing import Samples, interleaved, ratios, warm_up
+from rsna_lumbar.runtime.api import Scorer
 from rsna_lumbar.runtime.core.label_table import grade_table, read_csv
 from rsna_lumbar.runtime.core.labels import FORAMINAL, GROUPS, SPINAL, Group
 from rsna_lumbar.runtime.core.metric import GradedAnswers, MetricResult, score_answers
 from rsna_lumbar.runtime.decode.slice_selection import relevant, within
 from rsna_lumbar.runtime.decode.slice_sets import SliceSet
 from rsna_lumbar.runtime.dicom.slices import Slice
-from rsna_lumbar.runtime.inference.pipeline import Scorer
 from rsna_lumbar.runtime.inference.scores import StudyScore
 from rsna_lumbar.runtime.studies.finder import find_studies
 from rsna_lumbar.runtime.studies.study import Inventory

@@ -27,9 +27,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from unittest.mock import patch
 
 from rsna_lumbar.runtime import cli
+from rsna_lumbar.runtime.api import Scorer
 from rsna_lumbar.runtime.bundle.manifest import read_bundle
 from rsna_lumbar.runtime.inference import pipeline
-from rsna_lumbar.runtime.inference.pipeline import Scorer, decoded_sets
+from rsna_lumbar.runtime.inference.pipeline import decoded_sets
 from rsna_lumbar.runtime.run import run
 from rsna_lumbar.runtime.studies import finder
 from rsna_lumbar.runtime.studies.finder import stream_studies

@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 
 from rsna_lumbar.benchmarks.harness.timing import Samples, Summary, interleaved, summary
 from rsna_lumbar.benchmarks.harness.variants import Variant
+from rsna_lumbar.runtime.api import Scorer
 from rsna_lumbar.runtime.decode.factory import default_workers
 from rsna_lumbar.runtime.decode.slice_sets import SliceSet
 from rsna_lumbar.runtime.dicom.slices import read_frames
 from rsna_lumbar.runtime.inference.batches import fill_batches
-from rsna_lumbar.runtime.inference.pipeline import Scorer
 from rsna_lumbar.runtime.inference.scores import StudyScore
 from rsna_lumbar.runtime.run.submission import submission_header, submission_lines
 from rsna_lumbar.runtime.studies.finder import find_studies

@@ -26,7 +26,7 @@ from rsna_lumbar.benchmarks.harness.median_study import (
 from rsna_lumbar.benchmarks.harness.process_tree import Measured, run_measured
 from rsna_lumbar.benchmarks.harness.timing import Samples, interleaved, warm_up
 from rsna_lumbar.benchmarks.harness.variants import Variant
-from rsna_lumbar.runtime.inference.pipeline import Scorer
+from rsna_lumbar.runtime.api import Scorer
 from rsna_lumbar.runtime.studies.finder import find_studies
 
 PYTHON = (sys.executable, "-c")

@@ -11,10 +11,10 @@ and is closed after. Modules are imported when chosen, and import their runtime 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Protocol, Self
 
 import numpy as np
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from rsna_lumbar.runtime.bundle.records import Detector, Model
 from rsna_lumbar.runtime.core.errors import UsageError
 
+NO_OPTIONS: Mapping[str, str] = MappingProxyType({})
 BACKENDS = {
     "onnxruntime": "rsna_lumbar.runtime.backends.onnxruntime",
     "openvino": "rsna_lumbar.runtime.backends.openvino",
@@ -101,6 +102,7 @@ class Backend(Protocol):
         device: str,
         threads: int,
         batch_size: int | None = None,
+        options: Mapping[str, str] = NO_OPTIONS,
     ) -> Session:
         """Open the contents of a model's files, hashes checked, on ``cpu`` or ``cuda:N``.
 
@@ -111,9 +113,10 @@ class Backend(Protocol):
             device: to run on.
             threads: of the runtime on the CPU.
             batch_size: most slices of a batch, for which a model may then be compiled; None: any.
+            options: the runtime library's own, by its names; they come after those set here.
 
         Raises:
-            UsageError: the device or the library cannot be had.
+            UsageError: the device or the library cannot be had, or an option is unknown.
             BackendError: the runtime refuses the model.
         """
 

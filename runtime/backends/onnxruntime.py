@@ -10,7 +10,7 @@ and batches of 16 take 0.6 GB so, and 1.9 GB with an arena each and memory plann
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from threading import Lock
 from typing import Any
@@ -19,7 +19,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from rsna_lumbar.runtime.backends import Outputs, constant_inputs
+from rsna_lumbar.runtime.backends import NO_OPTIONS, Outputs, constant_inputs
 from rsna_lumbar.runtime.backends.lane import LaneSession
 from rsna_lumbar.runtime.bundle.records import Detector, Model
 from rsna_lumbar.runtime.core.errors import BackendError, UsageError, run_failed
@@ -90,26 +90,32 @@ def open_session(
     device: str,
     threads: int,
     batch_size: int | None = None,
+    options: Mapping[str, str] = NO_OPTIONS,
 ) -> OnnxSession:
     """Open an ONNX score graph, for batches of any size: to fix it makes nothing faster.
 
     Raises:
-        UsageError: a GPU was asked for and CUDA cannot be loaded.
+        UsageError: a GPU was asked for and CUDA cannot be loaded; a config entry is refused.
         BackendError: ONNX Runtime refuses the model, or it would read other files.
     """
     if EXTERNAL_DATA in content[0]:
         raise BackendError(f"{model.files[0].name} keeps data in other files, which no hash covers")
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = ERRORS_ONLY
-    options.enable_mem_pattern = False  # plans a block for every number of slices it sees
-    options.add_session_config_entry("session.use_env_allocators", "1")
+    settings = ort.SessionOptions()
+    settings.intra_op_num_threads = threads
+    settings.inter_op_num_threads = 1
+    settings.log_severity_level = ERRORS_ONLY
+    settings.enable_mem_pattern = False  # plans a block for every number of slices it sees
+    settings.add_session_config_entry("session.use_env_allocators", "1")
     with _REGISTERING:  # the cache alone lets two threads in
         _share_arena()
     if model.precision == "int8":
-        keep_integers_exact(options)
-    return OnnxSession(_create(content[0], options, device), device, detector)
+        keep_integers_exact(settings)
+    for name, value in options.items():
+        try:
+            settings.add_session_config_entry(name, value)
+        except RuntimeError as error:
+            raise UsageError(f"ONNX Runtime refuses the config entry {name}: {error}") from error
+    return OnnxSession(_create(content[0], settings, device), device, detector)
 
 
 def keep_integers_exact(options: Any) -> None:

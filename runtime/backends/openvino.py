@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rsna_lumbar.runtime.backends import Outputs, constant_inputs
+from rsna_lumbar.runtime.backends import NO_OPTIONS, Outputs, constant_inputs
 from rsna_lumbar.runtime.backends.lane import LaneSession
 from rsna_lumbar.runtime.backends.openvino_cache import compiled_once
 from rsna_lumbar.runtime.backends.openvino_library import load_openvino, openvino_core
@@ -96,6 +96,7 @@ def open_session(
     device: str,
     threads: int,
     batch_size: int | None = None,
+    options: Mapping[str, str] = NO_OPTIONS,
 ) -> OpenVinoSession:
     """Open a score graph in OpenVINO's format: the XML file and the weights.
 
@@ -108,7 +109,7 @@ def open_session(
     mode = MODES.get(model.precision)
     if mode is None:
         raise UsageError(f"openvino has no {model.precision}; it has {', '.join(MODES)}")
-    compiled = _compile(content, mode, threads, batch_size)
+    compiled = _compile(content, mode, threads, batch_size, options)
     _require_precision(compiled, model.precision, mode)
     return OpenVinoSession(compiled, detector, batch_size)
 
@@ -118,7 +119,13 @@ def default_batch_size(device: str) -> int:
     return BATCH_SIZE
 
 
-def _compile(content: Sequence[bytes], mode: Mode, threads: int, batch_size: int | None) -> Any:
+def _compile(
+    content: Sequence[bytes],
+    mode: Mode,
+    threads: int,
+    batch_size: int | None,
+    asked: Mapping[str, str],
+) -> Any:
     openvino = load_openvino()
     structure, weights = content
     options = {
@@ -126,6 +133,7 @@ def _compile(content: Sequence[bytes], mode: Mode, threads: int, batch_size: int
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
         "ENABLE_CPU_PINNING": False,  # containers share cores
+        **asked,
     }
     core = openvino_core()
 

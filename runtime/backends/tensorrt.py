@@ -12,11 +12,11 @@ last bits of an answer: they are compiled at once instead, once for all contexts
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
-from rsna_lumbar.runtime.backends import constant_inputs
+from rsna_lumbar.runtime.backends import NO_OPTIONS, constant_inputs
 from rsna_lumbar.runtime.backends.cuda_runtime import Cuda, load_cuda
 from rsna_lumbar.runtime.backends.tensorrt_library import (
     TROUBLE,
@@ -42,13 +42,17 @@ def open_session(
     device: str,
     threads: int,
     batch_size: int | None = None,
+    options: Mapping[str, str] = NO_OPTIONS,
 ) -> TensorRTSession:
     """Open an engine on ``cuda:N``; what batches it takes was settled when it was built.
 
     Raises:
-        UsageError: no such GPU, a library is missing, or the engine is for another GPU or version.
+        UsageError: no such GPU, a library is missing, the engine is for another GPU or version,
+            or options, of which there are none.
         BackendError: the plan is damaged, or TensorRT or CUDA refuses it.
     """
+    if options:
+        raise UsageError(f"an engine takes no options; leave out {', '.join(options)}")
     index = device_index(device)
     trt = load_library(model.backend)
     engine = require_fitting(

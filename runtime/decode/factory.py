@@ -19,7 +19,7 @@ def open_decoder(
     """A decoder with so many processes; 0 decodes in this one.
 
     Args:
-        workers: processes; a script that asks for them needs ``if __name__ == "__main__":``.
+        workers: processes.
         preprocessing: of the bundle.
         largest_px: side of the largest square that will be asked for.
     """

@@ -36,6 +36,7 @@ from rsna_lumbar.runtime.dicom.slices import Slice
 from rsna_lumbar.runtime.system.processes import (
     in_main_thread,
     interrupts_ignored,
+    main_module_hidden,
     quiet_stderr,
 )
 
@@ -48,8 +49,7 @@ END_TIMEOUT_S = 5.0
 MOST_FAILED_STARTS = 4
 START_PAUSES_S = (0.2, 1.0, 5.0, 15.0)
 NO_START = (
-    "a decoding process could not start; is there memory for it? (A script that asks for workers "
-    "needs if __name__ == '__main__':, and workers=0 decodes without.)"
+    "a decoding process could not start; is there memory for it? (workers=0 decodes without one.)"
 )
 START_TIMEOUT_S = 300.0  # imports from a cold, shared disk
 
@@ -188,7 +188,7 @@ class DecodingPool:
             args=(theirs, memory, free, self._preprocessing, in_main_thread()),
             daemon=True,
         )
-        with interrupts_ignored(), quiet_stderr():  # also while it is still importing
+        with main_module_hidden(), interrupts_ignored(), quiet_stderr():  # while it imports, too
             process.start()
         theirs.close()  # so that its end is the end of the pipe
         return _Worker(process, ours, memory, free)

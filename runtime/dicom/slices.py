@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom.dataset import FileDataset
 
 from rsna_lumbar.runtime.core.preprocess import (
     Padding,
@@ -96,29 +98,55 @@ def read_frames(path: Path) -> list[Frame]:
         SkipFile: with the reason, where the file is no usable MR image.
     """
     with open_dicom(path) as dataset:
-        require_mr_image(dataset)
-        stored = stored_pixels(dataset)
-        inverted = shows_high_values_dark(dataset)
-        padding = declared_padding(dataset, stored.frames)
-        number = instance_number(dataset)
-        uid = instance_uid(dataset)
-        return [
-            Frame(
-                pixels=image,
-                inverted=inverted,
-                geometry=geometry,
-                spacing_mm=pixel_spacing_mm(dataset, index),
-                instance_number=number,
-                instance_uid=uid,
-                decoded_by=stored.decoded_by,
-                turn=standing(
-                    geometry.orientation if geometry else frame_orientation(dataset, index)
-                ),
-                padding=padding,
-            )
-            for index, image in enumerate(stored.frames)
-            for geometry in [frame_geometry(dataset, index)]
-        ]
+        return frames_of(dataset)
+
+
+def frames_of(dataset: FileDataset) -> list[Frame]:
+    """Every frame of a parsed file, as :func:`read_frames` gives it.
+
+    Raises:
+        SkipFile: with the reason, where it is no usable MR image.
+    """
+    require_mr_image(dataset)
+    stored = stored_pixels(dataset)
+    inverted = shows_high_values_dark(dataset)
+    padding = declared_padding(dataset, stored.frames)
+    number = instance_number(dataset)
+    uid = instance_uid(dataset)
+    return [
+        Frame(
+            pixels=image,
+            inverted=inverted,
+            geometry=geometry,
+            spacing_mm=pixel_spacing_mm(dataset, index),
+            instance_number=number,
+            instance_uid=uid,
+            decoded_by=stored.decoded_by,
+            turn=standing(geometry.orientation if geometry else frame_orientation(dataset, index)),
+            padding=padding,
+        )
+        for index, image in enumerate(stored.frames)
+        for geometry in [frame_geometry(dataset, index)]
+    ]
+
+
+def frame_of_array(pixels: PixelArray) -> Frame:
+    """Pixels without a header: they stand as they are, and larger values are brighter.
+
+    Args:
+        pixels: (rows, columns) integers.
+    """
+    return Frame(
+        pixels=pixels,
+        inverted=False,
+        geometry=None,
+        spacing_mm=None,
+        instance_number=None,
+        instance_uid="",
+        decoded_by="array",
+        turn=None,
+        padding=None,
+    )
 
 
 def read_slices(path: Path, size_px: int, preprocessing: Preprocessing) -> list[Slice]:
@@ -126,6 +154,20 @@ def read_slices(path: Path, size_px: int, preprocessing: Preprocessing) -> list[
 
     Raises:
         SkipFile: with the reason, where the file is no usable MR image.
+    """
+    return slices_of(read_frames(path), path, size_px, preprocessing)
+
+
+def slices_of(
+    frames: Sequence[Frame], path: Path, size_px: int, preprocessing: Preprocessing
+) -> list[Slice]:
+    """Frames as square slices.
+
+    Args:
+        frames: of one file.
+        path: how the file is called.
+        size_px: side of the squares.
+        preprocessing: as the detector expects it.
     """
     return [
         Slice(
@@ -142,7 +184,7 @@ def read_slices(path: Path, size_px: int, preprocessing: Preprocessing) -> list[
             doubt=doubt_of(frame.pixels),
             turn=frame.turn,
         )
-        for index, frame in enumerate(read_frames(path))
+        for index, frame in enumerate(frames)
     ]
 
 

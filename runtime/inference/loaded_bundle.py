@@ -5,12 +5,14 @@ Nothing here reads DICOM, so that a run can open its models while it loads what 
 
 from __future__ import annotations
 
-from collections.abc import Container
+import os
+from collections.abc import Container, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from rsna_lumbar.runtime.backends import NO_OPTIONS
 from rsna_lumbar.runtime.bundle.manifest import read_bundle
 from rsna_lumbar.runtime.bundle.records import Bundle
 from rsna_lumbar.runtime.bundle.trust import TrustedEngines
@@ -26,7 +28,7 @@ class OpenBundle:
     manager.
 
     Args:
-        bundle_folder: made by rsna-export.
+        bundle: its folder, made by rsna-export.
         backend: a name in ``rsna_lumbar.runtime.backends.BACKENDS``, or ``auto``: the fastest that
             the bundle holds and this machine can run.
         precision: ``fp32``, ``fp16``, ``bf16`` or ``int8``, or ``auto``.
@@ -34,6 +36,8 @@ class OpenBundle:
         batch_size: slices in a batch; None takes the backend's default for the device.
         threads: of the runtime on the CPU; None takes every usable core.
         trust: open engines that were not built or accepted here, too. They are code.
+        options: of the runtime library itself, by its own names: session config entries of ONNX
+            Runtime, properties of OpenVINO. They come after those that this package sets.
 
     Raises:
         BundleError: the bundle cannot be trusted.
@@ -43,7 +47,7 @@ class OpenBundle:
 
     def __init__(
         self,
-        bundle_folder: Path,
+        bundle: str | os.PathLike[str],
         *,
         backend: str = "auto",
         precision: str = "auto",
@@ -51,16 +55,18 @@ class OpenBundle:
         batch_size: int | None = None,
         threads: int | None = None,
         trust: bool = False,
+        options: Mapping[str, str] = NO_OPTIONS,
     ) -> None:
         self._resources = ExitStack()
-        self._folder, self._threads = bundle_folder, threads or usable_cores()
+        self._folder, self._options = Path(bundle), options
+        self._threads = threads or usable_cores()
         wanted = Wanted(backend, precision, device, batch_size)
         trusted = None if trust else TrustedEngines()
-        self.bundle: Bundle = read_bundle(bundle_folder)
+        self.bundle: Bundle = read_bundle(self._folder)
         try:
             opened = self._open(wanted, trusted)
         except BundleError:
-            before, self.bundle = self.bundle, read_bundle(bundle_folder)
+            before, self.bundle = self.bundle, read_bundle(self._folder)
             if self.bundle == before:
                 raise
             # It was replaced between its manifest and its files.
@@ -88,6 +94,7 @@ class OpenBundle:
             threads=self._threads,
             batch_size=self.batch_size,
             resources=self._resources,
+            options=self._options,
         )
         self.models = opened.models
         short = f"out of memory with batches of {before}: {self.batch_size} from there on"
@@ -101,6 +108,7 @@ class OpenBundle:
             threads=self._threads,
             batch_size=wanted.batch_size,
             resources=self._resources,
+            options=self._options,
         )
 
     @property

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from rsna_lumbar.runtime.backends import Session, load_backend
+from rsna_lumbar.runtime.backends import NO_OPTIONS, Session, load_backend
 from rsna_lumbar.runtime.bundle.records import Bundle, Detector, Model
 from rsna_lumbar.runtime.core.errors import BackendError, UsageError
 from rsna_lumbar.runtime.inference.compatibility import checked_contents
@@ -45,6 +45,7 @@ def open_best(
     threads: int,
     batch_size: int | None,
     resources: ExitStack,
+    options: Mapping[str, str] = NO_OPTIONS,
 ) -> OpenVariant:
     """Open the first candidate; the next one where a runtime cannot be had after all.
 
@@ -55,6 +56,7 @@ def open_best(
         threads: of the runtime on the CPU.
         batch_size: most slices of a batch; None takes :func:`default_batch_size`.
         resources: closes the sessions later.
+        options: the runtime library's own.
 
     Raises:
         BundleError: a file is not what the manifest says. No other candidate is tried then.
@@ -66,7 +68,7 @@ def open_best(
         with ExitStack() as attempt:
             try:
                 models = _open_variant(
-                    folder, wanted, candidate.device, threads, batch_size, attempt
+                    folder, wanted, candidate.device, threads, batch_size, attempt, options
                 )
             except (UsageError, BackendError) as error:
                 if candidate is choice.candidates[-1]:
@@ -100,6 +102,7 @@ def open_model(
     device: str,
     threads: int,
     batch_size: int | None = None,
+    options: Mapping[str, str] = NO_OPTIONS,
 ) -> Session:
     """Check the files of a model and open them; to be closed by the caller.
 
@@ -112,6 +115,7 @@ def open_model(
         device: ``cpu`` or ``cuda:N``.
         threads: of the runtime on the CPU.
         batch_size: most slices of a batch; None takes :func:`default_batch_size`.
+        options: the runtime library's own.
 
     Raises:
         BundleError: a file is not what the manifest says.
@@ -126,6 +130,7 @@ def open_model(
         device=device,
         threads=threads,
         batch_size=batch_size or default_batch_size([model], device),
+        options=options,
     )
 
 
@@ -136,6 +141,7 @@ def _open_variant(
     threads: int,
     batch_size: int | None,
     resources: ExitStack,
+    options: Mapping[str, str],
 ) -> dict[str, tuple[OpenModel, ...]]:
     opened: dict[str, tuple[OpenModel, ...]] = {}
     at_a_time = OPENED_AT_A_TIME if device == CPU else 1
@@ -149,6 +155,7 @@ def _open_variant(
                 device=device,
                 threads=threads,
                 batch_size=batch_size,
+                options=options,
             )
             for detector, model in wanted
         ]

@@ -9,20 +9,17 @@ two chunks, so a chunk can be repeated alone.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import closing
 from dataclasses import replace
-from itertools import tee
+from itertools import chain
 
 from rsna_lumbar.runtime.bundle.records import Bundle
 from rsna_lumbar.runtime.core.reasons import Reason, Skip
-from rsna_lumbar.runtime.decode.factory import open_decoder
+from rsna_lumbar.runtime.decode.factory import FILES_WORTH_A_POOL, default_workers, open_decoder
 from rsna_lumbar.runtime.decode.slice_sets import SetRequest, SliceSet, decode_sets
 from rsna_lumbar.runtime.inference.loaded_bundle import OpenBundle
 from rsna_lumbar.runtime.inference.scheduler import Assembly
-from rsna_lumbar.runtime.inference.scores import GroupScore, PeakPlace, StudyScore
+from rsna_lumbar.runtime.inference.scores import StudyScore
 from rsna_lumbar.runtime.studies.study import Inventory, Series, Study, StudyStream
-
-__all__ = ["STUDIES_A_CHUNK", "GroupScore", "PeakPlace", "Scorer", "StudyScore"]
 
 STUDIES_A_CHUNK = 32
 
@@ -97,39 +94,29 @@ def _no_detector(study: Study, series: Series) -> Skip:
     return Skip(Reason.NO_DETECTOR, what, detail)
 
 
-class Scorer(OpenBundle):
-    """A bundle opened for scoring; a context manager. Opened as :class:`OpenBundle` says."""
+def looked_at(
+    found: StudyStream, workers: int | None, *, small_job: int, on_gpu: bool
+) -> tuple[StudyStream, int]:
+    """How many decoding processes suit the studies.
 
-    def score(self, found: Inventory | StudyStream, *, workers: int = 0) -> Iterator[StudyScore]:
-        """Score the studies that were found, in their order.
+    Only as many are looked at as tell a small job from a large one.
 
-        Args:
-            found: from :func:`rsna_lumbar.runtime.find_studies` or ``stream_studies``.
-            workers: decoding processes; 0 decodes in this one, beside the model. With workers, a
-                script needs ``if __name__ == "__main__":``, since they import it.
-
-        Raises:
-            BackendError: a model failed, or returned what is not a number.
-            DataError: a decoding process could not start.
-        """
-        here, ahead = (
-            StudyStream(found.data, found.ids, found.strays, studies)
-            for studies in tee(found.studies)
-        )
-        with closing(self.decoded(ahead, workers=workers)) as sets:
-            yield from self.scored(here, sets)
-
-    def decoded(
-        self, found: Inventory | StudyStream, *, workers: int = 0
-    ) -> Generator[SliceSet, None, None]:
-        """The first half of :meth:`score`: every set of every study, in order."""
-        return decoded_sets(self.bundle, found, workers=workers)
-
-    def scored(
-        self, found: Inventory | StudyStream, sets: Iterable[SliceSet]
-    ) -> Iterator[StudyScore]:
-        """The second half of :meth:`score`: scores of studies whose sets were decoded."""
-        return scored(self, found, sets)
+    Args:
+        found: studies; to be replaced by what is returned.
+        workers: processes asked for; None takes what suits.
+        small_job: processes for a few files.
+        on_gpu: whether the models run on a GPU.
+    """
+    if workers is not None:
+        return found, workers
+    first, files = [], 0
+    for study in found.studies:
+        first.append(study)
+        files += study.file_count
+        if files >= FILES_WORTH_A_POOL:
+            break
+    again = replace(found, studies=chain(first, found.studies))
+    return again, small_job if files < FILES_WORTH_A_POOL else default_workers(files, on_gpu=on_gpu)
 
 
 def _requests(bundle: Bundle, studies: Iterable[Study]) -> Iterator[SetRequest]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rsna_lumbar.runtime.bundle.records import Bundle
+from rsna_lumbar.runtime.core.reasons import Skip
 from rsna_lumbar.runtime.inference.loaded_bundle import OpenBundle
 from rsna_lumbar.runtime.studies.study import NO_BODY_PART
 from rsna_lumbar.runtime.system.entry_point import echo
@@ -66,15 +67,15 @@ class Console:
 def _skip_lines(record: RunRecord) -> list[str]:
     faults = [skip for skip in record.total.skips if not skip.harmless]
     harmless = [s for s in record.total.skips if s.harmless and s.reason not in _SAID_ONCE]
-    lines = [
-        printable(
-            f"{_VERB.get(skip.reason, 'skipped')}: {skip.what}: {skip.reason}"
-            f"{f' ({skip.detail})' if skip.detail else ''}"
-        )
-        for skip in (*faults, *harmless)[:SHOWN_SKIPS]
-    ]
+    lines = [skip_line(skip) for skip in (*faults, *harmless)[:SHOWN_SKIPS]]
     more = len(faults) + len(harmless) - len(lines)
     return [*lines, f"... and {more} more, all in the run manifest"] if more > 0 else lines
+
+
+def skip_line(skip: Skip) -> str:
+    """What was skipped and why."""
+    detail = f" ({skip.detail})" if skip.detail else ""
+    return printable(f"{_VERB.get(skip.reason, 'skipped')}: {skip.what}: {skip.reason}{detail}")
 
 
 def printable(text: str) -> str:

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
-from itertools import chain, tee
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,7 +77,7 @@ def _score(
     with ExitStack() as stack:
         batch_size = results.batch_size or request.batch_size
         opening = stack.enter_context(_opened_aside(request, threads, batch_size))
-        from rsna_lumbar.runtime.inference.pipeline import decoded_sets, scored
+        from rsna_lumbar.runtime.inference.pipeline import decoded_sets, looked_at, scored
         from rsna_lumbar.runtime.run.manifest import RunRecord
         from rsna_lumbar.runtime.run.resuming import left_to_do
         from rsna_lumbar.runtime.run.writer import Writer
@@ -86,7 +86,8 @@ def _score(
         require_no_input(results.targets, found)
         names = _names(request, results)
         rest, stamps = left_to_do(found, results, names)
-        here, ahead, workers = _looked_at(rest, request.workers, on_gpu=on_gpu)
+        rest, workers = looked_at(rest, request.workers, small_job=1, on_gpu=on_gpu)
+        here, ahead = rest.twice()
         sets = stack.enter_context(
             closing(decoded_sets(bundle, ahead, workers=workers, slices=request.slices))
         )
@@ -173,32 +174,6 @@ def _opened_aside(
         finally:
             if opening.exception() is None:
                 opening.result().close()
-
-
-def _looked_at(
-    found: StudyStream, workers: int | None, *, on_gpu: bool
-) -> tuple[StudyStream, StudyStream, int]:
-    """The studies twice, for decoding and for scoring, and how many processes suit them.
-
-    Only as many are looked at as tell a small job from a large one.
-    """
-    from rsna_lumbar.runtime.decode.factory import FILES_WORTH_A_POOL, default_workers
-    from rsna_lumbar.runtime.studies.study import StudyStream
-
-    first = []
-    if workers is None:
-        files = 0
-        for study in found.studies:
-            first.append(study)
-            files += study.file_count
-            if files >= FILES_WORTH_A_POOL:
-                break
-        workers = default_workers(files, on_gpu=on_gpu)
-    here, ahead = (
-        StudyStream(found.data, found.ids, found.strays, studies)
-        for studies in tee(chain(first, found.studies))
-    )
-    return here, ahead, workers
 
 
 def _until_opened(opening: Future[OpenBundle], sets: Iterator[SliceSet]) -> deque[SliceSet]:

@@ -6,7 +6,8 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import tee
 from pathlib import Path
 
 from rsna_lumbar.runtime.core.labels import Group
@@ -20,6 +21,7 @@ IMAGE_FOLDERS = ("test_images", "train_images")
 FOLDER, UID = "folder", "uid"  # what names studies and series
 # Who said which detector reads a series.
 FROM_TABLE, FROM_HEADER, FROM_OTHERS = "table", "header", "other series"
+FROM_CALLER = "caller"  # of the Python API
 NO_BODY_PART = "no header names a body part"  # how the ``why`` of such a series ends
 
 
@@ -46,7 +48,7 @@ class Series:
     study_id: str
     series_id: str
     group: Group | None
-    group_from: str  # FROM_TABLE, FROM_HEADER or FROM_OTHERS
+    group_from: str  # FROM_TABLE, FROM_HEADER, FROM_OTHERS or FROM_CALLER
     files: tuple[Path, ...]
     frames: Mapping[Path, frozenset[int]] = field(default_factory=dict)  # where not all are read
     facts: Facts | None = None  # None where no header could be read
@@ -91,6 +93,11 @@ class StudyStream:
     def count(self) -> int:
         return len(self.ids)
 
+    def twice(self) -> tuple[StudyStream, StudyStream]:
+        """For two that go through it; what one has seen and the other has not is kept."""
+        one, other = tee(self.studies)
+        return replace(self, studies=one), replace(self, studies=other)
+
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
@@ -103,6 +110,10 @@ class Inventory:
     @property
     def ids(self) -> tuple[str, ...]:
         return tuple(study.study_id for study in self.studies)
+
+    def stream(self) -> StudyStream:
+        """The same, to be gone through once."""
+        return StudyStream(self.data, self.ids, self.strays, iter(self.studies))
 
     @property
     def skips(self) -> tuple[Skip, ...]:

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from itertools import islice
 from multiprocessing import connection, resource_tracker
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, TypeVar
 
 from rsna_lumbar.runtime.core.errors import DataError
@@ -43,6 +44,21 @@ def worker_pool(workers: int, prepare: Callable[[], None] | None = None) -> Proc
         for _ in range(workers):  # each submission starts one, as none is idle yet
             pool.submit(int)
     return pool
+
+
+@contextmanager
+def main_module_hidden() -> Iterator[None]:
+    """Processes that are spawned meanwhile do not import the script that starts them.
+
+    So the script needs no ``if __name__ == "__main__":``. Nothing that they are given may be
+    defined in it.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 @contextmanager

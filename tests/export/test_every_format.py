@@ -20,11 +20,11 @@ from rsna_lumbar.export.bundling.build import Outcome, build_bundle
 from rsna_lumbar.export.bundling.options import ExportOptions
 from rsna_lumbar.export.formats import FORMATS, BuildOptions, load_format
 from rsna_lumbar.export.verification.limits import LIMITS, Limits
+from rsna_lumbar.runtime.api import Scorer
 from rsna_lumbar.runtime.bundle.plan_header import read_plan_header
 from rsna_lumbar.runtime.bundle.records import PRECISIONS, Variant
 from rsna_lumbar.runtime.core.errors import UsageError
 from rsna_lumbar.runtime.core.labels import SPINAL, SUBARTICULAR
-from rsna_lumbar.runtime.inference.pipeline import Scorer
 from rsna_lumbar.runtime.run.submission import submission_lines
 from rsna_lumbar.runtime.studies.finder import find_studies
 from rsna_lumbar.runtime.system.gpus import cuda_device_count

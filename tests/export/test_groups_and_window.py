@@ -15,13 +15,13 @@ from toys import write_clinical_study, write_toy_bundle
 from rsna_lumbar.export import cli
 from rsna_lumbar.export.bundling.build import Outcome, build_bundle, extend_bundle, verify_bundle
 from rsna_lumbar.export.bundling.options import ExportOptions
+from rsna_lumbar.runtime.api import Scorer
 from rsna_lumbar.runtime.bundle.manifest import read_bundle, write_manifest
 from rsna_lumbar.runtime.bundle.records import Bundle
 from rsna_lumbar.runtime.core.errors import BundleError, CheckpointError, UsageError
 from rsna_lumbar.runtime.core.labels import FORAMINAL, GROUPS, LOCATIONS, SPINAL, SUBARTICULAR
 from rsna_lumbar.runtime.core.postprocess import Calibration
 from rsna_lumbar.runtime.core.preprocess import Preprocessing
-from rsna_lumbar.runtime.inference.pipeline import Scorer
 from rsna_lumbar.runtime.studies.finder import find_studies
 
 Weights = Mapping[str, tuple[Path, ...]]

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rsna_lumbar.runtime.api import Scorer
 from rsna_lumbar.runtime.bundle.manifest import read_bundle
 from rsna_lumbar.runtime.bundle.store import read_model
 from rsna_lumbar.runtime.cli import main
 from rsna_lumbar.runtime.core.labels import GRADE_TITLES, GRADES, GROUPS, LEVELS, level_title
 from rsna_lumbar.runtime.demo import FOLDER, demo_bundle, demo_studies
-from rsna_lumbar.runtime.inference.pipeline import Scorer, StudyScore
+from rsna_lumbar.runtime.inference.scores import StudyScore
 from rsna_lumbar.runtime.run.submission import submission_lines
 from rsna_lumbar.runtime.studies.finder import find_studies
 

@@ -24,13 +24,14 @@ from faults import SCORED, Fault, faults
 from toys import SYNTAXES, slice_pixels, write_as, write_clinical_slice, write_clinical_study
 
 from rsna_lumbar.benchmarks.harness.process_tree import PeakMemory
+from rsna_lumbar.runtime.api import Scorer
 from rsna_lumbar.runtime.core.labels import FORAMINAL, SPINAL, SUBARTICULAR, Group
 from rsna_lumbar.runtime.core.preprocess import Preprocessing
 from rsna_lumbar.runtime.core.reasons import Reason, SkipFile
 from rsna_lumbar.runtime.decode.worker_pool import DecodingPool
 from rsna_lumbar.runtime.dicom.header import read_header
 from rsna_lumbar.runtime.dicom.series_kind import plane_of
-from rsna_lumbar.runtime.inference.pipeline import STUDIES_A_CHUNK, Scorer
+from rsna_lumbar.runtime.inference.pipeline import STUDIES_A_CHUNK
 from rsna_lumbar.runtime.studies.finder import stream_studies
 from rsna_lumbar.runtime.studies.study import Inventory
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rsna_lumbar.runtime.api import Scorer
 from rsna_lumbar.runtime.core.reasons import Reason
 from rsna_lumbar.runtime.demo import demo_bundle, demo_studies
-from rsna_lumbar.runtime.inference.pipeline import Scorer
 from rsna_lumbar.runtime.studies.finder import find_studies
 from rsna_lumbar.runtime.studies.study import Inventory
 

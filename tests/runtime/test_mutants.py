@@ -20,11 +20,11 @@ import pytest
 from machines import ENGINE, L4, machine
 from toys import write_toy_bundle
 
+from rsna_lumbar.runtime.api import Scorer
 from rsna_lumbar.runtime.bundle.manifest import read_bundle
 from rsna_lumbar.runtime.bundle.trust import trust_engines
 from rsna_lumbar.runtime.core.errors import BundleError, UsageError
 from rsna_lumbar.runtime.inference import loaded_bundle, opened
-from rsna_lumbar.runtime.inference.pipeline import Scorer
 
 HEADER_BYTES = 28
 CPU, GPU = machine(), machine(L4)

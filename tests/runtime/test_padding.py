@@ -15,10 +15,10 @@ from hypothesis.extra import numpy as hnp
 from pydicom.uid import UID
 from toys import SYNTAXES, slice_pixels, write_as, write_clinical_slice
 
+from rsna_lumbar.runtime.api import Scorer
 from rsna_lumbar.runtime.core.preprocess import Padding, Preprocessing, window
 from rsna_lumbar.runtime.demo import demo_bundle, demo_studies
 from rsna_lumbar.runtime.dicom.slices import read_frames, read_slices
-from rsna_lumbar.runtime.inference.pipeline import Scorer
 from rsna_lumbar.runtime.studies.finder import find_studies
 
 KINDS = [np.uint16, np.int16, np.uint8, np.int8, np.dtype(">u2"), np.dtype(">i2")]

@@ -17,9 +17,9 @@ import pytest
 from commands import run
 from toys import write_clinical_study, write_toy_bundle
 
+from rsna_lumbar.runtime.api import Scorer
 from rsna_lumbar.runtime.core.labels import FORAMINAL, GROUPS, SPINAL, SUBARTICULAR, Group
 from rsna_lumbar.runtime.inference import pipeline
-from rsna_lumbar.runtime.inference.pipeline import Scorer
 from rsna_lumbar.runtime.run.submission import study_table
 from rsna_lumbar.runtime.studies.finder import find_studies
 

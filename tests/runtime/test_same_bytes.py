@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from toys import toy_model, write_clinical_study, write_toy_bundle
 
+from rsna_lumbar.runtime.api import Scorer
 from rsna_lumbar.runtime.bundle.manifest import write_manifest
 from rsna_lumbar.runtime.bundle.records import Detector, ModelFile
-from rsna_lumbar.runtime.inference.pipeline import Scorer
 from rsna_lumbar.runtime.inference.scores import StudyScore
 from rsna_lumbar.runtime.run.submission import evidence_lines, submission_lines, submission_rows
 from rsna_lumbar.runtime.studies.finder import find_studies, stream_studies

@@ -15,6 +15,7 @@ import pytest
 from ending import DEADLINE_S
 from toys import SIZE_PX, offsets, slopes, write_clinical_study, write_toy_bundle
 
+from rsna_lumbar.runtime.api import Scorer
 from rsna_lumbar.runtime.backends import Outputs, Wait, load_backend, onnxruntime
 from rsna_lumbar.runtime.backends.onnxruntime import OnnxSession
 from rsna_lumbar.runtime.bundle.manifest import read_bundle
@@ -26,7 +27,6 @@ from rsna_lumbar.runtime.core.preprocess import Preprocessing
 from rsna_lumbar.runtime.core.reasons import Reason
 from rsna_lumbar.runtime.dicom.slices import read_slices
 from rsna_lumbar.runtime.inference import loaded_bundle
-from rsna_lumbar.runtime.inference.pipeline import Scorer
 from rsna_lumbar.runtime.inference.scores import StudyScore
 from rsna_lumbar.runtime.run.submission import submission_lines, submission_rows
 from rsna_lumbar.runtime.studies.finder import find_studies, stream_studies

@@ -19,6 +19,7 @@ from pydicom.uid import EnhancedMRImageStorage
 from stored_ways import WAYS, Picture, store_in_another_way
 from toys import AXIAL, SAGITTAL, slice_pixels, write_clinical_slice, write_clinical_study
 
+from rsna_lumbar.runtime.api import Scorer
 from rsna_lumbar.runtime.cli import main
 from rsna_lumbar.runtime.core.anchors import cell_centre, cell_count
 from rsna_lumbar.runtime.core.preprocess import Preprocessing, square_slice
@@ -26,7 +27,6 @@ from rsna_lumbar.runtime.core.turning import AS_STORED, Turn
 from rsna_lumbar.runtime.dicom.series_kind import plane_of
 from rsna_lumbar.runtime.dicom.slices import Slice, read_frames, read_slices
 from rsna_lumbar.runtime.dicom.standing import standing
-from rsna_lumbar.runtime.inference.pipeline import Scorer
 from rsna_lumbar.runtime.inference.scores import StudyScore
 from rsna_lumbar.runtime.run.submission import submission_lines
 from rsna_lumbar.runtime.studies.finder import find_studies

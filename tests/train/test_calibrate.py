@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from toys import write_clinical_study, write_toy_bundle
 
+from rsna_lumbar.runtime.api import Scorer
 from rsna_lumbar.runtime.bundle.manifest import read_bundle, write_manifest
 from rsna_lumbar.runtime.core.errors import BundleError
 from rsna_lumbar.runtime.core.labels import (
@@ -26,7 +27,7 @@ from rsna_lumbar.runtime.core.labels import (
 )
 from rsna_lumbar.runtime.core.metric import NO_GRADE
 from rsna_lumbar.runtime.core.postprocess import Calibration, probabilities
-from rsna_lumbar.runtime.inference.pipeline import Scorer, StudyScore
+from rsna_lumbar.runtime.inference.scores import StudyScore
 from rsna_lumbar.runtime.run.submission import submission_rows
 from rsna_lumbar.runtime.studies.finder import find_studies
 from rsna_lumbar.train.calibration.calibrate import Calibrated, calibrate, write_calibration

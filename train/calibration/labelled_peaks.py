@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from rsna_lumbar.runtime.api import Scorer
 from rsna_lumbar.runtime.bundle.manifest import read_bundle
 from rsna_lumbar.runtime.core.errors import DataError
 from rsna_lumbar.runtime.core.label_table import grade_table, read_csv
 from rsna_lumbar.runtime.core.labels import GRADES, Group
 from rsna_lumbar.runtime.core.metric import IntArray, columns_of
 from rsna_lumbar.runtime.decode.factory import default_workers
-from rsna_lumbar.runtime.inference.pipeline import Scorer
 from rsna_lumbar.runtime.inference.scores import GroupScore, StudyScore
 from rsna_lumbar.runtime.studies.finder import find_studies
 from rsna_lumbar.runtime.studies.tables import read_study_list
@@ -110,7 +110,7 @@ def collect_peaks(
         root: folder with the challenge's tables and ``train_images``.
         studies: ids; those without a single slice to score are left out of the result.
         workers: decoding processes; None takes what suits the number of files.
-        device: as :class:`rsna_lumbar.runtime.inference.pipeline.Scorer` takes it.
+        device: as :class:`rsna_lumbar.runtime.api.Scorer` takes it.
         track: shows progress; called with the scores and their number, returns the scores.
 
     Raises:

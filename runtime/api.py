@@ -1,0 +1,321 @@
+"""The Python API: a bundle opened for scoring, and its scores of studies, each as it is done."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from pydicom.dataset import FileDataset
+
+from rsna_lumbar.runtime.backends import NO_OPTIONS
+from rsna_lumbar.runtime.core.errors import DataError, UsageError
+from rsna_lumbar.runtime.core.labels import (
+    FORAMINAL,
+    GRADES,
+    SPINAL,
+    SUBARTICULAR,
+    SUBMISSION_COLUMNS,
+    Group,
+)
+from rsna_lumbar.runtime.core.reasons import Skip
+from rsna_lumbar.runtime.decode.decoder import DecodeInMemory, Image
+from rsna_lumbar.runtime.decode.slice_sets import SELECTIONS, SetRequest, SliceSet, decode_sets
+from rsna_lumbar.runtime.inference.loaded_bundle import OpenBundle
+from rsna_lumbar.runtime.inference.pipeline import decoded_sets, looked_at, scored
+from rsna_lumbar.runtime.inference.scores import GroupScore, StudyScore
+from rsna_lumbar.runtime.run.console import choice_line, missing_groups_line, skip_line
+from rsna_lumbar.runtime.run.submission import submission_rows
+from rsna_lumbar.runtime.studies.finder import nothing_to_score, stream_studies
+from rsna_lumbar.runtime.studies.study import (
+    FROM_CALLER,
+    Inventory,
+    Series,
+    Study,
+    StudyStream,
+)
+from rsna_lumbar.runtime.studies.tables import read_study_list
+from rsna_lumbar.runtime.system.machine import CPU
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LOGGER = logging.getLogger("rsna_lumbar")
+AnyPath = str | os.PathLike[str]
+Data = AnyPath | Sequence[AnyPath] | Inventory | StudyStream
+Progress = Callable[[int, int], object]
+
+
+class Scores(Iterator[StudyScore]):
+    """Scores of studies in the order of the submission, each as soon as it is done.
+
+    To be gone through once. ``count`` is the number of studies.
+    """
+
+    def __init__(
+        self, found: StudyStream, scores: Generator[StudyScore], progress: Progress | None
+    ) -> None:
+        self.count = found.count
+        self._scores = scores
+        self._progress = progress
+        self._done = 0
+        _log(found.strays)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> StudyScore:
+        """The next study.
+
+        Raises:
+            BackendError: a model failed, or returned what is not a number.
+            DataError: a decoding process could not start.
+        """
+        score = next(self._scores)
+        self._done += 1
+        _log(score.skips)
+        if self._progress:
+            self._progress(self._done, self.count)
+        return score
+
+    def to_frame(self, *, places: bool = False) -> pd.DataFrame:
+        """The studies that are left, as the submission: a row per condition and level.
+
+        Args:
+            places: add ``study_id``, ``condition``, ``level``, ``filled`` (why it is a prior row,
+                else empty), and for each grade ``<grade>_peak`` and where it was seen: ``_file``,
+                ``_frame``, ``_x``, ``_y`` (pixels of the file as stored).
+
+        Returns:
+            ``row_id``, ``normal_mild``, ``moderate``, ``severe`` (float64, summing to 1).
+        """
+        import pandas as pd
+
+        if not places:
+            rows = [row for score in self for row in submission_rows(score)]
+            return pd.DataFrame(rows, columns=list(SUBMISSION_COLUMNS))
+        return pd.DataFrame([row for score in self for row in _rows_with_places(score)])
+
+    def close(self) -> None:
+        """End what decodes; the studies that are left are not scored."""
+        self._scores.close()
+
+
+class Scorer(OpenBundle):
+    """A bundle opened for scoring; a context manager. Opened as :class:`OpenBundle` says.
+
+    What the command says on standard error goes to ``logging.getLogger("rsna_lumbar")``: which
+    models were chosen and why as INFO, what was skipped as WARNING, or as DEBUG where it is
+    harmless. Names of studies and files stand in these lines as they were found.
+    """
+
+    def __init__(
+        self,
+        bundle: AnyPath,
+        *,
+        backend: str = "auto",
+        precision: str = "auto",
+        device: str = "auto",
+        batch_size: int | None = None,
+        threads: int | None = None,
+        trust: bool = False,
+        options: Mapping[str, str] = NO_OPTIONS,
+    ) -> None:
+        super().__init__(
+            bundle,
+            backend=backend,
+            precision=precision,
+            device=device,
+            batch_size=batch_size,
+            threads=threads,
+            trust=trust,
+            options=options,
+        )
+        LOGGER.info("%s", choice_line(self))
+        if line := missing_groups_line(self.bundle):
+            LOGGER.info("%s", line)
+
+    def score(
+        self,
+        data: Data,
+        *,
+        series: AnyPath | None = None,
+        studies: AnyPath | Iterable[str] | None = None,
+        ids: str | None = None,
+        slices: str = "all",
+        workers: int | None = None,
+        progress: Progress | None = None,
+    ) -> Scores:
+        """Score studies, in the order of the submission.
+
+        Args:
+            data: what ``rsna-run`` takes as DATA: a path, or several; or what was found before, by
+                :func:`rsna_lumbar.runtime.find_studies` or ``stream_studies``.
+            series: CSV that says which detector reads which series; not with what was found before.
+            studies: CSV with ``study_id``, or ids: the only studies wanted; likewise.
+            ids: what names studies and series, ``folder`` or ``uid``; likewise.
+            slices: which slices of a series are read: ``all`` or ``relevant``.
+            workers: decoding processes; 0 decodes in this one, beside the model. None starts some
+                where there are hundreds of files. They do not import the caller's script.
+            progress: called with the studies done and their number after each.
+
+        Raises:
+            DataError: no such folder, nothing in it to score, or a table cannot be used.
+            UsageError: an option that is none, or no path.
+        """
+        if slices not in SELECTIONS:
+            raise UsageError(f"slices {slices!r} is none of {', '.join(SELECTIONS)}")
+        if isinstance(data, Inventory | StudyStream):
+            if series is not None or studies is not None or ids is not None:
+                raise UsageError("series, studies and ids are for paths, not for what was found")
+            found = data.stream() if isinstance(data, Inventory) else data
+        else:
+            found = _found(data, series, studies, ids)
+        found, workers = looked_at(found, workers, small_job=0, on_gpu=self.device != CPU)
+        return Scores(found, self._score(found, workers, slices), progress)
+
+    def score_study(
+        self,
+        *,
+        spinal: Sequence[Image] = (),
+        foraminal: Sequence[Image] = (),
+        subarticular: Sequence[Image] = (),
+        study_id: str = "study",
+    ) -> StudyScore:
+        """Score one study whose images are in memory.
+
+        Args:
+            spinal: sagittal T2 slices: data sets of pydicom, or arrays (rows, columns) of integers.
+                Data sets are put into order and turned by their position and orientation, where
+                they have these; arrays are taken as they are: front at smaller columns, head up.
+            foraminal: sagittal T1 slices, likewise.
+            subarticular: axial T2 slices, likewise; the patient's left at larger columns, front up.
+            study_id: names the study in its rows.
+
+        Returns:
+            Its groups in the bundle's order; prior rows for a group without a usable slice.
+            ``skips`` says what could not be used; images are called ``spinal/0``, ``spinal/1``.
+
+        Raises:
+            UsageError: images for a group that the bundle has no detector for, or none at all.
+            DataError: an array that is not (rows, columns) integers.
+            BackendError: a model failed, or returned what is not a number.
+        """
+        given = {SPINAL: spinal, FORAMINAL: foraminal, SUBARTICULAR: subarticular}
+        images = {
+            Path(group.name, str(index)): _checked(image, f"{group.name}/{index}")
+            for group, some in given.items()
+            for index, image in enumerate(some)
+        }
+        if not images:
+            raise UsageError("no image was given; name at least one of spinal, foraminal, ...")
+        for group in self.bundle.missing_groups:
+            if len(given[group]):
+                raise UsageError(f"the bundle has no {group.name} detector")
+        series = tuple(
+            Series(study_id, group.name, group, FROM_CALLER, _files_of(group, images))
+            for group, some in given.items()
+            if len(some)
+        )
+        study = Study(study_id, series, listed=True)
+        found = Inventory(Path(), (study,), ())
+        requests = (SetRequest.of(study, d.group, d.size_px) for d in self.bundle.detectors)
+        decoder = DecodeInMemory(self.bundle.preprocessing, images)
+        (score,) = self.scored(found, decode_sets(requests, decoder, data=Path()))
+        _log(score.skips)
+        return score
+
+    def decoded(
+        self, found: Inventory | StudyStream, *, workers: int = 0, slices: str = "all"
+    ) -> Generator[SliceSet]:
+        """The first half of :meth:`score`: every set of every study, in order."""
+        return decoded_sets(self.bundle, found, workers=workers, slices=slices)
+
+    def scored(
+        self, found: Inventory | StudyStream, sets: Iterable[SliceSet]
+    ) -> Iterator[StudyScore]:
+        """The second half of :meth:`score`: scores of studies whose sets were decoded."""
+        return scored(self, found, sets)
+
+    def _score(self, found: StudyStream, workers: int, slices: str) -> Generator[StudyScore]:
+        here, ahead = found.twice()
+        with closing(self.decoded(ahead, workers=workers, slices=slices)) as sets:
+            yield from self.scored(here, sets)
+
+
+def _found(
+    data: AnyPath | Sequence[AnyPath],
+    series: AnyPath | None,
+    studies: AnyPath | Iterable[str] | None,
+    ids: str | None,
+) -> StudyStream:
+    several = [data] if isinstance(data, str | os.PathLike) else data
+    wanted: Collection[str] | None = None
+    if isinstance(studies, str | os.PathLike):
+        wanted = read_study_list(Path(studies))
+    elif studies is not None:
+        wanted = set(studies)
+    if not several:
+        raise UsageError("no folder or file was named")
+    table = None if series is None else Path(series)
+    found = stream_studies([Path(one) for one in several], table, studies=wanted, ids=ids)
+    if not found.ids:
+        raise DataError(nothing_to_score(found))
+    return found
+
+
+def _checked(image: Image, name: str) -> Image:
+    if isinstance(image, FileDataset):
+        return image
+    array = np.asarray(image)
+    if array.ndim != 2 or not np.issubdtype(array.dtype, np.integer):
+        raise DataError(
+            f"{name} is {array.dtype} of shape {array.shape}; give (rows, columns) integers"
+        )
+    return array
+
+
+def _files_of(group: Group, images: Iterable[Path]) -> tuple[Path, ...]:
+    return tuple(name for name in images if name.parent.name == group.name)
+
+
+def _rows_with_places(score: StudyScore) -> Iterator[dict[str, Any]]:
+    rows = {row_id: grades for row_id, *grades in submission_rows(score)}
+    places = {
+        f"{score.study_id}_{condition}_{level}": (group, index)
+        for group in score.groups
+        for index, (condition, level) in enumerate(group.group.locations)
+    }
+    for row_id, grades in rows.items():
+        group, index = places[row_id]
+        condition, level = group.group.locations[index]
+        yield {
+            **dict(zip(SUBMISSION_COLUMNS, (row_id, *grades), strict=True)),
+            "study_id": score.study_id,
+            "condition": condition,
+            "level": level,
+            "filled": group.filled or "",
+            **_places(group, index),
+        }
+
+
+def _places(group: GroupScore, index: int) -> dict[str, Any]:
+    seen: dict[str, Any] = {}
+    for grade, name in enumerate(GRADES):
+        at = index * len(GRADES) + grade
+        place = group.places[at] if group.places else None
+        seen[f"{name}_peak"] = np.nan if group.peak is None else float(group.peak[at])
+        seen[f"{name}_file"] = str(place.file) if place else ""
+        seen[f"{name}_frame"] = place.frame if place else -1
+        seen[f"{name}_x"] = place.x if place else np.nan
+        seen[f"{name}_y"] = place.y if place else np.nan
+    return seen
+
+
+def _log(skips: Iterable[Skip]) -> None:
+    for skip in skips:
+        LOGGER.log(logging.DEBUG if skip.harmless else logging.WARNING, "%s", skip_line(skip))
