@@ -13,7 +13,7 @@ import numpy as np
 from pydicom.dataset import FileDataset
 
 from rsna_lumbar.runtime.backends import NO_OPTIONS
-from rsna_lumbar.runtime.core.errors import DataError, UsageError
+from rsna_lumbar.runtime.core.errors import BundleError, DataError, UsageError
 from rsna_lumbar.runtime.core.labels import (
     FORAMINAL,
     GRADES,
@@ -27,7 +27,9 @@ from rsna_lumbar.runtime.decode.decoder import DecodeInMemory, Image
 from rsna_lumbar.runtime.decode.slice_sets import SELECTIONS, SetRequest, SliceSet, decode_sets
 from rsna_lumbar.runtime.inference.loaded_bundle import OpenBundle
 from rsna_lumbar.runtime.inference.pipeline import decoded_sets, looked_at, scored
+from rsna_lumbar.runtime.inference.plan import plan_for
 from rsna_lumbar.runtime.inference.scores import GroupScore, StudyScore
+from rsna_lumbar.runtime.inference.selection import Wanted
 from rsna_lumbar.runtime.run.console import choice_line, missing_groups_line, skip_line
 from rsna_lumbar.runtime.run.submission import submission_rows
 from rsna_lumbar.runtime.studies.finder import nothing_to_score, stream_studies
@@ -106,7 +108,24 @@ class Scores(Iterator[StudyScore]):
 
 
 class Scorer(OpenBundle):
-    """A bundle opened for scoring; a context manager. Opened as :class:`OpenBundle` says.
+    """A bundle opened for scoring; a context manager.
+
+    Args:
+        bundle: its folder, made by rsna-export.
+        backend: a name in ``rsna_lumbar.runtime.backends.BACKENDS``, or ``auto``: the fastest that
+            the bundle holds and this machine can run.
+        precision: ``fp32``, ``fp16``, ``bf16`` or ``int8``, or ``auto``.
+        device: ``auto``, ``cpu`` or ``cuda:N``.
+        batch_size: slices in a batch; None takes the backend's default for the device.
+        threads: of the runtime on the CPU; None takes every usable core.
+        trust: open engines that were not built or accepted here, too. They are code.
+        options: of the runtime library itself, by its own names: session config entries of ONNX
+            Runtime, properties of OpenVINO. They come after those that this package sets.
+
+    Raises:
+        BundleError: the bundle cannot be trusted.
+        UsageError: the backend, precision, device or an option cannot be had.
+        BackendError: a model cannot be opened.
 
     What the command says on standard error goes to ``logging.getLogger("rsna_lumbar")``: which
     models were chosen and why as INFO, what was skipped as WARNING, or as DEBUG where it is
@@ -125,16 +144,16 @@ class Scorer(OpenBundle):
         trust: bool = False,
         options: Mapping[str, str] = NO_OPTIONS,
     ) -> None:
-        super().__init__(
-            bundle,
-            backend=backend,
-            precision=precision,
-            device=device,
-            batch_size=batch_size,
-            threads=threads,
-            trust=trust,
-            options=options,
-        )
+        wanted = Wanted(backend, precision, device, batch_size)
+        plan = plan_for(Path(bundle), wanted, trust=trust)
+        try:
+            super().__init__(plan, threads=threads, options=options)
+        except BundleError:
+            again = plan_for(Path(bundle), wanted, trust=trust)
+            if again.bundle == plan.bundle:
+                raise
+            # It was replaced between its manifest and its files.
+            super().__init__(again, threads=threads, options=options)
         LOGGER.info("%s", choice_line(self))
         if line := missing_groups_line(self.bundle):
             LOGGER.info("%s", line)

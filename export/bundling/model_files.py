@@ -16,7 +16,7 @@ from rsna_lumbar.runtime.bundle.records import Detector, Model, ModelFile
 from rsna_lumbar.runtime.bundle.store import model_file_name
 from rsna_lumbar.runtime.core.errors import BackendError, UsageError, VerificationError
 from rsna_lumbar.runtime.inference.compatibility import judge
-from rsna_lumbar.runtime.inference.opened import default_batch_size, open_model
+from rsna_lumbar.runtime.inference.sessions import default_batch_size, open_model
 from rsna_lumbar.runtime.system.cores import usable_cores
 from rsna_lumbar.runtime.system.machine import this_machine
 

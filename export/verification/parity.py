@@ -25,7 +25,7 @@ from rsna_lumbar.runtime.bundle.records import Detector, Model, Parity
 from rsna_lumbar.runtime.core.errors import VerificationError
 from rsna_lumbar.runtime.core.postprocess import probabilities, set_peaks
 from rsna_lumbar.runtime.inference.batches import pack
-from rsna_lumbar.runtime.inference.opened import default_batch_size, open_model
+from rsna_lumbar.runtime.inference.sessions import default_batch_size, open_model
 from rsna_lumbar.runtime.system.cores import usable_cores
 from rsna_lumbar.runtime.system.machine import CPU, this_machine
 

@@ -5,72 +5,42 @@ Nothing here reads DICOM, so that a run can open its models while it loads what 
 
 from __future__ import annotations
 
-import os
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
-from pathlib import Path
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
 from rsna_lumbar.runtime.backends import NO_OPTIONS
-from rsna_lumbar.runtime.bundle.manifest import read_bundle
 from rsna_lumbar.runtime.bundle.records import Bundle
-from rsna_lumbar.runtime.bundle.trust import TrustedEngines
-from rsna_lumbar.runtime.core.errors import BackendError, BundleError
-from rsna_lumbar.runtime.inference.opened import OpenVariant, open_best
-from rsna_lumbar.runtime.inference.selection import Candidate, Choice, Wanted, choose
+from rsna_lumbar.runtime.core.errors import BackendError
+from rsna_lumbar.runtime.inference.plan import Plan
+from rsna_lumbar.runtime.inference.selection import Candidate, Choice
+from rsna_lumbar.runtime.inference.sessions import open_best
 from rsna_lumbar.runtime.system.cores import usable_cores
-from rsna_lumbar.runtime.system.machine import this_machine
 
 
 class OpenBundle:
-    """The fastest models of a bundle that this machine can run, or those asked for; a context
-    manager.
+    """The models of a plan, opened; a context manager.
 
     Args:
-        bundle: its folder, made by rsna-export.
-        backend: a name in ``rsna_lumbar.runtime.backends.BACKENDS``, or ``auto``: the fastest that
-            the bundle holds and this machine can run.
-        precision: ``fp32``, ``fp16``, ``bf16`` or ``int8``, or ``auto``.
-        device: ``auto``, ``cpu`` or ``cuda:N``.
-        batch_size: slices in a batch; None takes the backend's default for the device.
+        plan: from :func:`rsna_lumbar.runtime.inference.plan.plan_for`.
         threads: of the runtime on the CPU; None takes every usable core.
-        trust: open engines that were not built or accepted here, too. They are code.
-        options: of the runtime library itself, by its own names: session config entries of ONNX
-            Runtime, properties of OpenVINO. They come after those that this package sets.
+        options: of the runtime library itself, by its own names.
 
     Raises:
-        BundleError: the bundle cannot be trusted.
-        UsageError: the backend, precision or device cannot be had.
-        BackendError: a model cannot be opened.
+        BundleError: a file is not what the manifest says.
+        UsageError, BackendError: no candidate can be opened; the last one's trouble.
     """
 
     def __init__(
-        self,
-        bundle: str | os.PathLike[str],
-        *,
-        backend: str = "auto",
-        precision: str = "auto",
-        device: str = "auto",
-        batch_size: int | None = None,
-        threads: int | None = None,
-        trust: bool = False,
-        options: Mapping[str, str] = NO_OPTIONS,
+        self, plan: Plan, *, threads: int | None = None, options: Mapping[str, str] = NO_OPTIONS
     ) -> None:
         self._resources = ExitStack()
-        self._folder, self._options = Path(bundle), options
+        self._plan, self._options = plan, options
         self._threads = threads or usable_cores()
-        wanted = Wanted(backend, precision, device, batch_size)
-        trusted = None if trust else TrustedEngines()
-        self.bundle: Bundle = read_bundle(self._folder)
-        try:
-            opened = self._open(wanted, trusted)
-        except BundleError:
-            before, self.bundle = self.bundle, read_bundle(self._folder)
-            if self.bundle == before:
-                raise
-            # It was replaced between its manifest and its files.
-            opened = self._open(wanted, trusted)
+        self.bundle: Bundle = plan.bundle
+        opened = open_best(plan, threads=self._threads, options=options, resources=self._resources)
         self.models = opened.models
         self.candidate: Candidate = opened.candidate
         self.device = opened.candidate.device
@@ -87,29 +57,15 @@ class OpenBundle:
             raise BackendError(f"out of memory with one slice in a batch: {error}") from error
         before, self.batch_size = self.batch_size, self.batch_size // 2
         self._resources.close()
+        again = replace(
+            self._plan, choice=Choice((self.candidate,), {}), batch_size=self.batch_size
+        )
         opened = open_best(
-            self._folder,
-            self.bundle,
-            Choice((self.candidate,), {}),
-            threads=self._threads,
-            batch_size=self.batch_size,
-            resources=self._resources,
-            options=self._options,
+            again, threads=self._threads, options=self._options, resources=self._resources
         )
         self.models = opened.models
         short = f"out of memory with batches of {before}: {self.batch_size} from there on"
         self.note = "; ".join(filter(None, (self.note, short)))
-
-    def _open(self, wanted: Wanted, trusted: Container[str] | None) -> OpenVariant:
-        return open_best(
-            self._folder,
-            self.bundle,
-            choose(self.bundle, this_machine(), wanted, trusted),
-            threads=self._threads,
-            batch_size=wanted.batch_size,
-            resources=self._resources,
-            options=self._options,
-        )
 
     @property
     def backend(self) -> str:

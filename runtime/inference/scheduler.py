@@ -21,7 +21,6 @@ from rsna_lumbar.runtime.core.reasons import Skip
 from rsna_lumbar.runtime.decode.slice_sets import Decoding, SliceSet
 from rsna_lumbar.runtime.inference.batches import Batch, Filler
 from rsna_lumbar.runtime.inference.loaded_bundle import OpenBundle
-from rsna_lumbar.runtime.inference.opened import OpenModel
 from rsna_lumbar.runtime.inference.scores import (
     GroupScore,
     PartPeaks,
@@ -29,6 +28,7 @@ from rsna_lumbar.runtime.inference.scores import (
     group_score,
     study_score,
 )
+from rsna_lumbar.runtime.inference.sessions import OpenModel
 from rsna_lumbar.runtime.studies.study import Study
 
 

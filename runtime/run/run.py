@@ -10,16 +10,16 @@ from collections import deque
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rsna_lumbar.runtime.bundle.manifest import read_bundle
-from rsna_lumbar.runtime.bundle.records import Bundle
-from rsna_lumbar.runtime.bundle.trust import TrustedEngines
 from rsna_lumbar.runtime.core.errors import BundleError, DataError, LumbarError
 from rsna_lumbar.runtime.inference.loaded_bundle import OpenBundle
-from rsna_lumbar.runtime.inference.selection import Wanted, choose
+from rsna_lumbar.runtime.inference.plan import Plan, plan_for
+from rsna_lumbar.runtime.inference.selection import Wanted
 from rsna_lumbar.runtime.run.console import Console, choice_line, missing_groups_line
 from rsna_lumbar.runtime.run.fingerprint import asked_for, found_out
 from rsna_lumbar.runtime.run.output_files import KEY, RUN_MANIFEST, Results
@@ -27,7 +27,7 @@ from rsna_lumbar.runtime.run.output_paths import require_no_input, targets_of
 from rsna_lumbar.runtime.run.pseudonyms import HASH, Names, Pseudonyms, paths_hidden, read_key
 from rsna_lumbar.runtime.run.request import Request
 from rsna_lumbar.runtime.system.cores import usable_cores
-from rsna_lumbar.runtime.system.machine import CPU, this_machine
+from rsna_lumbar.runtime.system.machine import CPU
 
 if TYPE_CHECKING:  # what reads DICOM is loaded beside the models
     from rsna_lumbar.runtime.decode.slice_sets import SliceSet
@@ -47,8 +47,8 @@ def run(request: Request) -> int:
 
 def _run(request: Request) -> int:
     targets = targets_of(request)
-    bundle = read_bundle(request.bundle)
-    on_gpu = _device(request, bundle) != CPU
+    wanted = Wanted(request.backend, request.precision, request.device, request.batch_size)
+    plan = plan_for(request.bundle, wanted, trust=request.trust)
     console = Console(quiet=request.quiet)
     threads = request.threads or usable_cores()
     with Results(targets, private={KEY}, resume=request.resume) as results:
@@ -58,7 +58,7 @@ def _run(request: Request) -> int:
             console.say(f"everything was scored and written before: {request.output}")
             return results.publish_again()
         try:
-            return _score(request, bundle, results, identity, console, threads, on_gpu=on_gpu)
+            return _score(request, plan, results, identity, console, threads)
         finally:
             if results.done:
                 console.say(f"{results.done} studies are done and kept for --resume")
@@ -66,17 +66,16 @@ def _run(request: Request) -> int:
 
 def _score(
     request: Request,
-    bundle: Bundle,
+    plan: Plan,
     results: Results,
     identity: Mapping[str, Any],
     console: Console,
     threads: int,
-    *,
-    on_gpu: bool,
 ) -> int:
     with ExitStack() as stack:
-        batch_size = results.batch_size or request.batch_size
-        opening = stack.enter_context(_opened_aside(request, threads, batch_size))
+        if results.batch_size:
+            plan = replace(plan, batch_size=results.batch_size)
+        opening = stack.enter_context(_opened_aside(plan, threads))
         from rsna_lumbar.runtime.inference.pipeline import decoded_sets, looked_at, scored
         from rsna_lumbar.runtime.run.manifest import RunRecord
         from rsna_lumbar.runtime.run.resuming import left_to_do
@@ -86,17 +85,15 @@ def _score(
         require_no_input(results.targets, found)
         names = _names(request, results)
         rest, stamps = left_to_do(found, results, names)
-        rest, workers = looked_at(rest, request.workers, small_job=1, on_gpu=on_gpu)
+        rest, workers = looked_at(rest, request.workers, small_job=1, on_gpu=plan.device != CPU)
         here, ahead = rest.twice()
         sets = stack.enter_context(
-            closing(decoded_sets(bundle, ahead, workers=workers, slices=request.slices))
+            closing(decoded_sets(plan.bundle, ahead, workers=workers, slices=request.slices))
         )
         first = _until_opened(opening, sets)
-        opened = opening.result()
-        if _decoding_of(opened.bundle) != _decoding_of(bundle):
-            raise BundleError(f"{request.bundle} was replaced while it was opened; start again")
+        opened = _result_of(opening, plan)
         console.say(choice_line(opened))
-        if line := missing_groups_line(bundle):
+        if line := missing_groups_line(plan.bundle):
             console.say(line)
         options = {**request.options(names), "workers": workers, "threads": threads}
         record = RunRecord(found, options, names, results=results)
@@ -143,37 +140,26 @@ def _names(request: Request, results: Results) -> Names:
     return Pseudonyms(results.kept(KEY))
 
 
-def _device(request: Request, bundle: Bundle) -> str:
-    """Where the models will most likely run; what cannot be had is told before anything is read."""
-    wanted = Wanted(request.backend, request.precision, request.device, request.batch_size)
-    trusted = None if request.trust else TrustedEngines()
-    return choose(bundle, this_machine(), wanted, trusted).candidates[0].device
-
-
 @contextmanager
-def _opened_aside(
-    request: Request, threads: int, batch_size: int | None
-) -> Iterator[Future[OpenBundle]]:
-    """The bundle as a thread opens it; closed in the end."""
-
-    def open_bundle() -> OpenBundle:
-        return OpenBundle(
-            request.bundle,
-            backend=request.backend,
-            precision=request.precision,
-            device=request.device,
-            batch_size=batch_size,
-            threads=threads,
-            trust=request.trust,
-        )
-
+def _opened_aside(plan: Plan, threads: int) -> Iterator[Future[OpenBundle]]:
+    """The models as a thread opens them; closed in the end."""
     with ThreadPoolExecutor(1, "opening") as aside:
-        opening = aside.submit(open_bundle)
+        opening = aside.submit(OpenBundle, plan, threads=threads)
         try:
             yield opening
         finally:
             if opening.exception() is None:
                 opening.result().close()
+
+
+def _result_of(opening: Future[OpenBundle], plan: Plan) -> OpenBundle:
+    """The models, or why they do not open."""
+    try:
+        return opening.result()
+    except BundleError as error:
+        if read_bundle(plan.folder) == plan.bundle:
+            raise
+        raise BundleError(f"{plan.folder} was replaced while it was opened; start again") from error
 
 
 def _until_opened(opening: Future[OpenBundle], sets: Iterator[SliceSet]) -> deque[SliceSet]:
@@ -191,8 +177,3 @@ def _let_go(sets: deque[SliceSet]) -> Iterator[SliceSet]:
     """Each set in turn, kept here no longer."""
     while sets:
         yield sets.popleft()
-
-
-def _decoding_of(bundle: Bundle) -> tuple[object, ...]:
-    """What of a bundle decoding depends on."""
-    return (bundle.preprocessing, *((one.group, one.size_px) for one in bundle.detectors))

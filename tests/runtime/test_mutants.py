@@ -24,7 +24,8 @@ from rsna_lumbar.runtime.api import Scorer
 from rsna_lumbar.runtime.bundle.manifest import read_bundle
 from rsna_lumbar.runtime.bundle.trust import trust_engines
 from rsna_lumbar.runtime.core.errors import BundleError, UsageError
-from rsna_lumbar.runtime.inference import loaded_bundle, opened
+from rsna_lumbar.runtime.inference import plan as planning
+from rsna_lumbar.runtime.inference import sessions
 
 HEADER_BYTES = 28
 CPU, GPU = machine(), machine(L4)
@@ -85,8 +86,8 @@ def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         if model.engine
         for file in model.files
     )
-    monkeypatch.setattr(loaded_bundle, "this_machine", lambda: GPU)
-    monkeypatch.setattr(opened, "load_backend", refuse_to_load)
+    monkeypatch.setattr(planning, "this_machine", lambda: GPU)
+    monkeypatch.setattr(sessions, "load_backend", refuse_to_load)
     return tmp_path / "bundle"
 
 

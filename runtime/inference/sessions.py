@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rsna_lumbar.runtime.backends import NO_OPTIONS, Session, load_backend
-from rsna_lumbar.runtime.bundle.records import Bundle, Detector, Model
+from rsna_lumbar.runtime.bundle.records import Detector, Model
 from rsna_lumbar.runtime.core.errors import BackendError, UsageError
 from rsna_lumbar.runtime.inference.compatibility import checked_contents
-from rsna_lumbar.runtime.inference.selection import Candidate, Choice
+from rsna_lumbar.runtime.inference.plan import Plan
+from rsna_lumbar.runtime.inference.selection import Candidate
 from rsna_lumbar.runtime.system.machine import CPU
 
 # On a CPU half of opening is hashing and copying, which two threads do beside each other.
@@ -38,23 +39,13 @@ class OpenVariant:
 
 
 def open_best(
-    folder: Path,
-    bundle: Bundle,
-    choice: Choice,
-    *,
-    threads: int,
-    batch_size: int | None,
-    resources: ExitStack,
-    options: Mapping[str, str] = NO_OPTIONS,
+    plan: Plan, *, threads: int, resources: ExitStack, options: Mapping[str, str] = NO_OPTIONS
 ) -> OpenVariant:
     """Open the first candidate; the next one where a runtime cannot be had after all.
 
     Args:
-        folder: of the bundle.
-        bundle: its manifest.
-        choice: candidates, the best first.
+        plan: candidates, the best first.
         threads: of the runtime on the CPU.
-        batch_size: most slices of a batch; None takes :func:`default_batch_size`.
         resources: closes the sessions later.
         options: the runtime library's own.
 
@@ -63,13 +54,12 @@ def open_best(
         UsageError, BackendError: the last candidate's trouble.
     """
     failures: list[str] = []
+    choice = plan.choice
     for candidate in choice.candidates:
-        wanted = [pair for pair in bundle.models if pair[1].variant == candidate.variant]
+        wanted = [pair for pair in plan.bundle.models if pair[1].variant == candidate.variant]
         with ExitStack() as attempt:
             try:
-                models = _open_variant(
-                    folder, wanted, candidate.device, threads, batch_size, attempt, options
-                )
+                models = _open_variant(plan, wanted, candidate.device, threads, attempt, options)
             except (UsageError, BackendError) as error:
                 if candidate is choice.candidates[-1]:
                     raise
@@ -77,7 +67,7 @@ def open_best(
                 continue
             resources.push(attempt.pop_all())
         note = "; ".join(filter(None, (choice.why(candidate), *failures)))
-        size = batch_size or default_batch_size([one for _, one in wanted], candidate.device)
+        size = plan.batch_size or default_batch_size([one for _, one in wanted], candidate.device)
         return OpenVariant(candidate, note, models, size)
     raise AssertionError("a choice has candidates")
 
@@ -135,11 +125,10 @@ def open_model(
 
 
 def _open_variant(
-    folder: Path,
+    plan: Plan,
     wanted: Sequence[tuple[Detector, Model]],
     device: str,
     threads: int,
-    batch_size: int | None,
     resources: ExitStack,
     options: Mapping[str, str],
 ) -> dict[str, tuple[OpenModel, ...]]:
@@ -149,12 +138,12 @@ def _open_variant(
         opening = [
             openers.submit(
                 open_model,
-                folder,
+                plan.folder,
                 model,
                 detector,
                 device=device,
                 threads=threads,
-                batch_size=batch_size,
+                batch_size=plan.batch_size,
                 options=options,
             )
             for detector, model in wanted
