@@ -35,7 +35,8 @@ OF_LIST = {"data", "demo", "list_only", "output", "series", "studies", "ids", "q
 @click.option(
     "--studies",
     type=click.Path(path_type=Path),
-    help="CSV with study_id: score these studies only, such as one fold of rsna-train prepare.",
+    help="CSV with study_id or row_id: score these studies only, such as those of the challenge's "
+    "sample_submission.csv, or one fold of rsna-train prepare.",
 )
 @click.option(
     "--backend",

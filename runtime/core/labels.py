@@ -82,6 +82,12 @@ def row_id(study_id: str, condition: str, level: str) -> str:
     return f"{study_id}_{condition}_{level}"
 
 
+def study_of_row(name: str) -> str:
+    """The study that a row of the submission is of; empty where the name is that of no row."""
+    ends = (row_id("", *location) for location in ROW_LOCATIONS)
+    return next((name.removesuffix(end) for end in ends if name.endswith(end)), "")
+
+
 def condition_title(condition: str) -> str:
     """``left_subarticular_stenosis`` -> ``Left Subarticular Stenosis``, as in the coordinates."""
     return condition.replace("_", " ").title()

@@ -9,12 +9,16 @@ from pathlib import Path
 
 from rsna_lumbar.runtime.core.csv_cells import as_named
 from rsna_lumbar.runtime.core.errors import DataError
-from rsna_lumbar.runtime.core.labels import GROUP_BY_KIND, Group
+from rsna_lumbar.runtime.core.labels import GROUP_BY_KIND, Group, study_of_row
 
 # (study id, series id) -> who reads it; None where it is listed as another kind.
 SeriesTable = dict[tuple[str, str], Group | None]
 DELIMITERS = ",;\t"  # a spreadsheet writes the second where commas stand in numbers
 TABLE_COLUMNS = ("study_id", "series_id", "series_description")
+
+
+class _MissingColumn(DataError):
+    """A table lacks a column."""
 
 
 def read_series_table(path: Path) -> SeriesTable:
@@ -39,13 +43,23 @@ def read_series_table(path: Path) -> SeriesTable:
 
 
 def read_study_list(path: Path) -> tuple[str, ...]:
-    """Study ids of a CSV table with a column ``study_id``, such as train.csv, each once, sorted.
+    """Study ids of a CSV table, each once, sorted.
+
+    Args:
+        path: with a column ``study_id``, such as train.csv, or ``row_id``, such as
+            sample_submission.csv.
 
     Raises:
         DataError: it is no such table, or names no study.
     """
-    names = {as_named(row["study_id"]) for row in read_rows(path, ("study_id",))}
-    ids = tuple(sorted(names - {""}))
+    try:
+        cells = [row["study_id"] for row in read_rows(path, ("study_id",))]
+    except _MissingColumn as error:
+        try:
+            cells = [study_of_row(row["row_id"]) for row in read_rows(path, ("row_id",))]
+        except _MissingColumn:
+            raise error from None
+    ids = tuple(sorted(set(map(as_named, cells)) - {""}))
     if not ids:
         raise DataError(f"{path} names no study")
     return ids
@@ -72,7 +86,7 @@ def _numbered_rows(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[s
         reader.fieldnames = [name.strip() for name in reader.fieldnames]
         missing = [name for name in columns if name not in reader.fieldnames]
         if missing:
-            raise DataError(f"{path} lacks the column {missing[0]}; it needs {tuple(columns)}")
+            raise _MissingColumn(f"{path} lacks the column {missing[0]}; it needs {tuple(columns)}")
         return [
             (reader.line_num, {name: (row[name] or "").strip() for name in columns})
             for row in reader

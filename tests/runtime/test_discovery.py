@@ -11,7 +11,14 @@ from faults import CORONAL, odd_values
 from toys import AXIAL, SAGITTAL, T1, T2, slice_pixels, write_clinical_slice, write_clinical_study
 
 from rsna_lumbar.runtime.core.errors import DataError
-from rsna_lumbar.runtime.core.labels import FORAMINAL, GROUPS, SPINAL, SUBARTICULAR
+from rsna_lumbar.runtime.core.labels import (
+    FORAMINAL,
+    GROUPS,
+    ROW_LOCATIONS,
+    SPINAL,
+    SUBARTICULAR,
+    row_id,
+)
 from rsna_lumbar.runtime.core.reasons import Reason, Skip
 from rsna_lumbar.runtime.studies.finder import find_studies
 from rsna_lumbar.runtime.studies.study import Inventory, natural_key, without_uid
@@ -346,6 +353,13 @@ def test_studies_asked_for_tell_which_images_a_root_means(toy_root: Path, tmp_pa
 def test_none_of_the_studies_asked_for(toy_root: Path) -> None:
     with pytest.raises(DataError, match="none of the 2 studies"):
         find_studies(toy_root, studies=["404", "405"])
+
+
+def test_a_sample_submission_is_a_study_list(tmp_path: Path) -> None:
+    path = tmp_path / "sample_submission.csv"
+    rows = [row_id(study, *location) for study in ("7", "12") for location in ROW_LOCATIONS]
+    path.write_text("row_id,normal_mild\n" + "".join(f"{row},0.3\n" for row in (*rows, "x")))
+    assert read_study_list(path) == ("12", "7")
 
 
 def test_a_study_list_is_any_table_with_study_id(tmp_path: Path) -> None:
