@@ -1,12 +1,12 @@
-"""The lean runtime: a bundle and DICOM files -> 25 rows a study. No torch, no ultralytics.
+"""The lean runtime: a bundle and DICOM files -> 25 rows per study. No torch, no ultralytics.
 
     from rsna_lumbar.runtime import Scorer
 
     with Scorer("bundle") as scorer:
         frame = scorer.score("archive").to_frame()
 
-Names are loaded when they are first used, so that importing this package costs nothing. It switches
-the telemetry of libraries off (``system/telemetry.py``), which has to come first.
+Names are imported on first use, so importing this package is cheap. The import switches off the
+telemetry of other libraries (``system/telemetry.py``); this must happen before they are imported.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The Python API: a bundle opened for scoring, and its scores of studies, each as it is done."""
+"""The Python API: open a bundle and score studies, each score as soon as it is done."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ Progress = Callable[[int, int], object]
 
 
 class Scores(Iterator[StudyScore]):
-    """Scores of studies in the order of the submission, each as soon as it is done.
+    """Scores of studies in the order of the submission, each available as soon as it is done.
 
-    To be gone through once. ``count`` is the number of studies.
+    An iterator that can be used only once. ``count`` is the number of studies.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Scores(Iterator[StudyScore]):
         """The next study.
 
         Raises:
-            BackendError: a model failed, or returned what is not a number.
+            BackendError: a model failed, or returned a value that is not a number.
             DataError: a decoding process could not start.
         """
         score = next(self._scores)
@@ -85,12 +85,12 @@ class Scores(Iterator[StudyScore]):
         return score
 
     def to_frame(self, *, places: bool = False) -> pd.DataFrame:
-        """The studies that are left, as the submission: a row per condition and level.
+        """The remaining studies as a submission table: one row per condition and level.
 
         Args:
-            places: add ``study_id``, ``condition``, ``level``, ``filled`` (why it is a prior row,
-                else empty), and for each grade ``<grade>_peak`` and where it was seen: ``_file``,
-                ``_frame``, ``_x``, ``_y`` (pixels of the file as stored).
+            places: add ``study_id``, ``condition``, ``level``, ``filled`` (why the row is a prior
+                row, otherwise empty), and for each grade ``<grade>_peak`` and the position of the
+                peak: ``_file``, ``_frame``, ``_x``, ``_y`` (pixels of the file as stored).
 
         Returns:
             ``row_id``, ``normal_mild``, ``moderate``, ``severe`` (float64, summing to 1).
@@ -103,7 +103,7 @@ class Scores(Iterator[StudyScore]):
         return pd.DataFrame([row for score in self for row in _rows_with_places(score)])
 
     def close(self) -> None:
-        """End what decodes; the studies that are left are not scored."""
+        """Stop decoding; the remaining studies are not scored."""
         self._scores.close()
 
 
@@ -111,25 +111,25 @@ class Scorer(OpenBundle):
     """A bundle opened for scoring; a context manager.
 
     Args:
-        bundle: its folder, made by rsna-export.
-        backend: a name in ``rsna_lumbar.runtime.backends.BACKENDS``, or ``auto``: the fastest that
-            the bundle holds and this machine can run.
+        bundle: the bundle's folder, made by rsna-export.
+        backend: a name in ``rsna_lumbar.runtime.backends.BACKENDS``, or ``auto``: the fastest
+            backend that the bundle contains and this machine can run.
         precision: ``fp32``, ``fp16``, ``bf16`` or ``int8``, or ``auto``.
         device: ``auto``, ``cpu`` or ``cuda:N``.
-        batch_size: slices in a batch; None takes the backend's default for the device.
-        threads: of the runtime on the CPU; None takes every usable core.
-        trust: open engines that were not built or accepted here, too. They are code.
-        options: of the runtime library itself, by its own names: session config entries of ONNX
-            Runtime, properties of OpenVINO. They come after those that this package sets.
+        batch_size: slices per batch; None takes the backend's default for the device.
+        threads: threads of the runtime library on the CPU; None takes every usable core.
+        trust: also open engines that were not built or accepted here. Engines are executable code.
+        options: options of the runtime library, by the library's names: session config entries of
+            ONNX Runtime, properties of OpenVINO. They are set after the options of this package.
 
     Raises:
         BundleError: the bundle cannot be trusted.
-        UsageError: the backend, precision, device or an option cannot be had.
+        UsageError: the backend, precision, device or an option is not available.
         BackendError: a model cannot be opened.
 
-    What the command says on standard error goes to ``logging.getLogger("rsna_lumbar")``: which
-    models were chosen and why as INFO, what was skipped as WARNING, or as DEBUG where it is
-    harmless. Names of studies and files stand in these lines as they were found.
+    Messages that the command prints to standard error go to ``logging.getLogger("rsna_lumbar")``:
+    the chosen models and the reason as INFO, skipped input as WARNING, or as DEBUG if it is
+    harmless. Studies and files have their original names in these messages.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class Scorer(OpenBundle):
             again = plan_for(Path(bundle), wanted, trust=trust)
             if again.bundle == plan.bundle:
                 raise
-            # It was replaced between its manifest and its files.
+            # The bundle was replaced between reading its manifest and reading its files.
             super().__init__(again, threads=threads, options=options)
         LOGGER.info("%s", choice_line(self))
         if line := missing_groups_line(self.bundle):
@@ -172,19 +172,20 @@ class Scorer(OpenBundle):
         """Score studies, in the order of the submission.
 
         Args:
-            data: what ``rsna-run`` takes as DATA: a path, or several; or what was found before, by
+            data: the same as DATA of ``rsna-run``: a path, or several; or the result of
                 :func:`rsna_lumbar.runtime.find_studies` or ``stream_studies``.
-            series: CSV that says which detector reads which series; not with what was found before.
-            studies: CSV with ``study_id``, or ids: the only studies wanted; likewise.
-            ids: what names studies and series, ``folder`` or ``uid``; likewise.
+            series: CSV that assigns series to detectors; only if ``data`` is paths.
+            studies: CSV with ``study_id``, or ids: score only these studies; only if ``data`` is
+                paths.
+            ids: what names studies and series, ``folder`` or ``uid``; only if ``data`` is paths.
             slices: which slices of a series are read: ``all`` or ``relevant``.
-            workers: decoding processes; 0 decodes in this one, beside the model. None starts some
-                where there are hundreds of files. They do not import the caller's script.
-            progress: called with the studies done and their number after each.
+            workers: number of decoding processes; 0 decodes in this process, beside the model. None
+                starts some if there are hundreds of files. They do not import the caller's script.
+            progress: called after each study with the studies done and the total.
 
         Raises:
-            DataError: no such folder, nothing in it to score, or a table cannot be used.
-            UsageError: an option that is none, or no path.
+            DataError: the folder does not exist or has nothing to score, or a table cannot be used.
+            UsageError: an option has an invalid value, or no path is given.
         """
         if slices not in SELECTIONS:
             raise UsageError(f"slices {slices!r} is none of {', '.join(SELECTIONS)}")
@@ -208,21 +209,23 @@ class Scorer(OpenBundle):
         """Score one study whose images are in memory.
 
         Args:
-            spinal: sagittal T2 slices: data sets of pydicom, or arrays (rows, columns) of integers.
-                Data sets are put into order and turned by their position and orientation, where
-                they have these; arrays are taken as they are: front at smaller columns, head up.
-            foraminal: sagittal T1 slices, likewise.
-            subarticular: axial T2 slices, likewise; the patient's left at larger columns, front up.
+            spinal: sagittal T2 slices: pydicom data sets, or integer arrays (rows, columns).
+                Data sets are ordered and turned by their position and orientation, if present.
+                Arrays are used as they are: front of the patient at smaller columns, head up.
+            foraminal: sagittal T1 slices, in the same form.
+            subarticular: axial T2 slices, in the same form; the patient's left at larger columns,
+                front up.
             study_id: names the study in its rows.
 
         Returns:
-            Its groups in the bundle's order; prior rows for a group without a usable slice.
-            ``skips`` says what could not be used; images are called ``spinal/0``, ``spinal/1``.
+            The study's groups in the bundle's order, with prior rows for a group that has no usable
+            slice. ``skips`` lists the images that could not be used, called ``spinal/0``,
+            ``spinal/1`` and so on.
 
         Raises:
-            UsageError: images for a group that the bundle has no detector for, or none at all.
+            UsageError: images for a group that the bundle has no detector for, or no images at all.
             DataError: an array that is not (rows, columns) integers.
-            BackendError: a model failed, or returned what is not a number.
+            BackendError: a model failed, or returned a value that is not a number.
         """
         given = {SPINAL: spinal, FORAMINAL: foraminal, SUBARTICULAR: subarticular}
         images = {
@@ -251,13 +254,13 @@ class Scorer(OpenBundle):
     def decoded(
         self, found: Inventory | StudyStream, *, workers: int = 0, slices: str = "all"
     ) -> Generator[SliceSet]:
-        """The first half of :meth:`score`: every set of every study, in order."""
+        """The first half of :meth:`score`: decode every set of every study, in order."""
         return decoded_sets(self.bundle, found, workers=workers, slices=slices)
 
     def scored(
         self, found: Inventory | StudyStream, sets: Iterable[SliceSet]
     ) -> Iterator[StudyScore]:
-        """The second half of :meth:`score`: scores of studies whose sets were decoded."""
+        """The second half of :meth:`score`: score studies whose sets are decoded."""
         return scored(self, found, sets)
 
     def _score(self, found: StudyStream, workers: int, slices: str) -> Generator[StudyScore]:

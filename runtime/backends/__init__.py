@@ -1,11 +1,12 @@
-"""Inference backends: a table of names, one small module each, behind one narrow protocol.
+"""Inference backends: a table of names, one small module each, all with the same small interface.
 
-A backend module has ``open_session`` (see :class:`Backend`); what it returns runs the score graph
-and is closed after. Modules are imported when chosen, and import their runtime library themselves.
+A backend module has ``open_session`` (see :class:`Backend`). The session it returns runs the score
+graph and must be closed. A backend module is imported when it is chosen, and imports its runtime
+library itself.
 
-    session.start(slices, member) -> wait         the batch is under way
-    wait() -> Outputs                             its answer, in any order of asking
-    session.ahead                                 batches worth having under way at a time
+    session.start(slices, member) -> wait         submits a batch
+    wait() -> Outputs                             waits for its result; waits may come in any order
+    session.ahead                                 number of batches to keep in flight
 """
 
 from __future__ import annotations
@@ -34,10 +35,10 @@ BACKENDS = {
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """What the score graph returns for G sets and C classes (L = C / 3 locations).
+    """Outputs of the score graph for G sets and C classes (L = C / 3 locations).
 
-    ``slice`` and ``cell`` say where each peak came from: the index in the batch, and the index
-    into the flattened P3, P4 and P5 grids; -1 for a set without slices.
+    ``slice`` and ``cell`` give the origin of each peak: the slice's index in the batch, and the
+    index into the flattened P3, P4 and P5 grids. Both are -1 for a set without slices.
     """
 
     peak: NDArray[np.float32]  # (G, C)
@@ -47,24 +48,24 @@ class Outputs:
 
 
 class Session(ABC):
-    """An opened model, with the detector's calibration bound to it; a context manager.
+    """A model opened by a backend, with the detector's calibration as input; a context manager.
 
-    A session of a GPU starts batches by itself; one that computes where it is called derives from
-    :class:`rsna_lumbar.runtime.backends.lane.LaneSession`.
+    A GPU session runs batches asynchronously by itself. A session that computes in the calling
+    thread derives from :class:`rsna_lumbar.runtime.backends.lane.LaneSession`.
     """
 
-    device: str  # where it really runs: "cpu" or "cuda:N"
-    ahead: int  # batches that may usefully be under way at a time
+    device: str  # the device that it really runs on: "cpu" or "cuda:N"
+    ahead: int  # number of batches to keep in flight
 
     @abstractmethod
     def start(self, slices: NDArray[np.uint8], member: NDArray[np.bool_]) -> Wait:
         """Begin to score slices (N, S, S) whose sets are given by member (G, N).
 
         Returns:
-            What waits for the answer. Neither array may be changed until then.
+            A function that waits for the result. Do not change either array before it returns.
 
         Raises:
-            BackendError: the runtime failed; here, or when waiting.
+            BackendError: the runtime library failed; raised here or when waiting.
         """
 
     def run(self, slices: NDArray[np.uint8], member: NDArray[np.bool_]) -> Outputs:
@@ -104,28 +105,29 @@ class Backend(Protocol):
         batch_size: int | None = None,
         options: Mapping[str, str] = NO_OPTIONS,
     ) -> Session:
-        """Open the contents of a model's files, hashes checked, on ``cpu`` or ``cuda:N``.
+        """Open a model, given the contents of its files (hashes checked), on ``cpu`` or ``cuda:N``.
 
         Args:
-            content: of each file of the model.
-            model: as the manifest describes it.
-            detector: of it.
-            device: to run on.
-            threads: of the runtime on the CPU.
-            batch_size: most slices of a batch, for which a model may then be compiled; None: any.
-            options: the runtime library's own, by its names; they come after those set here.
+            content: contents of each file of the model.
+            model: the model as the manifest describes it.
+            detector: the detector that the model belongs to.
+            device: the device to run on.
+            threads: threads of the runtime library on the CPU.
+            batch_size: largest number of slices in a batch; the model may be compiled for it. None:
+                any number.
+            options: options of the runtime library, by its names; set after those of this package.
 
         Raises:
-            UsageError: the device or the library cannot be had, or an option is unknown.
-            BackendError: the runtime refuses the model.
+            UsageError: the device or the library is not available, or an option is unknown.
+            BackendError: the runtime library rejects the model.
         """
 
     def default_batch_size(self, device: str) -> int:
-        """Slices in a batch where nobody says otherwise, for a session's device."""
+        """Default number of slices in a batch on a session's device."""
 
 
 def constant_inputs(detector: Detector) -> dict[str, NDArray[np.float32]]:
-    """The small inputs of the score graph that stay the same for a session."""
+    """The small inputs of the score graph that are constant for a session."""
     calibration = detector.calibration
     return {
         "temperature": np.array([calibration.temperature], np.float32),
@@ -136,10 +138,10 @@ def constant_inputs(detector: Detector) -> dict[str, NDArray[np.float32]]:
 
 
 def load_backend(name: str) -> Backend:
-    """Import the backend of that name.
+    """Import the backend with this name.
 
     Raises:
-        UsageError: there is none of that name.
+        UsageError: no backend has this name.
     """
     if name not in BACKENDS:
         raise UsageError(f"no backend {name!r}; there is {', '.join(BACKENDS)}")

@@ -1,7 +1,7 @@
 """CUDA runtime calls on one GPU: memory, copies, streams, events, graphs; through cuda-bindings.
 
-Handles and addresses are plain integers here. Whatever is made is released by ``close``, newest
-first, also where one release fails.
+Handles and addresses are plain integers here. ``close`` releases all resources, newest first, and
+continues if one release fails.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ def load_cuda(extra: str) -> Any:
     """Import the CUDA runtime of cuda-bindings.
 
     Args:
-        extra: of this package, that brings it.
+        extra: the extra of this package that installs cuda-bindings.
 
     Raises:
-        UsageError: it is not installed.
+        UsageError: cuda-bindings is not installed.
     """
     try:
         return import_module("cuda.bindings.runtime")
@@ -43,30 +43,30 @@ def load_cuda(extra: str) -> Any:
 
 
 class Cuda:
-    """One GPU. Calls are for one thread at a time, each after ``select`` in that thread.
+    """One GPU. Only one thread may use it at a time, and must call ``select`` first.
 
-    Every method raises BackendError with the name of the call and of CUDA's error.
+    Every method raises BackendError with the name of the failed call and CUDA's error name.
     """
 
     def __init__(self, api: Any, index: int) -> None:
         self.device = f"cuda:{index}"
-        self.releases = ExitStack()  # takes what others must release in the same order
+        self.releases = ExitStack()  # for callers: resources to release in the same order
         self._api = api
         self._index = index
         self._streams: list[int] = []
 
     def select(self) -> None:
-        """Make this GPU the one of the calling thread."""
+        """Make this GPU the current one of the calling thread."""
         self._call("cudaSetDevice", self._index)
 
     def device_memory(self, size: int) -> int:
-        """Address of so many bytes on the GPU, aligned to 256."""
+        """Allocate this many bytes on the GPU; the address is aligned to 256."""
         (address,) = self._call("cudaMalloc", size)
         self.releases.callback(self._call, "cudaFree", address)
         return int(address)
 
     def pinned(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-        """An array of zeros in page-locked memory, which copies need to run beside the CPU."""
+        """An array of zeros in page-locked memory, which asynchronous copies need."""
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
         (address,) = self._call("cudaMallocHost", size)
         self.releases.callback(self._call, "cudaFreeHost", address)
@@ -75,35 +75,35 @@ class Cuda:
         return memory.view(dtype).reshape(shape)
 
     def stream(self) -> int:
-        """A stream that does not wait for the default stream."""
+        """A stream that does not synchronise with the default stream."""
         (stream,) = self._call("cudaStreamCreateWithFlags", self._api.cudaStreamNonBlocking)
         self.releases.callback(self._call, "cudaStreamDestroy", stream)
         self._streams.append(int(stream))
         return int(stream)
 
     def event(self) -> int:
-        """An event without a time. Waiting for it sleeps: the cores are for decoding."""
+        """An event without timing. Waiting for it sleeps, to leave the cores free for decoding."""
         flags = self._api.cudaEventDisableTiming | self._api.cudaEventBlockingSync
         (event,) = self._call("cudaEventCreateWithFlags", flags)
         self.releases.callback(self._call, "cudaEventDestroy", event)
         return int(event)
 
     def upload(self, source: NDArray[Any], address: int, stream: int) -> None:
-        """Begin to copy an array, whose memory is contiguous and stays as it is, to the GPU."""
+        """Begin to copy an array to the GPU. It must be contiguous and stay unchanged meanwhile."""
         kind = self._api.cudaMemcpyKind.cudaMemcpyHostToDevice
         self._call("cudaMemcpyAsync", address, source.ctypes.data, source.nbytes, kind, stream)
 
     def download(self, address: int, target: NDArray[Any], stream: int) -> None:
-        """Begin to fill an array, whose memory is contiguous, from the GPU."""
+        """Begin to copy GPU memory into an array, which must be contiguous."""
         kind = self._api.cudaMemcpyKind.cudaMemcpyDeviceToHost
         self._call("cudaMemcpyAsync", target.ctypes.data, address, target.nbytes, kind, stream)
 
     def record(self, event: int, stream: int) -> None:
-        """The event happens when what the stream was given so far is done."""
+        """Record the event: it happens when all work submitted to the stream so far is done."""
         self._call("cudaEventRecord", event, stream)
 
     def order(self, stream: int, event: int) -> None:
-        """What the stream is given from now on starts after the event."""
+        """Make all later work of the stream wait for the event."""
         self._call("cudaStreamWaitEvent", stream, event, 0)
 
     def wait(self, event: int) -> None:
@@ -111,15 +111,15 @@ class Cuda:
         self._call("cudaEventSynchronize", event)
 
     def finish(self, stream: int) -> None:
-        """Wait until the stream has nothing left to do."""
+        """Wait until the stream is empty."""
         self._call("cudaStreamSynchronize", stream)
 
     def capture(self, stream: int, submit: Callable[[], bool]) -> int | None:
-        """Record what ``submit`` gives the stream as a graph, without running it.
+        """Record the work that ``submit`` gives the stream as a graph, without running it.
 
         Returns:
-            The graph, to be launched; None where it cannot be recorded (a library that has to
-            talk to the CPU in the middle, say), and nothing was run.
+            The graph, to be launched; None if the work cannot be recorded (for example, because
+            a library must synchronise with the CPU in between). Nothing is run in that case.
         """
         # Thread-local: allocations in other threads do not disturb the recording.
         mode = self._api.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
@@ -134,11 +134,11 @@ class Cuda:
             return self._executable(graph) if submitted else None
 
     def launch(self, graph: int, stream: int) -> None:
-        """Give the stream a recorded graph."""
+        """Submit a recorded graph to the stream."""
         self._call("cudaGraphLaunch", graph, stream)
 
     def close(self) -> None:
-        """Wait for what is under way and release everything, also where something fails."""
+        """Wait for work in flight and release everything, even if a step fails."""
         for stream in self._streams:
             self.releases.callback(self.finish, stream)
         try:
@@ -156,7 +156,7 @@ class Cuda:
     def _refused(self, answer: tuple[Any, ...]) -> bool:
         refused = bool(answer[0] != self._api.cudaError_t.cudaSuccess)
         if refused:
-            self._api.cudaGetLastError()  # else the next call would report it once more
+            self._api.cudaGetLastError()  # else the next call would report it again
         return refused
 
     def _call(self, name: str, *arguments: Any) -> tuple[Any, ...]:

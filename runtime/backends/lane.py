@@ -1,7 +1,7 @@
-"""The lane: one thread that all sessions of a process compute in, one batch at a time.
+"""The lane: one thread in which all sessions of a process compute, one batch at a time.
 
-A runtime on the CPU takes all cores for a batch, so two batches at once would fight over them.
-Beside the lane the caller decodes, fills the next batch and writes results.
+A runtime library on the CPU uses all cores for a batch, so two batches at once would compete for
+them. While the lane computes, the caller decodes, fills the next batch and writes results.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from rsna_lumbar.runtime.backends import Outputs, Session, Wait
 
 
 class LaneSession(Session):
-    """A session that computes while it is called, put into the lane."""
+    """A session that computes synchronously, run in the lane."""
 
-    ahead = 2  # the lane never waits: one batch is computed, one stands ready
+    ahead = 2  # keeps the lane busy: one batch is computed while the next one is ready
 
     @abstractmethod
     def compute(self, slices: NDArray[np.uint8], member: NDArray[np.bool_]) -> Outputs:
-        """Score one batch, as :meth:`run` does, in the thread of the caller."""
+        """Score one batch in the calling thread, with the same result as :meth:`run`."""
 
     def start(self, slices: NDArray[np.uint8], member: NDArray[np.bool_]) -> Wait:
         return _lanes[0].submit(self.compute, slices, member).result
 
 
 def _new_lane() -> None:
-    _lanes[:] = [ThreadPoolExecutor(1, "lane")]  # which starts its thread with the first batch
+    _lanes[:] = [ThreadPoolExecutor(1, "lane")]  # its thread starts with the first batch
 
 
 _lanes: list[ThreadPoolExecutor] = []
 _new_lane()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_new_lane)  # a fork has no threads but its own
+    os.register_at_fork(after_in_child=_new_lane)  # a fork has none of our threads

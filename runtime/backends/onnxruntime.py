@@ -1,11 +1,11 @@
-"""ONNX Runtime on the CPU, or on CUDA where it is really there.
+"""ONNX Runtime on the CPU, or on CUDA if CUDA can really be loaded.
 
-ONNX Runtime falls back to the CPU without a word when CUDA cannot be loaded, so the provider
-that a session ended up with is compared with the one that was asked for. Arrays go in and out by
-IO binding: the inputs that stay the same lie on the device from the start.
+ONNX Runtime falls back to the CPU silently if CUDA cannot be loaded, so this module compares the
+provider that a session ended up with to the requested one. Arrays go in and out by IO binding; the
+constant inputs stay on the device.
 
-Sessions share one arena of working memory, since they run one at a time: three of YOLOv8s at 384 px
-and batches of 16 take 0.6 GB so, and 1.9 GB with an arena each and memory planned by shape.
+Sessions share one memory arena, because they run one at a time. Three YOLOv8s models at 384 px and
+batches of 16 take 0.6 GB this way, and 1.9 GB with one arena each and memory planned by shape.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ CPU = "cpu"
 OUTPUTS = ("peak", "probability", "slice", "cell")
 _REGISTERING = Lock()
 ERRORS_ONLY = 3  # ONNX Runtime's log severity
-# How a tensor names the file that its data is in (StringStringEntryProto, key "location").
+# How a tensor names its external data file (StringStringEntryProto, key "location").
 EXTERNAL_DATA = b"\x0a\x08location"
 
-ort.disable_telemetry_events()  # where it was imported before this package
+ort.disable_telemetry_events()  # in case it was imported before this package
 
 
 class OnnxSession(LaneSession):
@@ -55,7 +55,7 @@ class OnnxSession(LaneSession):
         assert self._session is not None, "the session is closed"
         try:
             return self._run(self._session, slices, member)
-        except Exception as error:  # ONNX Runtime's errors share no base but Exception
+        except Exception as error:  # ONNX Runtime's errors share no base class but Exception
             raise run_failed(f"ONNX Runtime failed on {self.device}: {error}") from error
 
     def _run(
@@ -92,11 +92,11 @@ def open_session(
     batch_size: int | None = None,
     options: Mapping[str, str] = NO_OPTIONS,
 ) -> OnnxSession:
-    """Open an ONNX score graph, for batches of any size: to fix it makes nothing faster.
+    """Open an ONNX score graph for any batch size; a fixed batch size would not be faster.
 
     Raises:
-        UsageError: a GPU was asked for and CUDA cannot be loaded; a config entry is refused.
-        BackendError: ONNX Runtime refuses the model, or it would read other files.
+        UsageError: a GPU was requested and CUDA cannot be loaded, or a config entry is rejected.
+        BackendError: ONNX Runtime rejects the model, or the model refers to other files.
     """
     if EXTERNAL_DATA in content[0]:
         raise BackendError(f"{model.files[0].name} keeps data in other files, which no hash covers")
@@ -104,9 +104,9 @@ def open_session(
     settings.intra_op_num_threads = threads
     settings.inter_op_num_threads = 1
     settings.log_severity_level = ERRORS_ONLY
-    settings.enable_mem_pattern = False  # plans a block for every number of slices it sees
+    settings.enable_mem_pattern = False  # it plans a memory block for each batch size
     settings.add_session_config_entry("session.use_env_allocators", "1")
-    with _REGISTERING:  # the cache alone lets two threads in
+    with _REGISTERING:  # the cache alone would let two threads in at once
         _share_arena()
     if model.precision == "int8":
         keep_integers_exact(settings)
@@ -119,28 +119,28 @@ def open_session(
 
 
 def keep_integers_exact(options: Any) -> None:
-    """Set the option without which 8-bit kernels saturate on a CPU without VNNI.
+    """Set the option that stops 8-bit kernels from saturating on a CPU without VNNI.
 
-    With VNNI it would change no answer and halve the speed, so it stays off there.
+    On a CPU with VNNI the option would change no result and halve the speed, so it stays off.
 
     Args:
-        options: ``onnxruntime.SessionOptions`` of an int8 graph; set where the CPU needs it.
+        options: ``onnxruntime.SessionOptions`` of an int8 graph; changed only if the CPU needs it.
     """
     if not has_vnni():
         options.add_session_config_entry("session.x64quantprecision", "1")
 
 
 def default_batch_size(device: str) -> int:
-    """Slices a batch: enough to keep the device busy, and no more, for memory goes with it.
+    """Slices per batch: enough to keep the device busy, but no more, since memory grows with it.
 
-    On the CPU the time a slice is the same within 4 % from 4 to 16.
+    On the CPU the time per slice varies by less than 4 % from 4 to 16 slices.
     """
     return 8 if device == CPU else 64
 
 
 @cache
 def _share_arena() -> None:
-    """Register the arena of the process, once."""
+    """Register the process's shared arena, once."""
     arena = ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR
     place = ort.OrtMemoryInfo("Cpu", arena, 0, ort.OrtMemType.DEFAULT)
     ort.create_and_register_allocator(place, None)
@@ -153,7 +153,7 @@ def _create(content: bytes, options: ort.SessionOptions, device: str) -> ort.Inf
         ort.preload_dlls()  # finds the CUDA libraries that pip installed
     try:
         session = ort.InferenceSession(content, options, providers=providers)
-    except Exception as error:  # ONNX Runtime's errors share no base but Exception
+    except Exception as error:  # ONNX Runtime's errors share no base class but Exception
         raise BackendError(f"ONNX Runtime refuses the model on {device}: {error}") from error
     if device != CPU and session.get_providers()[0] != CUDA_PROVIDER:
         raise UsageError(
@@ -164,7 +164,7 @@ def _create(content: bytes, options: ort.SessionOptions, device: str) -> ort.Inf
 
 
 def _cuda_provider(device: str) -> tuple[str, dict[str, Any]]:
-    """TF32 is on by default there: three digits less than float32."""
+    """CUDA provider and its options. TF32, its default, has three digits less than float32."""
     if not _has_cuda_build():
         raise UsageError(f"this ONNX Runtime has no CUDA; install onnxruntime-gpu for {device}")
     return CUDA_PROVIDER, {"device_id": int(device.partition(":")[2]), "use_tf32": 0}

@@ -1,16 +1,16 @@
 """OpenVINO on the CPU: float32, bfloat16 on CPUs that compute in it, and int8.
 
-Left alone, OpenVINO takes bfloat16 for a float32 model where the CPU has it, and float32 for what
-was asked in bfloat16 where it has not. So the precision is always asked for, and what the
-compiled convolutions run in is read back.
+By default OpenVINO runs a float32 model in bfloat16 if the CPU supports it, and runs a bfloat16
+model in float32 if the CPU does not. This module therefore always requests a precision and then
+reads back which precision the compiled convolutions use.
 
-A model is compiled for the size of its batches, and smaller ones are filled up with slices that
-belong to no set. Left open, that size costs 1 to 12 % of a slice's time (YOLOv8n 8 % in float32, 12
-in bfloat16, 6 in int8; YOLOv8s 1, 10 and 3), and in int8 0.1 to 0.2 s for each number of slices
-that is new to a model.
+A model is compiled for one batch size; smaller batches are padded with slices that belong to no
+set. A dynamic batch size would add 1 to 12 % to the time per slice (YOLOv8n 8 % in float32, 12 in
+bfloat16, 6 in int8; YOLOv8s 1, 10 and 3), and in int8 another 0.1 to 0.2 s for each batch size that
+is new to a model.
 
-One stream on all threads: two streams on two cores gave 6 % more slices a second, and would leave a
-core idle where a study fills one batch.
+One stream uses all threads: two streams on two cores gave 6 % more slices per second, but would
+leave a core idle if a study fills only one batch.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ from rsna_lumbar.runtime.system.machine import this_machine
 
 CPU = "cpu"
 OUTPUTS = ("peak", "probability", "slice", "cell")
-ANY = -1  # of a dimension
-BATCH_SIZE = 8  # from 4 to 16 the time a slice is the same within 8 %, and memory goes with it
+ANY = -1  # a dynamic dimension
+BATCH_SIZE = 8  # from 4 to 16 the time per slice varies by less than 8 %; memory grows with it
 
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """What OpenVINO is asked for, and what its convolutions must then run in."""
+    """The precision requested from OpenVINO, and the precision its convolutions must then use."""
 
-    hint: str  # for everything that the model leaves open
-    runs_in: tuple[str, ...]  # OpenVINO's names
-    least_share: float  # of the convolutions
-    needs: str = ""  # of the CPU
+    hint: str  # default precision for all operations that the model does not fix
+    runs_in: tuple[str, ...]  # accepted precisions, by OpenVINO's names
+    least_share: float  # least share of convolutions that must use them
+    needs: str = ""  # what the CPU must support
 
 
 MODES: Mapping[str, Mode] = {
     "fp32": Mode("f32", ("f32",), 1.0),
     "bf16": Mode("bf16", ("bf16",), 1.0, "AVX-512 BF16 or AMX"),
-    # The float parts in bfloat16 are no faster (7.0 and 7.0 ms), and need a newer CPU.
+    # Float parts in bfloat16 are no faster (7.0 and 7.0 ms), and need a newer CPU.
     "int8": Mode("f32", ("u8", "i8"), 0.5),
 }
 
@@ -101,8 +101,9 @@ def open_session(
     """Open a score graph in OpenVINO's format: the XML file and the weights.
 
     Raises:
-        UsageError: another device than ``cpu``, or this CPU or this OpenVINO lacks the precision.
-        BackendError: OpenVINO refuses the model.
+        UsageError: the device is not ``cpu``, or this CPU or OpenVINO does not support the
+            precision.
+        BackendError: OpenVINO rejects the model.
     """
     if device != CPU:
         raise UsageError(f"openvino runs on the CPU only, not on {device}; use --device cpu")
@@ -115,7 +116,7 @@ def open_session(
 
 
 def default_batch_size(device: str) -> int:
-    """Slices in a batch, whatever the device."""
+    """Default number of slices in a batch, the same for every device."""
     return BATCH_SIZE
 
 
@@ -155,13 +156,13 @@ def _compile(
 
 
 def _shapes(model: Any, batch_size: int) -> dict[str, list[int]]:
-    """Of the inputs that hold slices: any number of sets."""
+    """Shapes of the inputs that hold slices; the number of sets is dynamic."""
     side = model.input("slices").get_partial_shape()[1].get_length()
     return {"slices": [batch_size, side, side], "member": [ANY, batch_size]}
 
 
 def _require_precision(compiled: Any, precision: str, mode: Mode) -> None:
-    """A model that would run in another precision is not run."""
+    """Refuse a model that would run in another precision."""
     found = convolution_precisions(compiled)
     right = sum(one in mode.runs_in for one in found)
     if right < mode.least_share * len(found):
@@ -174,7 +175,7 @@ def _require_precision(compiled: Any, precision: str, mode: Mode) -> None:
 
 
 def convolution_precisions(compiled: Any) -> list[str]:
-    """What each convolution of a compiled model really runs in."""
+    """The precision that each convolution of a compiled model really uses."""
     infos = [node.get_rt_info() for node in compiled.get_runtime_model().get_ops()]
     return [
         str(info["runtimePrecision"].value)

@@ -1,11 +1,12 @@
-"""Compiled OpenVINO models, kept between runs: a private folder of files that carry their hash.
+"""Cache of compiled OpenVINO models: a private folder of files that contain their own hash.
 
-    SHA-256 of what follows, 32 bytes | what OpenVINO exported
+    SHA-256 of the rest of the file, 32 bytes | the model as exported by OpenVINO
 
-OpenVINO has a cache of its own and does not check what it reads from it: one flipped byte was
-loaded without a word in five tries of five, and changed peaks by up to 0.02 in four. Here the hash
-comes first; a file that does not fit it is compiled again and written over. The name holds the
-hash of all that a compiled model depends on: files, options, OpenVINO, processor.
+OpenVINO has its own cache, but does not check the files it reads from it: in five of five tries it
+loaded a file with one flipped byte silently, and in four of them peaks changed by up to 0.02. Here
+the hash is checked first; if it differs, the model is compiled again and the file replaced. The
+file name is the hash of everything that a compiled model depends on: files, options, OpenVINO,
+processor.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ from numpy.typing import NDArray
 
 from rsna_lumbar.runtime.system.atomic_files import write_atomically
 
-KEPT = 24  # compiled models, the newest; those of YOLOv8n take some 10 MB each
+KEPT = 24  # number of compiled models kept, the newest; a YOLOv8n model takes about 10 MB
 SUFFIX = ".blob"
 HASH_BYTES = hashlib.sha256().digest_size
 WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 def cache_folder() -> Path:
-    """Below ``$XDG_CACHE_HOME``, on Windows ``%LOCALAPPDATA%``, else ~/.cache."""
+    """The cache folder: in ``$XDG_CACHE_HOME``, on Windows ``%LOCALAPPDATA%``, else ~/.cache."""
     base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
     return Path(base or Path.home() / ".cache") / "rsna-lumbar" / "openvino"
 
@@ -40,14 +41,14 @@ def compiled_once(
     compile_model: Callable[[], Any],
     load: Callable[[NDArray[np.uint8]], Any],
 ) -> Any:
-    """A compiled model from the cache, else compiled now and put into it.
+    """Load a compiled model from the cache, or compile it now and add it to the cache.
 
-    Where the folder cannot be used (not writable, or others could write to it), there is no cache.
+    If the folder cannot be used (not writable, or writable for others), nothing is cached.
 
     Args:
-        depends_on: everything that the compiled model follows from.
-        compile_model: compiles it.
-        load: what OpenVINO exported -> the compiled model; RuntimeError where it will not.
+        depends_on: everything that the compiled model depends on.
+        compile_model: compiles the model.
+        load: exported model -> compiled model; raises RuntimeError if OpenVINO rejects it.
     """
     folder = cache_folder()
     if not _private(folder):
@@ -58,7 +59,7 @@ def compiled_once(
         with suppress(RuntimeError):
             return load(blob)
     compiled = compile_model()
-    with suppress(OSError):  # a full disk or another process costs the cache, not the run
+    with suppress(OSError):  # a full disk or another process may break the cache, never the run
         _write(path, bytes(compiled.export_model().getvalue()))
     return compiled
 
@@ -67,7 +68,7 @@ def _private(folder: Path) -> bool:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = folder.stat()
-    except (OSError, RuntimeError):  # RuntimeError: no home
+    except (OSError, RuntimeError):  # RuntimeError: no home folder
         return False
     mine = not hasattr(os, "getuid") or found.st_uid == os.getuid()
     return mine and not found.st_mode & WRITABLE_BY_OTHERS
@@ -81,7 +82,7 @@ def _key(depends_on: Iterable[bytes]) -> str:
 
 
 def _read(path: Path) -> NDArray[np.uint8] | None:
-    """A view of what was read: a blob of YOLOv8s has 40 MB."""
+    """The cached blob as a view of the bytes read (no copy: a YOLOv8s blob has 40 MB)."""
     try:
         content = path.read_bytes()
     except OSError:

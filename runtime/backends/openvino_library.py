@@ -1,13 +1,13 @@
-"""OpenVINO, imported so that it tells nobody.
+"""Import OpenVINO without its telemetry.
 
 ``import openvino`` sends an event to its maker through the package ``openvino_telemetry``, before
-any switch of the library could be set. It does without that package where it is not installed, so
-the import is made to find none.
+any switch of the library could be set. OpenVINO also works without that package, so this module
+makes the import behave as if the package were not installed.
 
-And it is asked for one ``Core`` in a process, which stays. Its plugin for the CPU gives the thread
-that loads it another stack for signals, and frees that with the last that uses the plugin: where
-two are freed in the order they were made, or one in another thread, the thread is left with freed
-memory, and the next Ctrl-C is a segmentation fault (seen with OpenVINO 2026.4).
+The process creates only one ``Core`` and never frees it. OpenVINO's CPU plugin installs an
+alternate signal stack for the thread that loads it, and frees the stack with the last user of the
+plugin. If two are freed in the order they were made, or one in another thread, the thread keeps a
+pointer to freed memory, and the next Ctrl-C is a segmentation fault (seen with OpenVINO 2026.4).
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ LIBRARY = "openvino"
 TELEMETRY = "openvino_telemetry"
 
 _ONE_AT_A_TIME = Lock()
-_CORES: list[Any] = []  # the one, once it is asked for
+_CORES: list[Any] = []  # the process's Core, once it was requested
 
 
 def load_openvino() -> Any:
-    """Import OpenVINO without its telemetry, unless somebody imported it before.
+    """Import OpenVINO without its telemetry, unless it was imported before.
 
     Raises:
-        UsageError: it is not installed.
+        UsageError: OpenVINO is not installed.
     """
-    with _ONE_AT_A_TIME:  # to the second thread, a half imported module looks imported
+    with _ONE_AT_A_TIME:  # another thread would take a half-imported module for a complete one
         return sys.modules.get(LIBRARY) or _import()
 
 
 def openvino_core() -> Any:
-    """The process's only ``openvino.Core``, which outlives whatever was compiled with it.
+    """The process's only ``openvino.Core``, which outlives all models compiled with it.
 
     Raises:
         UsageError: OpenVINO is not installed.

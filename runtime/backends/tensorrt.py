@@ -1,13 +1,14 @@
 """TensorRT and TensorRT-RTX: serialized engines on an NVIDIA GPU.
 
-An engine is code for one version of one library and for some GPUs, and a library without a GPU
-ends the process where others would raise. So the driver, the header of the plan, the version that
-is installed, the GPU and the batch sizes are asked before the library's runtime is made.
+An engine is code for one version of one library and for certain GPUs. Without a GPU the library
+ends the process instead of raising an error. This module therefore checks the driver, the plan's
+header, the installed version, the GPU and the batch sizes before it creates the library's runtime.
 
-The two libraries differ in how they repeat a run. TensorRT: runs are captured here as CUDA graphs.
-TensorRT-RTX compiles kernels when it first sees a shape, and has graphs of its own that wait for
-them. Its default, kernels that replace others when they are ready, would let timing decide the
-last bits of an answer: they are compiled at once instead, once for all contexts of a session.
+The two libraries differ in how they repeat a run. For TensorRT, this package captures runs as CUDA
+graphs. TensorRT-RTX compiles kernels when it first sees a shape, and has its own graphs, which wait
+for these kernels. Its default is to replace kernels as better ones become ready; timing would then
+decide the last bits of a result. Kernels are compiled at once instead, once for all contexts of
+a session.
 """
 
 from __future__ import annotations
@@ -44,12 +45,12 @@ def open_session(
     batch_size: int | None = None,
     options: Mapping[str, str] = NO_OPTIONS,
 ) -> TensorRTSession:
-    """Open an engine on ``cuda:N``; what batches it takes was settled when it was built.
+    """Open an engine on ``cuda:N``; its batch sizes were fixed when it was built.
 
     Raises:
-        UsageError: no such GPU, a library is missing, the engine is for another GPU or version,
-            or options, of which there are none.
-        BackendError: the plan is damaged, or TensorRT or CUDA refuses it.
+        UsageError: the GPU does not exist, a library is missing, the engine is for another GPU or
+            version, or options are given (there are none).
+        BackendError: the plan is damaged, or TensorRT or CUDA rejects it.
     """
     if options:
         raise UsageError(f"an engine takes no options; leave out {', '.join(options)}")
@@ -73,18 +74,18 @@ def open_session(
 
 
 def default_batch_size(device: str) -> int:
-    """Slices in a batch where nobody says otherwise; an engine may take fewer."""
+    """Default number of slices in a batch; an engine may take fewer."""
     return DEFAULT_BATCH_SIZE
 
 
 def require_fitting(
     content: Sequence[bytes], *, model: Model, gpu: CudaDevice, installed: str
 ) -> Engine:
-    """Compare plan, manifest, GPU and library, none of which is loaded for it.
+    """Compare plan, manifest, GPU and library without loading any of them.
 
     Raises:
         UsageError: the engine is for another library version or GPU.
-        BackendError: the plan or its manifest is not what it should be.
+        BackendError: the plan is damaged or disagrees with the manifest.
     """
     engine, name = model.engine, model.files[0].name
     if engine is None or len(content) != 1:
@@ -113,7 +114,7 @@ def require_fitting(
 
 def _deserialise(trt: Any, plan: bytes, cuda: Cuda) -> Any:
     log = Log(trt, TROUBLE)
-    # A runtime and its logger outlive their engine; the stack lets go of them after all else.
+    # A runtime and its logger must outlive their engine; the stack releases them last.
     held: list[Any] = [log.logger]
     cuda.releases.callback(held.clear)
     held.append(trt.Runtime(log.logger))
@@ -125,7 +126,7 @@ def _deserialise(trt: Any, plan: bytes, cuda: Cuda) -> Any:
 
 
 def _require_score_graph(trt_engine: Any, engine: Engine, detector: Detector) -> None:
-    """The engine's tensors are the score graph's, for these sizes."""
+    """Check that the engine's tensors are those of the score graph, with these sizes."""
     largest, size_px = engine.largest_batch, detector.size_px
     wanted = {
         "slices": (largest, size_px, size_px),
@@ -149,20 +150,20 @@ def _require_score_graph(trt_engine: Any, engine: Engine, detector: Detector) ->
 
 
 def _agree(found: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
-    """Whether a shape, -1 for what is dynamic, allows the wanted one."""
+    """Whether a shape (-1: dynamic) allows the wanted one."""
     return len(found) == len(wanted) and all(
         one in (-1, other) for one, other in zip(found, wanted, strict=True)
     )
 
 
 def _captured(trt: Any, trt_engine: Any) -> tuple[NewContext, bool]:
-    """Contexts of TensorRT."""
+    """Execution contexts of TensorRT."""
     strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
     return lambda: trt_engine.create_execution_context(strategy), True
 
 
 def _compiled(trt: Any, trt_engine: Any) -> tuple[NewContext, bool]:
-    """Contexts of TensorRT-RTX, which share what they compile."""
+    """Execution contexts of TensorRT-RTX, which share compiled kernels."""
     config = trt_engine.create_runtime_config()
     config.set_execution_context_allocation_strategy(
         trt.ExecutionContextAllocationStrategy.USER_MANAGED
@@ -175,7 +176,7 @@ def _compiled(trt: Any, trt_engine: Any) -> tuple[NewContext, bool]:
     return lambda: trt_engine.create_execution_context(config), False
 
 
-# How a library repeats a run: (module, engine) -> what makes a context, whether we capture.
+# How a library repeats a run: (module, engine) -> (makes a context, whether we capture graphs).
 REPEATS: dict[str, Callable[[Any, Any], tuple[NewContext, bool]]] = {
     "tensorrt": _captured,
     "tensorrt-rtx": _compiled,

@@ -1,8 +1,8 @@
-"""The two TensorRT libraries: one Python API under two module names, and what they log.
+"""The two TensorRT libraries (one Python API under two module names), and their logs.
 
-Nothing is imported before it is needed. Their loggers are classes to derive from, so they are made
-after the import. An exception in what a library calls is printed and lost on its way through C++
-(an interrupt of the user's, above all): it is kept here and raised once the library has returned.
+Each library is imported when it is needed. A logger must derive from a class of the library, so
+it is made after the import. If Python code that the library calls raises an exception (above all
+a Ctrl-C), C++ prints it and loses it. Here it is kept, and raised when the library has returned.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 from rsna_lumbar.runtime.core.errors import UsageError
 
-SHOWN_MESSAGES = 3  # in the message of an error
+SHOWN_MESSAGES = 3  # number of messages quoted in an error
 KEPT_MESSAGES = 10_000
 ERRORS = ("INTERNAL_ERROR", "ERROR")
 TROUBLE = (*ERRORS, "WARNING")
@@ -25,9 +25,9 @@ TROUBLE = (*ERRORS, "WARNING")
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """Where a TensorRT comes from."""
+    """Where to find a TensorRT library."""
 
-    name: str  # of the backend, the format and the extra
+    name: str  # name of the backend, of the format and of the extra
     module: str
 
 
@@ -39,7 +39,7 @@ LIBRARIES = {
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A line of a library's log."""
+    """A line of the library's log."""
 
     severity: str  # INTERNAL_ERROR, ERROR, WARNING, INFO or VERBOSE
     text: str
@@ -49,7 +49,7 @@ def load_library(name: str) -> Any:
     """Import a TensorRT library.
 
     Raises:
-        UsageError: it is not installed, or its shared libraries do not load.
+        UsageError: the library is not installed, or its shared libraries do not load.
     """
     try:
         return import_module(LIBRARIES[name].module)
@@ -60,10 +60,10 @@ def load_library(name: str) -> Any:
 
 
 def require_installed(name: str) -> None:
-    """Refuse a library that is not installed, without loading it.
+    """Check that a library is installed, without loading it.
 
     Raises:
-        UsageError: it is not.
+        UsageError: the library is not installed.
     """
     module = LIBRARIES[name].module
     loaded = sys.modules.get(module, False)
@@ -72,17 +72,17 @@ def require_installed(name: str) -> None:
 
 
 def library_version(trt: Any) -> str:
-    """Version of a loaded library as plans and manifests have it, such as ``1.7.1.116``."""
+    """Version of a loaded library as plans and manifests write it, such as ``1.7.1.116``."""
     return ".".join(trt.__version__.split(".")[:4])
 
 
 class Log:
-    """What a library says, the newest messages of some severities."""
+    """The newest messages of a library that have certain severities."""
 
     def __init__(self, trt: Any, severities: Container[str]) -> None:
-        """Make a logger; it must outlive the library's objects that are given it."""
+        """Make a logger; it must outlive the library objects that use it."""
         self.messages: deque[Message] = deque(maxlen=KEPT_MESSAGES)
-        self.failure: BaseException | None = None  # of ours, in what a library called
+        self.failure: BaseException | None = None  # raised by our code in a library call
         self.logger = _make_logger(trt, self)
         self._severities = severities
 
@@ -91,7 +91,7 @@ class Log:
             self.messages.append(message)
 
     def trouble(self) -> str:
-        """The first errors in one line, else the first warnings."""
+        """The first errors in one line; if there are none, the first warnings."""
         lines: dict[str, dict[str, None]] = {severity: {} for severity in TROUBLE}
         for message in self.messages:
             if message.severity in lines:
@@ -101,7 +101,7 @@ class Log:
         return "; ".join(found[:SHOWN_MESSAGES]) or "no reason given"
 
     def raise_failure(self) -> None:
-        """Raise what had to be kept."""
+        """Raise the exception that was kept, if any."""
         if self.failure is not None:
             raise self.failure
 

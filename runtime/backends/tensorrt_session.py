@@ -1,19 +1,20 @@
 """A TensorRT engine at work: two slots, two streams, one context for each slot and batch size.
 
     copy stream       slices and sets of batch k + 1 to the GPU
-    compute stream    batch k: after its own copy, run; answers back to the CPU; its event
+    compute stream    batch k: wait for its copy, run, copy results to the CPU, record its event
 
-A slot has its own buffers on both sides and is filled again only after its event, so that a copy
-never meets a run on the same memory. All contexts share one scratch memory (754 MB for YOLOv8s at
-384 px and batches of 64): they run one after the other on the compute stream.
+A slot has its own buffers on CPU and GPU, and is filled again only after its event. So a copy and
+a run never use the same memory at the same time. All contexts share one scratch memory (754 MB for
+YOLOv8s at 384 px and batches of 64), because they run one after the other on the compute stream.
 
-A captured CUDA graph keeps the shapes, the addresses and the state of the context it was captured
-from, so each slot and batch size has its own context. Its first run is never captured: it carries
-what a change of shapes defers, and compiling.
+A captured CUDA graph keeps the shapes, addresses and state of the context it was captured from, so
+each slot and batch size has its own context. The first run of a context is never captured: it
+includes work that a change of shapes defers, and compiling.
 
-Batch sizes are rounded up to a few, so that there are few contexts, graphs and, for TensorRT-RTX,
-kernels to compile. The slices that are added belong to no set, whatever they hold; sets that are
-added, up to the engine's fixed number of rows, are empty, and are cut off the answer.
+Batch sizes are rounded up to a few values, to keep the number of contexts, graphs and compiled
+kernels (TensorRT-RTX) small. Slices added by rounding belong to no set, so their content does not
+matter. Sets are filled up to the engine's fixed number of rows with empty sets, which are cut off
+the result.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ NewContext = Callable[[], Any]
 
 
 class TensorRTSession(Session):
-    """Runs an engine's batches; see the module's text."""
+    """Runs an engine's batches; see the module docstring."""
 
     ahead = SLOTS
 
@@ -62,12 +63,12 @@ class TensorRTSession(Session):
         """Allocate everything that does not depend on the batch size.
 
         Args:
-            cuda: of the GPU; the session closes it.
-            trt_engine: deserialised; its inputs and outputs are those of the score graph.
+            cuda: the GPU; the session closes it.
+            trt_engine: the deserialised engine, with the inputs and outputs of the score graph.
             new_context: makes an execution context without memory of its own.
-            captures: whether runs are captured as CUDA graphs here.
-            engine: what the manifest says of it.
-            detector: whose calibration is bound.
+            captures: whether this class captures runs as CUDA graphs.
+            engine: the engine as the manifest describes it.
+            detector: the detector whose calibration is used.
         """
         self.device = cuda.device
         self._cuda = cuda
@@ -86,10 +87,10 @@ class TensorRTSession(Session):
         self._closed = False
 
     def start(self, slices: NDArray[np.uint8], member: NDArray[np.bool_]) -> Wait:
-        """Begin to score a batch; with both slots taken, wait for the older one first.
+        """Begin to score a batch; if both slots are in use, first wait for the older batch.
 
         Raises:
-            UsageError: the batch is larger than the engine takes.
+            UsageError: the batch is larger than the engine accepts.
             BackendError: CUDA or TensorRT failed.
         """
         self._require_open()
@@ -107,7 +108,7 @@ class TensorRTSession(Session):
         return lambda: self._finish(pending)
 
     def close(self) -> None:
-        """Wait for what is under way and release everything."""
+        """Wait for batches in flight and release everything."""
         if not self._closed:
             self._closed = True
             self._cuda.close()
@@ -175,7 +176,8 @@ class TensorRTSession(Session):
             host = self._cuda.pinned(value.shape, value.dtype)
             host[...] = value
             addresses[name] = self._cuda.device_memory(host.nbytes)
-            self._cuda.upload(host, addresses[name], self._copies)  # before any batch there
+            # before any batch in this stream
+            self._cuda.upload(host, addresses[name], self._copies)
         return addresses
 
     def _slot(self, detector: Detector, dtypes: Mapping[str, Any]) -> Slot:
@@ -213,4 +215,4 @@ class TensorRTSession(Session):
 
 
 def _no_context() -> None:
-    """What makes contexts once the engine is gone."""
+    """Stands in for ``new_context`` after the engine was released."""

@@ -1,4 +1,4 @@
-"""What a TensorRT session has for each batch under way, and the sizes that batches are run at."""
+"""Buffers of a TensorRT session for each batch in flight, and the batch sizes it runs at."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from rsna_lumbar.runtime.backends import Outputs
 from rsna_lumbar.runtime.bundle.records import Detector, Engine
 
-STEPS = 8  # multiples of the largest batch's eighth: at most an eighth of a full run is wasted
+STEPS = 8  # sizes are multiples of 1/8 of the largest batch: at most 1/8 of a full run is wasted
 OUTPUTS = ("peak", "probability", "slice", "cell")
-DTYPES = {"FLOAT": np.float32, "INT32": np.int32, "INT64": np.int64}  # that answers come in
+DTYPES = {"FLOAT": np.float32, "INT32": np.int32, "INT64": np.int64}  # types of the results
 
 
 def batch_sizes(engine: Engine) -> tuple[int, ...]:
-    """Sizes that batches are rounded up to: powers of two, then eighths of the largest.
+    """Sizes that batches are rounded up to: powers of two, then eighths of the largest size.
 
     For 64: 1, 2, 4, 8, 16, 24, 32, 40, 48, 56, 64.
     """
@@ -43,12 +43,12 @@ class Lane:
 
 @dataclass(slots=True)
 class Slot:
-    """Buffers of one batch under way."""
+    """Buffers of one batch in flight."""
 
     slices: NDArray[np.uint8]  # pinned, (largest, S, S)
-    member: NDArray[np.bool_]  # pinned, (largest x largest,): rows lie as wide as the batch is
+    member: NDArray[np.bool_]  # pinned, (largest x largest,): a row is as wide as the batch
     outputs: Mapping[str, NDArray[Any]]  # pinned, (largest, ...)
-    addresses: Mapping[str, int]  # of all of them on the GPU
+    addresses: Mapping[str, int]  # GPU addresses of all of these buffers
     uploaded: int  # event
     done: int  # event
     lanes: dict[int, Lane] = field(default_factory=dict)  # by batch size
@@ -57,7 +57,7 @@ class Slot:
 
 @dataclass(slots=True)
 class Pending:
-    """A batch under way, or its answer."""
+    """A batch in flight, or its result."""
 
     slot: Slot
     sets: int
@@ -65,14 +65,14 @@ class Pending:
 
 
 def output_shapes(detector: Detector) -> dict[str, tuple[int, ...]]:
-    """Shape of each output without its rows, the sets."""
+    """Shape of each output without its first dimension, the sets."""
     classes, locations = len(detector.group.classes), len(detector.group.locations)
     shapes = ((classes,), (locations, classes // locations), (classes,), (classes,))
     return dict(zip(OUTPUTS, shapes, strict=True))
 
 
 def answer_of(outputs: Mapping[str, NDArray[Any]], sets: int) -> Outputs:
-    """A copy of the first so many sets, since the buffers are filled again."""
+    """A copy of the results of the first ``sets`` sets, since the buffers are reused."""
     return Outputs(
         peak=outputs["peak"][:sets].copy(),
         probability=outputs["probability"][:sets].copy(),
