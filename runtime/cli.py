@@ -1,4 +1,4 @@
-"""``rsna-run``: DICOM in, submission out."""
+"""The command ``rsna-run``: DICOM in, submission out."""
 
 from __future__ import annotations
 
@@ -144,10 +144,10 @@ def cli(
 
 
 def _require_of_list(context: click.Context) -> None:
-    """Refuse options that ``--list`` would pass over.
+    """Refuse options that ``--list`` would ignore.
 
     Raises:
-        UsageError: there are some.
+        UsageError: such an option is given.
     """
     given = [
         one.opts[0]

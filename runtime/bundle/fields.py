@@ -1,7 +1,7 @@
-"""Fields of a manifest: what each must be, and manifests of the format before in today's words.
+"""Checks for the fields of a manifest, and the conversion of format 2 manifests to format 3.
 
-What is damaged raises ValueError, KeyError or TypeError, what is of a later version
-NewerFieldError; the reader of the bundle names the file.
+A damaged field raises ValueError, KeyError or TypeError; a field of a later format version raises
+NewerFieldError. The caller that reads the bundle adds the file name.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ T = TypeVar("T")
 
 
 class NewerFieldError(Exception):
-    """A manifest holds what this version cannot honour; the message says what."""
+    """The manifest contains something that this version cannot honour; the message names it."""
 
 
 def as_current(fields: dict[str, Any]) -> dict[str, Any]:
-    """A manifest of format 2 in the words of format 3, which may lack groups and class names."""
+    """Convert a format 2 manifest to format 3; groups and class names may be absent there."""
     if fields["format_version"] == FORMAT_VERSION:
         return fields
     detectors = typed(fields, "detectors", dict)
@@ -35,10 +35,10 @@ def as_current(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def refuse_unknown(fields: Mapping[str, Any], known: Collection[str], where: str) -> None:
-    """Refuse fields of a later version: a score that left them out would be another one.
+    """Refuse fields of a later version: ignoring them could change the scores.
 
     Raises:
-        NewerFieldError: there are some that are not null.
+        NewerFieldError: an unknown field is present and not null.
     """
     unknown = sorted(set(fields) - set(known))
     meant = [name for name in unknown if fields[name] is not None]
@@ -47,13 +47,13 @@ def refuse_unknown(fields: Mapping[str, Any], known: Collection[str], where: str
 
 
 def require_object(fields: Any, name: str) -> None:
-    """A JSON object."""
+    """Check that a value is a JSON object."""
     if not isinstance(fields, dict):
         raise ValueError(f"{name} must be an object")
 
 
 def typed(fields: Mapping[str, Any], key: str, kind: type[T]) -> T:
-    """A field of that type; True and False are no numbers."""
+    """A field of this type; booleans do not count as numbers."""
     value = fields[key]
     if not isinstance(value, kind) or isinstance(value, bool):
         raise ValueError(f"{key} must be {kind.__name__}")
@@ -81,7 +81,7 @@ def sha256(fields: Mapping[str, Any], key: str) -> str:
 
 
 def positive(fields: Mapping[str, Any], key: str) -> int:
-    """A field that is a whole number from 1 on."""
+    """A field that is an integer of at least 1."""
     value = typed(fields, key, int)
     if value < 1:
         raise ValueError(f"{key} must be at least 1")

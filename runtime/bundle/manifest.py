@@ -1,8 +1,8 @@
-"""``bundle.json``, read and written.
+"""Read and write ``bundle.json``.
 
-Reading is strict: every field is checked, what only a later version could honour is refused, and a
-refusal says what is wrong and which command mends it. Writing is by atomic replacement and comes
-after the model files, so that a reader sees the old bundle or the new one.
+Reading is strict: every field is checked, and fields that only a later version can honour are
+refused. Each refusal states the problem and the command that fixes it. ``bundle.json`` is replaced
+atomically after the model files are written, so a reader sees the old bundle or the new one.
 """
 
 from __future__ import annotations
@@ -62,10 +62,10 @@ CAPABILITY = re.compile(r"[0-9]{1,2}\.[0-9]")
 
 
 def read_bundle(folder: Path) -> Bundle:
-    """Read and check ``bundle.json``; the model files are checked when they are opened.
+    """Read and check ``bundle.json``; model files are checked later, when they are opened.
 
     Raises:
-        BundleError: no manifest, not JSON, another format version, a field missing or wrong.
+        BundleError: no manifest, not JSON, another format version, or a missing or wrong field.
     """
     path = folder / MANIFEST
     try:

@@ -1,17 +1,17 @@
-"""What a TensorRT plan says of itself, read from its first bytes without TensorRT.
+"""Read the header of a TensorRT plan (its first bytes) without TensorRT.
 
-Deserialising a plan runs its code, and a plan runs only in the version that built it, so this is
-asked first. All numbers are little-endian:
+Deserialising a plan runs its code, and a plan runs only in the version that built it, so the header
+is checked first. All numbers are little-endian:
 
-    bytes    what
+    bytes    content
     0-3      magic: 0x74727466 in plans of TensorRT, 0x74727476 in plans of TensorRT-RTX
     4-7      layout of the header, 0
     16-23    length of the plan in bytes
     24-27    version: major, minor, patch, build, one byte each
 
-NVIDIA's trtexec reads magic, layout and version of TensorRT's plans so. The magic of TensorRT-RTX
-and the length were seen in plans of TensorRT-RTX 1.7.1; no plan of TensorRT was at hand, so all
-that is asked of the length is that there are not fewer bytes.
+NVIDIA's trtexec reads magic, layout and version of TensorRT plans this way. The magic of
+TensorRT-RTX and the length were observed in plans of TensorRT-RTX 1.7.1. No TensorRT plan was
+available, so the only check on the length is that the file is not shorter.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ HEADER = struct.Struct("<II8xQ4B")  # magic, layout, length, version
 
 
 class PlanHeaderError(BackendError):
-    """Bytes that do not begin as a plan does, or a plan that is cut off."""
+    """The bytes do not begin like a plan, or the plan is cut off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +35,16 @@ class PlanHeader:
     """The first bytes of a plan."""
 
     library: str  # "tensorrt" or "tensorrt-rtx"
-    version: str  # of the library that built it, four numbers
-    length: int  # bytes of the plan, as it says itself
+    version: str  # version of the library that built the plan, four numbers
+    length: int  # length of the plan in bytes, as its header states it
 
 
 def read_plan_header(content: bytes) -> PlanHeader:
-    """Read the header of a plan, given whole.
+    """Read the header of a plan, given its complete content.
 
     Raises:
-        PlanHeaderError: too short, no plan, another layout, or cut off; the caller names the file.
+        PlanHeaderError: too short, not a plan, another layout, or cut off. The caller adds the file
+            name.
     """
     if len(content) < HEADER.size:
         raise PlanHeaderError(

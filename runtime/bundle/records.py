@@ -1,6 +1,6 @@
-"""What a bundle is, as records: detectors, their models in several variants, and what was measured.
+"""Records that describe a bundle: detectors, their models in several variants, and measurements.
 
-A bundle is a folder: ``bundle.json`` (``manifest.py``), and the files that it names (``store.py``).
+A bundle is a folder with ``bundle.json`` (``manifest.py``) and the files it names (``store.py``).
 """
 
 from __future__ import annotations
@@ -20,32 +20,33 @@ ANY_TARGET = "any"
 REBUILD = "rebuild it with rsna-export"
 
 
-# Where a bundle's percentiles come from: a card that training left, --window, or neither.
+# Source of a bundle's percentiles: a card written by training, --window, or the default.
 WindowSource = Literal["card", "asked", "assumed"]
 WINDOW_SOURCES: tuple[WindowSource, ...] = get_args(WindowSource)
 
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """How far a model's answers are from the reference's, on the same slices; and how fast it was.
+    """How far a model's results differ from the reference on the same slices, and its speed.
 
-    The reference is the unmodified network in PyTorch float32 or, where a bundle is verified on a
-    machine without the checkpoints, its own float32 ONNX graph, which was held to PyTorch itself.
+    The reference is the unmodified network in PyTorch float32. If a bundle is verified on a machine
+    without the checkpoints, it is the bundle's float32 ONNX graph, which was verified against
+    PyTorch itself.
     """
 
     reference: str  # "pytorch" or "fp32 graph"
-    source: str  # what the slices were: "phantom" or "data"
+    source: str  # source of the slices: "phantom" or "data"
     slices: int
-    rows: int  # places of all sets
+    rows: int  # number of places in all sets
     peak: float  # largest difference of a peak
     probability: float  # largest difference of a probability
     probability_p999: float  # 99.9th percentile of the differences
-    changed_rows: int  # whose likeliest grade is another one
-    # Official metric of the labelled studies by the reference's peaks and by the variant's.
+    changed_rows: int  # rows whose likeliest grade changed
+    # Official metric of the labelled studies: with the reference's peaks, with the variant's.
     metric: tuple[float, float] | None
-    device: str  # that it ran on: "cpu" or "cuda:N"
-    hardware: str  # the same in words
-    ms_per_slice: float | None  # in batches, the median of a few runs; None: not measured
+    device: str  # device of the measurement: "cpu" or "cuda:N"
+    hardware: str  # the same device in words
+    ms_per_slice: float | None  # in batches, median of a few runs; None if not measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,26 +59,26 @@ class ModelFile:
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """What a serialized engine asks of the machine that runs it."""
+    """What a serialized engine requires of the machine that runs it."""
 
-    version: str  # of the TensorRT that built it, four numbers: an engine runs in no other
-    compute_capabilities: tuple[str, ...]  # of the GPUs that it was built for, as "8.9"
+    version: str  # TensorRT version that built it, four numbers; it runs in no other version
+    compute_capabilities: tuple[str, ...]  # of the GPUs it was built for, such as "8.9"
     least_batch: int
-    best_batch: int  # that it was tuned for
+    best_batch: int  # batch size that it was tuned for
     largest_batch: int  # also the fixed number of rows of ``member``
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One model. Several per group: the detectors of an ensemble, precisions, engines."""
+    """One model. A group has several for an ensemble, for several precisions, or for engines."""
 
-    files: tuple[ModelFile, ...]  # one; for OpenVINO the XML, then the weights
+    files: tuple[ModelFile, ...]  # one file; for OpenVINO the XML file, then the weights
     backend: str
-    target: str  # ANY_TARGET, or what an engine was built for
+    target: str  # ANY_TARGET, or the GPU that an engine was built for
     precision: str  # one of PRECISIONS
-    weights_sha256: str  # of the checkpoint; one per detector of an ensemble
+    weights_sha256: str  # SHA-256 of the checkpoint; one per detector of an ensemble
     engine: Engine | None  # for a serialized engine
-    parity: Parity | None  # None while unverified: no machine that can run it has tried it
+    parity: Parity | None  # None while unverified: no machine that can run it has verified it
 
     @property
     def variant(self) -> Variant:
@@ -86,7 +87,7 @@ class Model:
 
 @dataclass(frozen=True, order=True, slots=True)
 class Variant:
-    """What the models of a bundle differ in beside their weights. Scoring takes a whole one."""
+    """How models differ apart from their weights. Scoring uses one variant for all groups."""
 
     backend: str
     target: str
@@ -103,7 +104,7 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class Detector:
-    """What a group is scored with."""
+    """Everything needed to score a group."""
 
     group: Group
     size_px: int
@@ -120,17 +121,17 @@ class Bundle:
     detectors: tuple[Detector, ...]  # in the order of GROUPS, at least one
     preprocessing: Preprocessing
     calibration_aim: str  # one of CALIBRATION_AIMS
-    made_with: Mapping[str, str]  # versions of what made it
+    made_with: Mapping[str, str]  # versions of the software that made it
     window_from: WindowSource | None = None  # None: not recorded
 
     @property
     def groups(self) -> tuple[Group, ...]:
-        """Those that it has a detector for."""
+        """Groups that have a detector."""
         return tuple(detector.group for detector in self.detectors)
 
     @property
     def missing_groups(self) -> tuple[Group, ...]:
-        """Those that it has no detector for: their series are not read and get no rows."""
+        """Groups that have no detector: their series are not read and get no rows."""
         return tuple(group for group in GROUPS if group not in self.groups)
 
     @property
@@ -140,7 +141,7 @@ class Bundle:
 
     @property
     def variants(self) -> tuple[Variant, ...]:
-        """Variants with a model for every checkpoint of every group, as the manifest has them."""
+        """Variants that have a model for every checkpoint of every group, in manifest order."""
         all_weights = {(d.group.name, m.weights_sha256) for d, m in self.models}
         found: dict[Variant, set[tuple[str, str]]] = {}
         for detector, model in self.models:

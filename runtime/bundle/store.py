@@ -1,6 +1,6 @@
 """The model files of a bundle: how they are named, read and removed.
 
-Every model's SHA-256 is compared before anything opens it.
+The SHA-256 of every model file is checked before the file is opened as a model.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from rsna_lumbar.runtime.bundle.records import MANIFEST, PRECISIONS, REBUILD, Bu
 from rsna_lumbar.runtime.core.errors import BundleError
 from rsna_lumbar.runtime.core.labels import GROUP_BY_NAME, Group
 
-# What model_file_name gives: group, backend, target, precision, 12 digits of the SHA-256.
+# Format of model_file_name: group, backend, target, precision, 12 digits of the SHA-256.
 MODEL_FILE_NAME = re.compile(
     rf"({'|'.join(GROUP_BY_NAME)})-[a-z]+(-rtx)?-[a-z0-9.]+-({'|'.join(PRECISIONS)})"
     r"-[0-9a-f]{12}\.[a-z]+"
@@ -27,7 +27,7 @@ def sha256_of(path: Path) -> str:
 
 
 def read_model(folder: Path, model: Model) -> tuple[bytes, ...]:
-    """Contents of a model's files, once they are what the manifest says.
+    """Contents of a model's files, after checking their hashes against the manifest.
 
     Raises:
         BundleError: a file is missing, or its SHA-256 differs.
@@ -50,7 +50,7 @@ def _read_file(path: Path, sha256: str) -> bytes:
 
 
 def remove_unreferenced(folder: Path, bundle: Bundle) -> None:
-    """Delete model files of earlier bundles: only what is named as a bundle names its models."""
+    """Delete model files of earlier bundles: only files named like a bundle's model files."""
     kept = {file.name for _, model in bundle.models for file in model.files}
     for path in folder.iterdir():
         if MODEL_FILE_NAME.fullmatch(path.name) and path.name not in kept:

@@ -1,8 +1,9 @@
-"""Which engines this user built or accepted: a private list of SHA-256, one a line.
+"""The engines that this user built or accepted: a private list of SHA-256 hashes, one per line.
 
-A serialized engine is executable: whoever can change one, and the manifest beside it, can run code
-as the user who opens it. A hash in the manifest shows damage, not origin. So the engines that were
-built here are remembered outside the bundle, and one from elsewhere needs ``--trust``.
+A serialized engine is executable: anyone who can change an engine and the manifest beside it can
+run code as the user who opens it. A hash in the manifest detects damage, but does not prove origin.
+Engines built here are therefore recorded outside the bundle, and an engine from elsewhere needs
+``--trust``.
 """
 
 from __future__ import annotations
@@ -19,28 +20,28 @@ WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 def trust_list() -> Path:
-    """The file: below ``$XDG_DATA_HOME``, on Windows ``%LOCALAPPDATA%``, else ~/.local/share."""
+    """Path of the list, in ``$XDG_DATA_HOME``, on Windows ``%LOCALAPPDATA%``, or ~/.local/share."""
     base = os.environ.get("XDG_DATA_HOME") or os.environ.get("LOCALAPPDATA")
     return Path(base or Path.home() / ".local" / "share") / "rsna-lumbar" / "engines"
 
 
 def trusted_engines() -> frozenset[str]:
-    """SHA-256 of the engines that were built or accepted here; none where there is no list.
+    """SHA-256 of the engines that were built or accepted here; empty if there is no list.
 
     Raises:
-        UsageError: somebody else could have written the list.
+        UsageError: another user could have written the list.
     """
     try:
         path = trust_list()
         with path.open(encoding="ascii", errors="replace") as stream:
             _require_private(path, os.fstat(stream.fileno()))
             return frozenset(stream.read().split())
-    except (OSError, RuntimeError):  # RuntimeError: no home
+    except (OSError, RuntimeError):  # RuntimeError: no home folder
         return frozenset()
 
 
 class TrustedEngines(Container[str]):
-    """The same, looked up when an engine asks: a bundle without engines needs no list."""
+    """The same, read when an engine is checked: a bundle without engines needs no list."""
 
     def __contains__(self, sha256: object) -> bool:
         return sha256 in self._known
@@ -51,10 +52,10 @@ class TrustedEngines(Container[str]):
 
 
 def trust_engines(hashes: Iterable[str]) -> None:
-    """Remember engines. Lines are appended whole, so that two processes can do it at once.
+    """Add engines to the list. Lines are appended whole, so two processes can do it at once.
 
     Raises:
-        UsageError: the list cannot be written, or somebody else could have written it.
+        UsageError: the list cannot be written, or another user could have written it.
     """
     new = sorted(set(hashes) - trusted_engines())
     if not new:
@@ -67,7 +68,7 @@ def trust_engines(hashes: Iterable[str]) -> None:
             os.write(descriptor, "".join(f"{one}\n" for one in new).encode("ascii"))
         finally:
             os.close(descriptor)
-    except (OSError, RuntimeError) as error:  # RuntimeError: no home
+    except (OSError, RuntimeError) as error:  # RuntimeError: no home folder
         raise UsageError(
             f"the list of engines that were built here cannot be written ({error}); set "
             "XDG_DATA_HOME to a folder of yours"

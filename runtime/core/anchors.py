@@ -1,7 +1,7 @@
-"""The anchor grids of YOLOv8: which pixel a cell of the score graph stands for.
+"""The anchor grids of YOLOv8: the pixel that a cell of the score graph corresponds to.
 
-The class branch scores three grids, P3, P4 and P5, of S / 8, S / 16 and S / 32 cells a side. The
-graph numbers their cells one grid after the other, each row by row.
+The class branch scores three grids, P3, P4 and P5, with S / 8, S / 16 and S / 32 cells per side.
+The graph numbers the cells one grid after the other, each grid row by row.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ LARGEST_STRIDE = STRIDES_PX[-1]
 
 
 def cell_count(size_px: int) -> int:
-    """Cells of a slice of size_px a side, a multiple of 32: 3,024 at 384 px."""
+    """Number of cells for a square of size_px per side, a multiple of 32: 3,024 at 384 px."""
     return sum((size_px // stride) ** 2 for stride in STRIDES_PX)
 
 
 def cell_centre(cell: int, size_px: int) -> tuple[float, float]:
-    """(x, y) of a cell's centre in the square slice; pixels, centres at whole numbers."""
+    """(x, y) of a cell's centre in the square; in pixels, with pixel centres at whole numbers."""
     for stride in STRIDES_PX:
         side = size_px // stride
         if cell < side * side:

@@ -1,4 +1,4 @@
-"""What can go wrong, as a small family. The commands turn each into one line and an exit code."""
+"""A small family of errors. The commands turn each one into one line and an exit code."""
 
 from __future__ import annotations
 
@@ -6,35 +6,35 @@ import re
 
 
 class LumbarError(Exception):
-    """The work cannot go on. The message says what, which file, and what to do. Exit code 1."""
+    """The work cannot continue. The message says what, which file, and what to do. Exit code 1."""
 
     exit_code = 1
 
 
 class UsageError(LumbarError):
-    """The request cannot be met as asked (an option, a device, a backend). Exit code 2."""
+    """The request cannot be met as given (an option, a device, a backend). Exit code 2."""
 
     exit_code = 2
 
 
 class BundleError(LumbarError):
-    """The bundle is missing, damaged, or of a format that this version does not read."""
+    """The bundle is missing, damaged, or in a format that this version does not read."""
 
 
 class DataError(LumbarError):
-    """The data folder or one of its tables cannot be used at all."""
+    """The data folder or one of its tables is not usable at all."""
 
 
 class BackendError(LumbarError):
-    """A runtime refused a model, or failed while it ran one."""
+    """A runtime library rejected a model, or failed while running it."""
 
 
 class OutOfMemory(BackendError):
-    """A runtime had too little memory for a batch; a smaller one may fit."""
+    """A runtime library had too little memory for a batch; a smaller batch may fit."""
 
 
 class ExportError(LumbarError):
-    """A checkpoint cannot be exported, or its graph does not give PyTorch's answer."""
+    """A checkpoint cannot be exported, or its graph does not reproduce PyTorch's result."""
 
 
 class CheckpointError(ExportError):
@@ -46,15 +46,15 @@ class VerificationError(ExportError):
 
 
 class BuildError(ExportError):
-    """A model cannot be built from its graph. It costs that model; the others are made."""
+    """A model cannot be built from its graph. Only this model is missing; the others are made."""
 
     def __init__(self, message: str, target: str) -> None:
-        """target: what it was to be built for, as a model of a bundle has it."""
+        """target: the target that it was to be built for, as a bundle's model records it."""
         super().__init__(message)
         self.target = target
 
 
-# What ONNX Runtime, OpenVINO, CUDA and C++ say of it.
+# Texts with which ONNX Runtime, OpenVINO, CUDA and C++ report a lack of memory.
 _NO_MEMORY = re.compile(
     r"out of memory|failed to allocate|bad[_ ]alloc|cudaErrorMemoryAllocation|STATUS_ALLOC_FAILED"
     r"|not enough memory|BFCArena",
@@ -63,5 +63,5 @@ _NO_MEMORY = re.compile(
 
 
 def run_failed(message: str) -> BackendError:
-    """The error of a runtime that failed on a batch, told from what it says."""
+    """The error for a runtime library that failed on a batch; its message decides the class."""
     return (OutOfMemory if _NO_MEMORY.search(message) else BackendError)(message)

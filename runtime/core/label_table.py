@@ -1,6 +1,6 @@
-"""A table of grades in train.csv's layout: one row a study, a column for each of its 25 places.
+"""A table of grades in train.csv's layout: one row per study, one column per place (25).
 
-Ids are text. Export reads it to judge lower precisions, training to train, calibrate and evaluate.
+Ids are text. Export reads it to judge lower precisions; training, to train, calibrate and evaluate.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from rsna_lumbar.runtime.core.labels import GRADE_TITLES, LOCATIONS
 from rsna_lumbar.runtime.core.metric import NO_GRADE, IntArray
 
 _GRADE_OF = {title: grade for grade, title in enumerate(GRADE_TITLES)}
-_LABEL_TABLE = "the label table"  # train.csv, or one like it under another name
+_LABEL_TABLE = "the label table"  # train.csv, or a table in the same layout
 _SHOWN = 3  # examples in an error message
 
 
 def read_csv(path: Path) -> pd.DataFrame:
-    """Every cell as text, empty ones as ''. CRLF line ends and a byte order mark do not matter.
+    """Read every cell as text, empty cells as ''. CRLF and a byte order mark are accepted.
 
     Raises:
-        DataError: there is no such file, or it is no CSV table.
+        DataError: the file does not exist, or is not a CSV table.
     """
     try:
         return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
@@ -35,10 +35,10 @@ def read_csv(path: Path) -> pd.DataFrame:
 
 
 def study_ids(wide: pd.DataFrame) -> pd.Series[str]:
-    """The studies of a table in train.csv's layout, as text, one a row.
+    """The study ids of a table in train.csv's layout, as text, one per row.
 
     Raises:
-        DataError: no column study_id, or a study that stands twice.
+        DataError: no column study_id, or a study appears twice.
     """
     require_columns(wide, ("study_id",), _LABEL_TABLE)
     ids = wide["study_id"].astype(str)
@@ -47,17 +47,17 @@ def study_ids(wide: pd.DataFrame) -> pd.Series[str]:
 
 
 def tidy_labels(wide: pd.DataFrame) -> pd.DataFrame:
-    """train.csv's layout -> one row per graded location, sorted by study, then in table order.
+    """train.csv's layout -> one row per graded place, sorted by study, then in table order.
 
     Args:
         wide: study_id and the 25 columns ``<condition>_<level>``; an empty or missing cell is
-            a location without a grade. It is not changed.
+            a place without a grade. The table is not changed.
 
     Returns:
         study_id (text), condition, level, grade (index into GRADES).
 
     Raises:
-        DataError: a column is missing, a study stands twice, or a cell holds another word.
+        DataError: a column is missing, a study appears twice, or a cell contains another word.
     """
     ids = study_ids(wide)
     require_columns(wide, tuple("_".join(location) for location in LOCATIONS), _LABEL_TABLE)
@@ -80,11 +80,11 @@ def tidy_labels(wide: pd.DataFrame) -> pd.DataFrame:
 
 
 def grade_table(labels: pd.DataFrame, studies: Sequence[str]) -> IntArray:
-    """(studies, 25) grades, NO_GRADE where the label table has none; columns as LOCATIONS.
+    """(studies, 25) grades, NO_GRADE if the label table has none; columns in order of LOCATIONS.
 
     Args:
-        labels: in train.csv's layout.
-        studies: the rows, in this order.
+        labels: a table in train.csv's layout.
+        studies: the study ids of the rows, in this order.
     """
     tidy = tidy_labels(labels)
     row = pd.Index(studies).get_indexer(pd.Index(tidy["study_id"]))
@@ -99,10 +99,10 @@ def grade_table(labels: pd.DataFrame, studies: Sequence[str]) -> IntArray:
 def translated(
     column: pd.Series[str], words: Mapping[str, int] | Mapping[str, str], what: str
 ) -> pd.Series[str]:
-    """Each word of a column by what it stands for.
+    """Replace each word of a column by its translation.
 
     Raises:
-        DataError: there is another word in it.
+        DataError: the column contains an unknown word.
     """
     stripped = column.str.strip()
     _refuse(stripped[~stripped.isin(list(words))], f"{what} is none that the challenge uses")
@@ -116,10 +116,10 @@ def _refuse(wrong: pd.Series[str], what: str) -> None:
 
 
 def require_columns(table: pd.DataFrame, columns: tuple[str, ...], name: str) -> None:
-    """Refuse a table without one of these columns; ``name`` is what it is called.
+    """Require these columns in a table; ``name`` is the table's name in the error.
 
     Raises:
-        DataError: one is missing.
+        DataError: a column is missing.
     """
     missing = [column for column in columns if column not in table.columns]
     if missing:

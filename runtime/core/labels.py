@@ -1,9 +1,9 @@
 """The one table of what is graded: groups, conditions, levels, grades, classes and rows.
 
-Everything that names a class, a row or a column takes it from here, in the spelling of the
+All code that names a class, a row or a column uses this table. The spelling is that of the
 RSNA 2024 lumbar-spine challenge.
 
-Order of classes inside a group ("canonical"): condition, then level, then grade, so that class
+The order of classes inside a group ("canonical") is condition, then level, then grade, so class
 ``c`` is grade ``c % 3`` of location ``c // 3``. A location is one (condition, level) of a group.
 """
 
@@ -16,13 +16,13 @@ GRADES = ("normal_mild", "moderate", "severe")
 MODERATE, SEVERE = 1, 2  # indices into GRADES
 GRADE_TITLES = ("Normal/Mild", "Moderate", "Severe")
 
-# What the challenge's metric weighs a row by, per grade.
+# Weight of a row in the challenge's metric, per grade.
 GRADE_WEIGHTS = (1.0, 2.0, 4.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The conditions that one detector reads, and the kind of series it reads them from."""
+    """The conditions that one detector grades, and the kind of series it reads."""
 
     name: str
     series_kind: str  # as spelled in the challenge's series_description column
@@ -30,7 +30,7 @@ class Group:
 
     @property
     def plane(self) -> str:
-        """``sagittal`` or ``axial``: that of its series."""
+        """``sagittal`` or ``axial``: the plane of its series."""
         return self.series_kind.split()[0].lower()
 
     @property
@@ -65,7 +65,7 @@ GROUP_BY_KIND = {group.series_kind: group for group in GROUPS}
 
 
 def kind_of(group: Group | None) -> str:
-    """The kind of series that a group reads; empty for nobody's."""
+    """The kind of series that a group reads; empty for None."""
     return group.series_kind if group else ""
 
 
@@ -83,7 +83,7 @@ def row_id(study_id: str, condition: str, level: str) -> str:
 
 
 def study_of_row(name: str) -> str:
-    """The study that a row of the submission is of; empty where the name is that of no row."""
+    """The study of a submission row; empty if the name is not that of a row."""
     ends = (row_id("", *location) for location in ROW_LOCATIONS)
     return next((name.removesuffix(end) for end in ends if name.endswith(end)), "")
 

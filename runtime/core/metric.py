@@ -8,10 +8,11 @@
         weight v = the largest weight of its graded spinal rows
         loss   = sum of v * -(y log q + (1 - y) log(1 - q))  /  sum of v
 
-Probabilities are clipped to [eps, 1 - eps], eps being the machine epsilon of their own dtype.
-Locations without a grade are not scored, yet their rows must be there, as in the challenge.
-Every term is a quotient of two sums over studies, which are kept by study: other choices of the
-same studies are scored from them. Export judges lower precisions by it, and training its detectors.
+Probabilities are clipped to [eps, 1 - eps], where eps is the machine epsilon of their own dtype.
+Places without a grade are not scored, but their rows must be present, as in the challenge.
+Every term is a quotient of two sums over studies. The sums are stored per study, so that resampled
+sets of the same studies can be scored from them. Export uses this metric to judge lower precisions,
+training to judge its detectors.
 """
 
 from __future__ import annotations
@@ -45,12 +46,12 @@ IntArray = NDArray[np.int64]
 class MetricResult:
     """The score and its terms; smaller is better."""
 
-    score: float  # mean of the terms that exist; of all groups, the challenge's
-    # None where the group is none of those that were scored.
+    score: float  # mean of the terms that exist; with all groups, the challenge's score
+    # None if the group was not scored.
     spinal: float | None
     foraminal: float | None
     subarticular: float | None
-    # None also where no study has a severe spinal row: the term does not exist (scikit-learn
+    # Also None if no study has a severe spinal row: the term is then undefined (scikit-learn
     # refuses a single class), and the score is the mean of the others.
     any_severe_spinal: float | None
 
@@ -60,24 +61,24 @@ class GradedAnswers:
     """Labels and answers of the same studies, paired by id and sorted by study."""
 
     studies: tuple[str, ...]  # S of them
-    grade: IntArray  # (S, 25) index into GRADES, NO_GRADE where there is none; as LOCATIONS
+    grade: IntArray  # (S, 25) index into GRADES, NO_GRADE if missing; columns in order of LOCATIONS
     probability: FloatArray  # (S, 25, 3), clipped at the epsilon of the submission's dtype
-    ignored: int = 0  # rows of the submission for studies that were left aside
-    groups: tuple[Group, ...] = GROUPS  # to be scored; rows of the others are not looked at
+    ignored: int = 0  # rows of the submission that belong to other studies and were not used
+    groups: tuple[Group, ...] = GROUPS  # groups to score; rows of other groups are ignored
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class StudySums:
-    """What each study adds to the terms."""
+    """The contribution of each study to the terms."""
 
     terms: tuple[str, ...]  # K of TERMS: those of the scored groups
-    # (S, K, 3): weight * -log p, weight, and what the term cannot exist without: weight, or for
-    # ANY_SEVERE the label y.
+    # (S, K, 3): weight * -log p, weight, and the quantity that must not sum to zero for the term
+    # to exist: the weight, or for ANY_SEVERE the label y.
     sums: FloatArray
 
 
 def study_sums(answers: GradedAnswers) -> StudySums:
-    """The sums of every term of the answers' groups, by study."""
+    """The sums of every term of the answers' groups, per study."""
     sums = {group.name: _row_sums(answers, columns_of(group)) for group in answers.groups}
     parts = {
         name: np.stack([cost, weight, weight], axis=1) for name, (cost, weight) in sums.items()
@@ -89,7 +90,7 @@ def study_sums(answers: GradedAnswers) -> StudySums:
 
 
 def quotients(sums: FloatArray) -> FloatArray:
-    """Terms (..., K) of sums over studies (..., K, 3); NaN where a term does not exist."""
+    """Terms (..., K) from sums over studies (..., K, 3); NaN if a term does not exist."""
     cost, weight, needed = np.moveaxis(sums, -1, 0)
     terms = np.full(cost.shape, np.nan)
     np.divide(cost, weight, out=terms, where=needed > 0)
@@ -97,12 +98,12 @@ def quotients(sums: FloatArray) -> FloatArray:
 
 
 def score_answers(answers: GradedAnswers) -> MetricResult:
-    """The metric of labels and answers that were paired already.
+    """The metric of labels and answers that are already paired.
 
-    With fewer groups than all it is no score of the challenge's.
+    With fewer than all groups it is not the challenge's score.
 
     Raises:
-        DataError: one of the answers' groups has not a single graded row.
+        DataError: one of the answers' groups has no graded row.
     """
     by_study = study_sums(answers)
     values = quotients(by_study.sums.sum(axis=0))
@@ -128,26 +129,26 @@ def weighted_log_loss(
 
 
 def columns_of(group: Group) -> list[int]:
-    """Where a group's locations stand among LOCATIONS."""
+    """Column indices of a group's locations in LOCATIONS."""
     return [LOCATIONS.index(location) for location in group.locations]
 
 
 def graded_groups(answers: GradedAnswers) -> tuple[Group, ...]:
-    """Those of the answers' groups that have a graded row."""
+    """The answers' groups that have at least one graded row."""
     return tuple(
         group for group in answers.groups if (answers.grade[:, columns_of(group)] != NO_GRADE).any()
     )
 
 
 def graded_rows(answers: GradedAnswers, columns: Sequence[int]) -> tuple[IntArray, FloatArray]:
-    """Grades (N,) and probabilities (N, 3) of the rows that have a grade, of some locations."""
+    """Grades (N,) and probabilities (N, 3) of the graded rows of some locations."""
     grade, probability = answers.grade[:, columns], answers.probability[:, columns]
     graded = grade != NO_GRADE
     return grade[graded], probability[graded]
 
 
 def pooled_loss(answers: GradedAnswers, columns: Sequence[int]) -> float | None:
-    """Weighted log loss of some locations' graded rows; None where there is not one."""
+    """Weighted log loss of the graded rows of some locations; None if there are none."""
     grade, probability = graded_rows(answers, columns)
     if not len(grade):
         return None
@@ -155,7 +156,7 @@ def pooled_loss(answers: GradedAnswers, columns: Sequence[int]) -> float | None:
 
 
 def _row_sums(answers: GradedAnswers, columns: Sequence[int]) -> tuple[FloatArray, FloatArray]:
-    """Cost (S,) and weight (S,) of some locations' graded rows."""
+    """Cost (S,) and weight (S,) of the graded rows of some locations."""
     grade, probability = answers.grade[:, columns], answers.probability[:, columns]
     graded = grade != NO_GRADE
     weight = np.where(graded, _weights(grade), 0.0)
@@ -165,13 +166,13 @@ def _row_sums(answers: GradedAnswers, columns: Sequence[int]) -> tuple[FloatArra
 
 
 def _any_severe_sums(answers: GradedAnswers) -> FloatArray:
-    """(S, 3) cost, weight and label of the binary row of each study; zeros where it has none."""
+    """(S, 3) cost, weight and label of each study's binary row; zeros if it has none."""
     columns = columns_of(SPINAL)
     worst = answers.grade[:, columns].max(axis=1)
     graded, label = worst != NO_GRADE, (worst == SEVERE).astype(np.int64)
     largest = answers.probability[:, columns, SEVERE].max(axis=1)
     binary = np.stack([1 - largest, largest], axis=1)
-    # Weights grow with the grade, so the largest weight is that of the worst grade.
+    # Weights grow with the grade, so the largest weight is the weight of the worst grade.
     weight = np.where(graded, _weights(worst), 0.0)
     return np.stack([_costs(binary, label, weight), weight, label], axis=1)
 
@@ -182,5 +183,5 @@ def _costs(probabilities: FloatArray, outcome: IntArray, weights: FloatArray) ->
 
 
 def _weights(grade: IntArray) -> FloatArray:
-    """Of grades; NO_GRADE has any."""
+    """Weights of grades; the weight of NO_GRADE is arbitrary."""
     return np.array(GRADE_WEIGHTS, np.float64)[grade]

@@ -1,13 +1,13 @@
 """Peaks -> grades: the numpy reference that defines the aggregation.
 
-The score graph computes the same inside the model file, and the tests hold it to this. The
-runtime itself uses this module only where one run of the graph cannot see the whole: a set
-larger than a batch, and an ensemble.
+The score graph computes the same inside the model file, and the tests compare it to this module.
+The runtime itself uses this module only if one run of the graph cannot cover everything: for a set
+larger than a batch, and for an ensemble.
 
     peak[g, c]        = max over slices n of set g, over anchors a, of sigmoid(logit[n, c, a])
     probability[g, l] = softmax over grades k of log(max(peak[g, 3 l + k], floor)) / T + bias[k]
 
-For T = 1, bias = 0 and peaks above the floor that is peak / sum of the three peaks.
+For T = 1, bias = 0 and peaks above the floor this is peak / sum of the three peaks.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ MINIMUM_TEMPERATURE = 0.05
 class Calibration:
     """How the peaks of one group become probabilities. The defaults divide by the sum.
 
-    The default floor lies under every peak that a detector means something by, and above what
-    float32 logits can still tell apart in size.
+    The default floor is below every meaningful peak of a detector, and above the size that float32
+    logits can still resolve.
     """
 
     temperature: float = 1.0
@@ -58,8 +58,8 @@ def set_peaks(
         member: (G, N), true where slice n belongs to set g.
 
     Returns:
-        Peaks (G, C), 0 for a set without slices, and the slice that each came from (G, C), the
-        first of equals, -1 for a set without slices.
+        Peaks (G, C), 0 for a set without slices; and the index of the slice with each peak (G, C),
+        the first one if several are equal, -1 for a set without slices.
     """
     count, classes = slice_peaks.shape
     if count == 0:

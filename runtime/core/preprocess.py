@@ -1,15 +1,16 @@
 """Stored pixels -> square uint8 slice: the only preprocessing in the project.
 
 Training writes its images with it, the runtime feeds the detectors with it, and the PyTorch
-baseline is given the same squares. Its parameters live in the bundle.
+baseline gets the same squares. Its parameters are in the bundle.
 
-The window is taken per slice from the slice's own percentiles, so an affine rescale changes
-nothing but, where its slope is negative, the direction of grey: window(a x + b) = window(x) for
-a > 0, and 255 - window(x) for a < 0. MONOCHROME1 turns it once more. Hence stored integers are
-mapped by integer arithmetic and no float image is ever made.
+The window comes from each slice's own percentiles, so an affine rescale has no effect except,
+if its slope is negative, on the direction of grey: window(a x + b) = window(x) for a > 0, and
+255 - window(x) for a < 0. MONOCHROME1 inverts it once more. Therefore stored integers are mapped
+by integer arithmetic, and no float image is made.
 
-The window does not ask where a pixel lies, so it is taken of the picture as stored, and the grey
-picture is turned upright: a byte a pixel to move instead of two, and none where it stands already.
+The window does not depend on where a pixel is. It is therefore applied to the picture as stored,
+and the grey picture is turned upright afterwards: this moves one byte per pixel instead of two,
+and none if the picture is already upright.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ from rsna_lumbar.runtime.core.turning import AS_STORED, Turn
 
 PixelArray = NDArray[Any]  # integers of 8 or 16 bits, (rows, columns)
 
-SAMPLE_EVERY = 64  # pixels; measured: 16 to 128 are alike
+SAMPLE_EVERY = 64  # pixels; measured: 16 to 128 perform alike
 
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
-    """Parameters of the one preprocessing; 0 and 100 percent make it a min-max window."""
+    """Parameters of the one preprocessing; percentiles 0 and 100 make a min-max window."""
 
     low_percentile: float = 0.5
     high_percentile: float = 99.5
@@ -44,13 +45,13 @@ class Preprocessing:
 
 @dataclass(frozen=True, slots=True)
 class Padding:
-    """Stored values, both limits among them, of pixels that are no image."""
+    """Range of stored values, both limits included, that mark pixels outside the image."""
 
     low: int
     high: int
 
     def mask(self, pixels: PixelArray) -> NDArray[np.bool_] | None:
-        """Which pixels are padding; None where none is."""
+        """Mask of the padding pixels; None if there are none."""
         limits = np.iinfo(pixels.dtype)
         low, high = max(self.low, int(limits.min)), min(self.high, int(limits.max))
         if low > high:
@@ -65,10 +66,10 @@ class Padding:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where an image of (rows, columns) lies inside its square of size_px, in whole pixels.
+    """Position of an image of (rows, columns) inside its square of size_px, in whole pixels.
 
-    ``rows`` and ``columns`` are those of the file; ``turn`` is how it is turned before it is laid
-    into the square. What is laid there has ``upright_rows`` and ``upright_columns``.
+    ``rows`` and ``columns`` are those of the file; ``turn`` is how the image is turned before it is
+    placed in the square. The turned image has ``upright_rows`` and ``upright_columns``.
     """
 
     rows: int
@@ -105,7 +106,7 @@ class Placement:
         return max(1, (2 * extent * self.size_px + longest) // (2 * longest))
 
     def to_square(self, x: float, y: float) -> tuple[float, float]:
-        """(x, y) of the file -> (x, y) of the square; pixels, centres at whole numbers."""
+        """(x, y) in the file -> (x, y) in the square; in pixels, pixel centres at whole numbers."""
         across, down = self.turn.to_upright(x, y, self.rows, self.columns)
         return (
             (across + 0.5) * self.width / self.upright_columns - 0.5 + self.left,
@@ -113,13 +114,13 @@ class Placement:
         )
 
     def to_image(self, x: float, y: float) -> tuple[float, float]:
-        """The inverse of :meth:`to_square`; a place in the borders lies outside the file's rows."""
+        """The inverse of :meth:`to_square`; a position in the borders is outside the image."""
         across = (x - self.left + 0.5) * self.upright_columns / self.width - 0.5
         down = (y - self.top + 0.5) * self.upright_rows / self.height - 0.5
         return self.turn.to_stored(across, down, self.rows, self.columns)
 
     def nearest_in_image(self, x: float, y: float) -> tuple[float, float]:
-        """(x, y) of the square -> (x, y) of the file, from 0 to its last column and row."""
+        """(x, y) in the square -> (x, y) in the file, clipped to the file's columns and rows."""
         x, y = self.to_image(x, y)
         return min(max(x, 0.0), self.columns - 1.0), min(max(y, 0.0), self.rows - 1.0)
 
@@ -136,12 +137,12 @@ def window(
     Args:
         pixels: (rows, columns), integers of 8 or 16 bits, signed or not; not empty.
         parameters: the two percentiles.
-        inverted: 255 stands for the lowest value (MONOCHROME1, or a negative rescale slope).
-        padding: what counts for no percentile and becomes 0, inverted or not.
+        inverted: 255 corresponds to the lowest value (MONOCHROME1, or a negative rescale slope).
+        padding: pixels that are ignored by the percentiles and become 0, inverted or not.
 
     Returns:
-        (rows, columns) uint8. A percentile is the smallest value that at least this share of the
-        pixels does not exceed. A constant slice becomes 0 (255 where inverted).
+        (rows, columns) uint8. A percentile is the smallest value such that at least this share of
+        the pixels does not exceed it. A constant slice becomes 0 (255 if inverted).
     """
     mask = None if padding is None else padding.mask(pixels)
     image = pixels if mask is None else pixels[~mask]
@@ -155,14 +156,15 @@ def window(
 
 
 def _between(pixels: PixelArray, low: int, high: int) -> NDArray[np.uint8]:
-    """255 (x - low) / (high - low), clipped, rounded half up: whole numbers all the way.
+    """255 (x - low) / (high - low), clipped, rounded half up, in integer arithmetic.
 
-    floor((510 (x - low) + span) / (2 span)) in uint32, which the largest span of 65,535 does not
-    overflow. 510 x + (span - 510 low) is the same without a difference of its own: what wraps
-    around, wraps back. Five passes of whole vectors beat a table, whose look-ups go one by one.
+    floor((510 (x - low) + span) / (2 span)) in uint32, which does not overflow for the largest
+    span of 65,535. 510 x + (span - 510 low) gives the same without a separate subtraction: values
+    that wrap around also wrap back. Five passes over whole vectors are faster than a lookup table,
+    which is read value by value.
     """
     span = max(1, high - low)
-    bound = pixels.dtype.type  # a Python integer makes numpy look at every pixel once more
+    bound = pixels.dtype.type  # with a Python integer numpy would scan all pixels once more
     grey = np.clip(pixels, bound(low), bound(high)).astype(np.uint32)
     grey *= np.uint32(510)
     grey += np.uint32((span - 510 * low) % 2**32)
@@ -174,7 +176,7 @@ def _limits(pixels: PixelArray, parameters: Preprocessing) -> tuple[int, int]:
     """The two percentiles of a slice, exactly."""
     values = pixels.ravel()
     values = values.astype(values.dtype.newbyteorder("="), copy=False)
-    sample = np.sort(values[::SAMPLE_EVERY], kind="stable")  # radix sort: as fast everywhere
+    sample = np.sort(values[::SAMPLE_EVERY], kind="stable")  # radix sort: equally fast for all data
     low, high = (
         max(1, int(np.ceil(len(values) * percentile / 100)))
         for percentile in (parameters.low_percentile, parameters.high_percentile)
@@ -183,11 +185,12 @@ def _limits(pixels: PixelArray, parameters: Preprocessing) -> tuple[int, int]:
 
 
 def _smallest(values: PixelArray, sample: PixelArray, rank: int) -> int:
-    """The rank-th smallest value, rank 1 being the smallest.
+    """The rank-th smallest value, where rank 1 is the smallest.
 
-    The sample names a value that is most likely not below it. Mostly few pixels are lower still,
-    and only these are sorted. Where fewer than rank are lower, that value is the one (as where it
-    fills the background), or the sample misled and all are sorted.
+    The sample suggests a value that is most likely not below the result. Usually few pixels are
+    smaller than it, and only these are sorted. If fewer than ``rank`` pixels are smaller, the
+    result is the suggested value itself (for example, the value of the background), or the sample
+    was misleading and all pixels are sorted.
     """
     if rank == 1:
         return int(values.min())
@@ -201,7 +204,7 @@ def _smallest(values: PixelArray, sample: PixelArray, rank: int) -> int:
 
 
 def _largest(values: PixelArray, sample: PixelArray, rank: int) -> int:
-    """The rank-th largest value, as :func:`_smallest`."""
+    """The rank-th largest value; works like :func:`_smallest`."""
     if rank == 1:
         return int(values.max())
     near = sample[-min(_rank_in_sample(values, sample, rank), len(sample))]
@@ -214,7 +217,7 @@ def _largest(values: PixelArray, sample: PixelArray, rank: int) -> int:
 
 
 def _rank_in_sample(values: PixelArray, sample: PixelArray, rank: int) -> int:
-    """Twice the share and eight: of 20 pixels expected, 48 are never fewer by chance."""
+    """Twice the share plus 8: where 20 pixels are expected, 48 are never fewer by chance."""
     return 2 * rank * len(sample) // len(values) + 8
 
 

@@ -1,4 +1,4 @@
-"""Why something was not scored as it should have been: one code each, all of them reported."""
+"""Why something was not scored as intended: one reason code each, all of them reported."""
 
 from __future__ import annotations
 
@@ -7,37 +7,40 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """Reason codes, as they stand in the run manifest and the evidence file."""
+    """Reason codes, as written to the run manifest and the evidence file."""
 
     # files
     NOT_DICOM = "not_dicom"
     NOT_MR_IMAGE = "not_mr_image"
     UNREADABLE = "unreadable"
-    ARCHIVE_NOT_READ = "archive_not_read"  # it may hold slices; unpacked, they are read
+    # it may contain slices; they are read once it is unpacked
+    ARCHIVE_NOT_READ = "archive_not_read"
     NO_PIXELS = "no_pixels"
     NOT_GREY = "not_grey"
     TOO_LARGE = "too_large"
     UNKNOWN_TRANSFER_SYNTAX = "unknown_transfer_syntax"
     BAD_PIXELS = "bad_pixels"
-    DECODER_FAILED = "decoder_failed"  # crashed, or gave no answer in time
-    OUTSIDE_SERIES = "outside_series"  # an MR image where the challenge's layout has no place
-    OTHER_PLANE = "other_plane"  # a localizer, say, inside a series of another orientation
-    ZERO_TAIL = "zero_tail"  # scored, but its last rows are zeros and no others: half a copy?
+    DECODER_FAILED = "decoder_failed"  # the decoder crashed, or did not answer in time
+    OUTSIDE_SERIES = "outside_series"  # an MR image outside the folders of the challenge's layout
+    OTHER_PLANE = "other_plane"  # for example a localizer inside a series of another orientation
+    ZERO_TAIL = "zero_tail"  # scored, but only its last rows are zeros: possibly half copied
     DUPLICATE = "duplicate"  # the same instance and pixels as another file of its set
     # series
     KIND_NOT_NEEDED = "kind_not_needed"
     KIND_UNKNOWN = "kind_unknown"
-    SAME_ANATOMY = "same_anatomy"  # another series of the kind shows it too, and was chosen
+    # another series of this kind shows the same anatomy, and was chosen
+    SAME_ANATOMY = "same_anatomy"
     SERIES_NOT_FOUND = "series_not_found"
-    NO_DETECTOR = "no_detector"  # of a group that the bundle lacks
+    NO_DETECTOR = "no_detector"  # the bundle has no detector for its group
     # studies and their sets
-    REGROUPED = "regrouped"  # UIDs alone did not tell patients, studies or series: what was done
+    # UIDs alone did not tell patients, studies or series apart: how they were grouped
+    REGROUPED = "regrouped"
     SERIES_MISSING = "series_missing"
     NO_READABLE_SLICE = "no_readable_slice"
     NO_SERIES_TO_SCORE = "no_series_to_score"
 
 
-# Files of a folder that a run is not about: counted and listed, but no fault of the run.
+# Files that are not input of a run: counted and listed, but not a fault of the run.
 HARMLESS = frozenset(
     {
         Reason.NOT_DICOM,
@@ -52,11 +55,11 @@ HARMLESS = frozenset(
 )
 
 
-# What was used all the same.
+# Files that were used but may be faulty.
 DOUBTS = frozenset({Reason.ZERO_TAIL})
 
 
-# What follows from others: these say why.
+# Consequences of other reasons; those say why.
 CONSEQUENCES = frozenset(
     {
         Reason.SERIES_MISSING,
@@ -82,7 +85,7 @@ class Skip:
 
 
 class SkipFile(Exception):
-    """Raised where a file turns out not to be usable; caught where the file was opened."""
+    """Raised if a file is not usable; caught by the code that opened the file."""
 
     def __init__(self, reason: Reason, detail: str = "") -> None:
         super().__init__(reason, detail)

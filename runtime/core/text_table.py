@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def aligned(rows: Sequence[Sequence[str]], *, names: int = 1) -> str:
-    """Columns as wide as their widest cell; the first ``names`` flush left, the others right."""
+    """Align columns to their widest cell; the first ``names`` columns left, the others right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(

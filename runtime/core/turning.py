@@ -1,4 +1,4 @@
-"""The eight ways to lay a rectangle of pixels onto its axes, and what each does to places in it."""
+"""The eight turns of a picture by its axes, and the effect of each on positions in it."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What to do to a stored picture, in this order, so that it stands upright."""
+    """Operations on a stored picture, in this order, that turn it upright."""
 
     transposed: bool = False  # rows become columns
     mirrored: bool = False  # columns in reverse
     upside_down: bool = False  # rows in reverse
 
     def image(self, stored: NDArray[Scalar]) -> NDArray[Scalar]:
-        """(rows, columns) as stored -> upright and C-contiguous, the same array where it is so."""
+        """(rows, columns) as stored -> upright and C-contiguous; no copy if it already is."""
         upright: NDArray[Any] = stored.T if self.transposed else stored
         upright = upright[:, ::-1] if self.mirrored else upright
         return np.ascontiguousarray(upright[::-1] if self.upside_down else upright)
@@ -32,9 +32,9 @@ class Turn:
         return (second, first) if self.transposed else (first, second)
 
     def to_upright(self, x: float, y: float, rows: int, columns: int) -> tuple[float, float]:
-        """A place in a stored picture of (rows, columns) -> where it is upright.
+        """A position in a stored picture of (rows, columns) -> the position in the upright picture.
 
-        Pixels, centres at whole numbers.
+        In pixels, with pixel centres at whole numbers.
         """
         high, wide = self.pair((rows, columns))
         across, down = self.pair((x, y))
