@@ -1,4 +1,4 @@
-"""What decodes files, as a protocol, and its simplest form: in this process, when it is asked."""
+"""The interface of a decoder, and its simplest form: decode in this process, on request."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ Image = FileDataset | NDArray[np.integer]
 
 
 class Decoder(Protocol):
-    """Decodes files that were asked for."""
+    """Decodes requested files."""
 
     @property
     def ahead(self) -> int:
-        """Files worth asking for before the first is needed."""
+        """Number of files to request before the first result is needed."""
 
     def submit(self, file: Path, size_px: int) -> Callable[[], Decoded]:
-        """Ask for a file's squares; what is returned waits for them."""
+        """Request a file's squares; the returned function waits for them."""
 
 
 class DecodeHere:
-    """Decodes in this process, when the answer is asked for."""
+    """Decodes in this process, when the result is requested."""
 
     ahead = 0
 
@@ -57,15 +57,15 @@ class DecodeHere:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """There is nothing to end."""
+        """Nothing to close."""
 
 
 class DecodeInMemory:
-    """Turns images that are in memory into squares, when the answer is asked for.
+    """Turns images that are in memory into squares, when the result is requested.
 
     Args:
-        preprocessing: of the bundle.
-        images: by what they are called: a data set, or (rows, columns) integers.
+        preprocessing: the bundle's preprocessing.
+        images: name -> image: a data set, or (rows, columns) integers.
     """
 
     ahead = 0
@@ -84,7 +84,7 @@ class DecodeInMemory:
 
 
 def try_slices(file: Path, size_px: int, preprocessing: Preprocessing) -> Decoded:
-    """The squares of a file, or why there are none, whatever goes wrong and wherever it runs."""
+    """The squares of a file, or the reason why there are none. Raises no exception of a decoder."""
     return _tried(lambda: read_slices(file, size_px, preprocessing))
 
 
@@ -95,5 +95,5 @@ def _tried(slices: Callable[[], list[Slice]]) -> Decoded:
         return skip
     except MemoryError:
         return SkipFile(Reason.TOO_LARGE, "more memory than a file may take")
-    except Exception as error:  # its text may quote the header
+    except Exception as error:  # the text of the error may quote the header
         return SkipFile(Reason.DECODER_FAILED, f"unexpected {type(error).__name__}")

@@ -1,4 +1,4 @@
-"""Where files are decoded: in this process, or in a pool of others."""
+"""Choose where files are decoded: in this process, or in a pool of worker processes."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from rsna_lumbar.runtime.decode.decoder import DecodeHere, Decoder
 from rsna_lumbar.runtime.decode.worker_pool import DecodingPool
 from rsna_lumbar.runtime.system.cores import usable_cores
 
-# Below this many files a pool costs more to start than it saves.
+# With fewer files, a pool takes longer to start than it saves.
 FILES_WORTH_A_POOL = 300
 
 
 def open_decoder(
     workers: int, preprocessing: Preprocessing, *, largest_px: int
 ) -> AbstractContextManager[Decoder]:
-    """A decoder with so many processes; 0 decodes in this one.
+    """A decoder with this many processes; 0 decodes in this process.
 
     Args:
-        workers: processes.
-        preprocessing: of the bundle.
-        largest_px: side of the largest square that will be asked for.
+        workers: number of processes.
+        preprocessing: the bundle's preprocessing.
+        largest_px: side of the largest square that will be requested.
     """
     if workers == 0:
         return DecodeHere(preprocessing)
@@ -29,12 +29,12 @@ def open_decoder(
 
 
 def default_workers(file_count: int, *, on_gpu: bool = False) -> int:
-    """Processes for a job: one for a small one, else one for every second core.
+    """Number of decoding processes: one for a small job, otherwise one for every two cores.
 
-    There is always one: what crashes or hangs a decoder must not take the run with it.
+    There is always at least one, so that a crash or hang of a decoder never affects the run.
 
-    On a CPU a slice takes some 17 ms of cores to score and 2 to decode (YOLOv8s, 384 px, bfloat16).
-    Beside a GPU decoding is what all wait for: one for every core.
+    On a CPU a slice takes about 17 ms of core time to score and 2 ms to decode (YOLOv8s, 384 px,
+    bfloat16). Beside a GPU, decoding is the bottleneck: one process for every core.
     """
     if file_count < FILES_WORTH_A_POOL:
         return 1

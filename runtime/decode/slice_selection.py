@@ -1,25 +1,25 @@
-"""Slices that by their position cannot show what a group's detector looks for.
+"""Exclude slices that, by their position, cannot show the anatomy that a group grades.
 
-Only sagittal slices can be told so, by the distance of their centre from the midline, along the
-patient's x axis (LPS, millimetres). The middle of the stack stands for the midline. What has to be
-shown, and where it lies, for adults:
+This is known for sagittal slices only, from the distance of their centre from the midline, along
+the patient's x axis (LPS, millimetres). The middle of the stack stands for the midline. The anatomy
+that must be shown, and where it is in adults:
 
-- spinal canal: the pedicles bound it 11 to 15 mm from the midline, widest at L5: up to 15 mm.
+- spinal canal: bounded by the pedicles 11 to 15 mm from the midline, widest at L5: up to 15 mm.
 - neural foramina: between the pedicles' inner and outer edges, about 8 to 30 mm from the midline.
 
-Added is a margin for a midline that is not in the middle of the stack: 5 mm for the stack, about
-one slice, and 5 mm for the spine. A regular curve of Cobb angle c over a length l leaves its chord
-by l/2 tan(c/4): 8 mm for 20 degrees over 180 mm from L1 to S1, and half of it on either side of the
-best middle is 4 mm.
+A margin is added because the midline may not be in the middle of the stack: 5 mm for the stack
+(about one slice) and 5 mm for the spine. A regular curve of Cobb angle c over a length l deviates
+from its chord by l/2 tan(c/4): 8 mm for 20 degrees over 180 mm from L1 to S1. Half of that, 4 mm,
+lies on either side of the best middle.
 
     canal      15 + 5 + 5 = 25 mm
     foramina   30 + 5 + 5 = 40 mm
 
-No slice is left out for being too near the midline: less of the foramina's 8 mm is left, once the
-margin is taken off, than slices are apart. Axial slices are all kept: which of them cut a disc
-shows in the image only.
+No slice is excluded for being too near the midline: the foramina begin at 8 mm, and after the
+margin is subtracted, less than the distance between slices is left. All axial slices are kept:
+only the image shows which of them cut a disc.
 
-All slices are kept where the geometry is odd (below), or where fewer than ``LEAST`` would remain.
+All slices are kept if the geometry is odd (below), or if fewer than ``LEAST`` would remain.
 """
 
 from __future__ import annotations
@@ -33,31 +33,31 @@ from rsna_lumbar.runtime.dicom.series_kind import plane_of
 from rsna_lumbar.runtime.dicom.slices import Slice
 
 REACH_MM = {SPINAL.name: 25.0, FORAMINAL.name: 40.0}
-# One slice more or less on a side moves the middle by half a distance of 4 mm; what moves it
-# further is a slice that lies elsewhere, or two stacks that do not lie side by side.
+# One slice more or less on a side moves the middle by half the slice distance of 4 mm. A larger
+# shift means that a slice is somewhere else, or that two stacks do not lie side by side.
 LARGEST_DISAGREEMENT_MM = 6.0
-LEAST = 7  # of 4 mm: what shows 25 mm of anatomy
+LEAST = 7  # slices of 4 mm: enough to show 25 mm of anatomy
 
 
 def relevant(slices: Sequence[Slice], group: Group) -> tuple[Slice, ...]:
-    """Leave out what by position cannot show the group's target.
+    """Exclude slices that, by their position, cannot show the group's anatomy.
 
     Args:
-        slices: of one series, in order.
-        group: who reads it.
+        slices: slices of one series, in order.
+        group: the group that reads the series.
 
     Returns:
-        What is left, in the same order. Slices without geometry, and slices of another plane than
-        sagittal, are kept. All are kept where the middle between the outermost slices and the
-        median of the slices are more than 6 mm apart, and where fewer than 7 sagittal slices would
-        remain.
+        The remaining slices, in the same order. Slices without geometry, and slices in another
+        plane than sagittal, are kept. All slices are kept if the middle between the outermost
+        slices and the median of the slices differ by more than 6 mm, or if fewer than 7 sagittal
+        slices would remain.
     """
     reach_mm = REACH_MM.get(group.name)
     return tuple(slices) if reach_mm is None else within(slices, reach_mm)
 
 
 def within(slices: Sequence[Slice], reach_mm: float) -> tuple[Slice, ...]:
-    """Leave out sagittal slices whose centre is farther from the middle, as :func:`relevant`."""
+    """Exclude sagittal slices whose centre is farther from the middle, as :func:`relevant`."""
     x_mm = [_x_mm(one) for one in slices]
     middle_mm = _middle_mm([x for x in x_mm if x is not None])
     if middle_mm is None:
@@ -70,14 +70,14 @@ def within(slices: Sequence[Slice], reach_mm: float) -> tuple[Slice, ...]:
 
 
 def _x_mm(one: Slice) -> float | None:
-    """Where a sagittal slice lies, from the patient's right to the left."""
+    """Position of a sagittal slice, from the patient's right to the left."""
     if one.geometry is None or plane_of(one.geometry.orientation) != "sagittal":
         return None
     return one.geometry.centre_mm[0]
 
 
 def _middle_mm(x_mm: Sequence[float]) -> float | None:
-    """None where there is none, or where it is doubtful."""
+    """The middle of the stack; None if there is none, or if it is doubtful."""
     if not x_mm:
         return None
     middle = (min(x_mm) + max(x_mm)) / 2

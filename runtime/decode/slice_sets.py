@@ -1,9 +1,9 @@
-"""Series -> sets of square slices, decoded ahead, in a fixed order.
+"""Series -> sets of squares, decoded ahead, in a fixed order.
 
-A **set** is the slices of one study that one group reads. Its slices are ordered series by
-series, and inside a series by where they lie in the patient, never by their numbering: sagittal
-slices from the patient's right to the left, axial slices from head to feet. Slices without a
-position come last, by instance number and file name.
+A **set** is the squares of one study that one group reads. They are ordered series by series.
+Inside a series they are ordered by position in the patient, never by number: sagittal slices from
+the patient's right to the left, axial slices from head to feet. Slices without a position come
+last, by instance number and file name.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from rsna_lumbar.runtime.studies.study import Inventory, Study, natural_key, rel
 
 FEWER = "fewer frames than its header tells apart"
 Pending = Callable[[], Decoded]
-Seen = dict[tuple[str, bytes], list[Sequence[Slice]]]  # files by instance and some pixels
+# (instance UID, some pixels) -> files of the set
+Seen = dict[tuple[str, bytes], list[Sequence[Slice]]]
 Select = Callable[[Sequence[Slice], Group], Sequence[Slice]]
 
 
@@ -38,23 +39,24 @@ def _every_slice(slices: Sequence[Slice], _: Group) -> Sequence[Slice]:
     return slices
 
 
-# Which slices of a series go into its set.
+# The slices of a series that go into its set.
 SELECTIONS: Mapping[str, Select] = {"all": _every_slice, "relevant": relevant}
 
 
 @dataclass(frozen=True, slots=True)
 class SetRequest:
-    """What to decode: the files of one set, series by series."""
+    """A request to decode the files of one set, series by series."""
 
     study_id: str
     group: Group
     size_px: int
     series: tuple[tuple[Path, ...], ...]
-    frames: Mapping[Path, frozenset[int]] = field(default_factory=dict)  # where not all are read
+    # only for files of which not all frames are read
+    frames: Mapping[Path, frozenset[int]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, study: Study, group: Group, size_px: int) -> Self:
-        """What a group reads of a study."""
+        """The request for the files of a study that a group reads."""
         read = study.of(group)
         frames = {path: frames for one in read for path, frames in one.frames.items()}
         return cls(study.study_id, group, size_px, tuple(one.files for one in read), frames)
@@ -66,16 +68,17 @@ class SetRequest:
 
 @dataclass(slots=True)
 class Decoding:
-    """What became of files, in numbers."""
+    """Counts of decoded and skipped files and slices."""
 
-    files: int = 0  # that were decoded
-    skipped: int = 0  # files that could not be
+    files: int = 0  # decoded files
+    skipped: int = 0  # files that could not be decoded
     left_out: int = 0  # slices that were not selected
-    without_orientation: int = 0  # slices that were selected, and stand as they are stored
-    by: Counter[str] = field(default_factory=Counter)  # transfer syntax and decoder -> files
+    without_orientation: int = 0  # selected slices that stay as stored
+    # transfer syntax and decoder -> number of files
+    by: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: Decoding) -> None:
-        """Count the other's too."""
+        """Add the counts of another record."""
         self.files += other.files
         self.skipped += other.skipped
         self.left_out += other.left_out
@@ -85,7 +88,7 @@ class Decoding:
 
 @dataclass(frozen=True, slots=True)
 class SliceSet:
-    """A decoded set, in order, and the files of it that could not be used or are doubtful."""
+    """A decoded set, in order, and those of its files that could not be used or are doubtful."""
 
     request: SetRequest
     slices: tuple[Slice, ...]
@@ -104,10 +107,10 @@ def decode_sets(
     """Decode sets in the order of the requests.
 
     Args:
-        requests: consumed a little ahead of what is yielded: by ``decoder.ahead`` files.
+        requests: read ahead of the yielded sets by ``decoder.ahead`` files.
         decoder: from :func:`rsna_lumbar.runtime.decode.factory.open_decoder`.
-        data: the folder that skipped files are named relative to.
-        slices: which of them, a name in SELECTIONS.
+        data: the folder that paths of skipped files are relative to.
+        slices: which slices to select, a name in SELECTIONS.
     """
     select = SELECTIONS[slices]
     waiting: deque[tuple[SetRequest, list[list[Pending]]]] = deque()
@@ -127,17 +130,17 @@ def decode_sets(
 def read_sets(
     inventory: Inventory, group: Group, *, size_px: int, preprocessing: Preprocessing
 ) -> dict[str, NDArray[np.uint8]]:
-    """Sets of one group of an inventory, for verification and benchmarks.
+    """Decode the sets of one group of an inventory, for verification and benchmarks.
 
     Args:
         inventory: from :func:`rsna_lumbar.runtime.find_studies`.
-        group: whose series to read.
+        group: the group whose series to read.
         size_px: side of the squares.
-        preprocessing: as the detectors expect it.
+        preprocessing: the preprocessing that the detectors expect.
 
     Returns:
         Study id -> (n, size_px, size_px) uint8, n > 0, in the order of the inventory; studies
-        without a slice are left out.
+        without a slice are excluded.
     """
     requests = (SetRequest.of(study, group, size_px) for study in inventory.studies)
     decoded = decode_sets(requests, DecodeHere(preprocessing), data=inventory.data)
@@ -180,22 +183,22 @@ def _gather(
 
 
 def _asked_for(decoded: Decoded, frames: frozenset[int] | None) -> Decoded:
-    """The frames of a file that the set reads."""
+    """Keep only the frames of a file that the set reads."""
     if frames is None or isinstance(decoded, SkipFile):
         return decoded
     return [one for one in decoded if one.frame in frames] or SkipFile(Reason.BAD_PIXELS, FEWER)
 
 
 def _usable(decoded: Decoded, group: Group, before: Seen) -> Decoded:
-    """What was decoded, unless none of it lies in the group's plane or all of it is there already.
+    """Refuse a file if no frame is in the group's plane, or if all of it is in the set already.
 
-    Files that share an instance's UID but not its pixels are two slices: which of them is wrong
-    cannot be told.
+    Files that share an instance's UID but not its pixels both count, because it is not possible
+    to tell which of them is wrong.
 
     Args:
         decoded: frames of a file, or why there are none.
-        group: who reads them.
-        before: files of the set; takes this one.
+        group: the group that reads them.
+        before: files already in the set; this file is added to it.
     """
     if isinstance(decoded, SkipFile):
         return decoded
@@ -223,14 +226,14 @@ def _same_pixels(one: Sequence[Slice], other: Sequence[Slice]) -> bool:
 
 
 def _place_in_series(one: Slice) -> tuple[object, ...]:
-    """Sort key: along the patient, then by instance number, then by name."""
+    """Sort key: position in the patient, then instance number, then file name."""
     number = math.inf if one.instance_number is None else one.instance_number
     along = math.inf if one.geometry is None else _along_mm(one.geometry)
     return along, number, natural_key(one.file.name), one.frame
 
 
 def _along_mm(geometry: Geometry) -> float:
-    """Millimetres from the patient's right for sagittal slices, from the head for axial ones."""
+    """Millimetres from the patient's right for sagittal slices, from the head for axial slices."""
     right_to_left, front_to_back, feet_to_head = geometry.centre_mm
     plane = plane_of(geometry.orientation)
     return {"sagittal": right_to_left, "coronal": front_to_back, "axial": -feet_to_head}[plane]

@@ -1,7 +1,7 @@
-"""A decoding process: what it does, and what it shares with the one that started it.
+"""The decoding process: its work, and the memory it shares with the process that started it.
 
-It takes a place of its ring of squares (the free ones lie in a pipe, see Places) before it writes,
-so memory is bounded however many frames a file holds, and counts the files that it has begun.
+It takes a free entry of its ring of squares (see Places) before it writes, so memory is bounded
+no matter how many frames a file has. It also counts the files that it has begun.
 """
 
 from __future__ import annotations
@@ -24,37 +24,37 @@ from rsna_lumbar.runtime.dicom.slices import Slice
 from rsna_lumbar.runtime.system.processes import end_with_parent, limit_memory, without_stderr
 from rsna_lumbar.runtime.system.shared_memory import shared_memory
 
-PLACES = 32  # of a ring: decoded squares that may wait to be read
-HEAD_BYTES = 64  # of the shared memory, before the squares: a cache line of its own
-# What a worker may take beside what it has when it starts. The most pixels that are decoded are
-# 256 MiB, and a file with them stored plainly is as large again.
+PLACES = 32  # entries of the ring: decoded squares that may wait to be read
+HEAD_BYTES = 64  # at the start of the shared memory, before the squares: a cache line of its own
+# Memory that a worker may take in addition to its memory at the start. The largest image that is
+# decoded has 256 MiB, and a file that stores it uncompressed has as much again.
 ROOM_BYTES = 768 * 2**20
 NO_IMAGE = np.empty((0, 0), np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What a worker shares: how many files it has begun, and a ring of squares."""
+    """A worker's shared memory: the number of files it has begun, and a ring of squares."""
 
     shared: Arena
-    side_px: int  # of the largest square
+    side_px: int  # side of the largest square
 
     @property
     def begun(self) -> c_longlong:
         return c_longlong.from_buffer(self.shared.buffer)
 
     def square(self, index: int, size_px: int) -> NDArray[np.uint8]:
-        """The (size_px, size_px) uint8 view of a place."""
+        """The (size_px, size_px) uint8 view of a ring entry."""
         start = HEAD_BYTES + index % PLACES * self.side_px**2
         flat = np.frombuffer(self.shared.buffer, np.uint8, size_px * size_px, start)
         return flat.reshape(size_px, size_px)
 
 
 class Places:
-    """Counts the places that may be written; how many were given back comes through a pipe.
+    """Counts the ring entries that may be written; freed entries are reported through a pipe.
 
-    A semaphore would need room in /dev/shm, which may be full. Both sides have both ends of the
-    pipe, so that neither fails where the other has ended; all places fit into it.
+    A semaphore would need space in /dev/shm, which may be full. Both processes hold both ends of
+    the pipe, so that neither fails if the other has ended. The pipe has room for all entries.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Places:
         self._free = PLACES
 
     def acquire(self, *, block: bool = True) -> bool:
-        """Take one, in the worker; False where there is none, and it shall not wait."""
+        """Take an entry, in the worker; False if there is none and ``block`` is false."""
         if not self._free:
             if not block and not self._given_back.poll():
                 return False
@@ -74,7 +74,7 @@ class Places:
         return True
 
     def release(self, count: int) -> None:
-        """Give some back that were read, from the other side; all of one message at a time."""
+        """Free entries, in the other process, after reading them; all of one message at once."""
         if count:
             self._giving.send_bytes(bytes([count]))
 
@@ -85,7 +85,7 @@ class Places:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One frame of a file, in order, its square in the next place of the ring."""
+    """One frame of a file, in order; its square is in the next entry of the ring."""
 
     found: Slice | SkipFile
     last: bool
@@ -102,9 +102,9 @@ def work(
     preprocessing: Preprocessing,
     started_by_main_thread: bool,
 ) -> None:
-    """A worker's life."""
+    """The main loop of a worker."""
     end_with_parent(started_by_main_thread=started_by_main_thread)
-    without_stderr()  # a panic of a decoder writes a page there
+    without_stderr()  # a panic of a decoder prints a page to it
     limit_memory(ROOM_BYTES)
     pipe.send([])
     place = 0
@@ -119,7 +119,8 @@ def work(
             for found, last in _with_last(try_slices(file, size_px, preprocessing)):
                 if isinstance(found, Slice):
                     if not free.acquire(block=False):
-                        pipe.send(replies)  # places are freed when they have been read
+                        # entries are freed only when the other process has read them
+                        pipe.send(replies)
                         replies = []
                         free.acquire()
                     memory.square(place, size_px)[...] = found.image

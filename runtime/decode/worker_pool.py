@@ -1,17 +1,17 @@
-"""Decoding in processes that may die: a file that crashes or hangs one costs itself, nothing else.
+"""Decoding in worker processes: a file that crashes or hangs a worker never affects other files.
 
     this process                                   worker
     some (file, side) -------- pipe -------------> read_slices
-    copy of the square <------ shared memory ----- square, in the next free place of its ring
-    Slices without image <---- pipe -------------- what the headers say
+    copy of the square <------ shared memory ----- square, in the next free entry of its ring
+    Slices without image <---- pipe -------------- facts from the headers
 
-A worker takes a place of its ring (the free ones lie in a pipe, see Places) before it writes, so
-memory is bounded however many frames a file holds. It works in the order in which it was asked, and
-counts the files that it has begun in shared memory: when it dies, the file that it was at is to
-blame, and the others are given to the worker in its place. Patience with a worker that stays at one
-file runs out only while this process is waiting.
+A worker takes a free entry of its ring (see Places) before it writes, so memory is bounded no
+matter how many frames a file has. It processes files in the order of the requests, and counts the
+files that it has begun in shared memory. If it dies, the file it was decoding is blamed, and its
+other files go to the worker that replaces it. The time limit for a file counts only while this
+process is waiting for the worker.
 
-Files and answers travel some at a time: a message costs 0.1 ms on either side, a slice 2 ms.
+Files and results are sent several at a time: a message costs 0.1 ms on either side, a slice 2 ms.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ from rsna_lumbar.runtime.system.processes import (
     quiet_stderr,
 )
 
-# Files that a worker has been given: enough to be busy while a batch is scored (16 slices of
+# Files given to a worker in advance: enough to keep it busy while a batch is scored (16 slices of
 # YOLOv8n in int8: 65 ms; a slice to decode: 1 to 2).
 IN_HAND = 32
-AT_A_TIME = 8  # files in a message
+AT_A_TIME = 8  # files per message
 FILE_TIMEOUT_S = 300.0  # 512 frames of JPEG 2000 at 512 x 512 take some 40 s
 END_TIMEOUT_S = 5.0
 MOST_FAILED_STARTS = 4
@@ -51,19 +51,19 @@ START_PAUSES_S = (0.2, 1.0, 5.0, 15.0)
 NO_START = (
     "a decoding process could not start; is there memory for it? (workers=0 decodes without one.)"
 )
-START_TIMEOUT_S = 300.0  # imports from a cold, shared disk
+START_TIMEOUT_S = 300.0  # for imports from a cold, shared disk
 
-_SPAWN = multiprocessing.get_context("spawn")  # forking a process with threads may lock up
+_SPAWN = multiprocessing.get_context("spawn")  # forking a process with threads may deadlock
 
 
 class DecodingPool:
     """Worker processes that decode files; a context manager.
 
     Args:
-        workers: processes, at least 1.
-        preprocessing: of the bundle.
-        largest_px: side of the largest square that will be asked for.
-        timeout_s: for a file; the worker that takes longer is ended.
+        workers: number of processes, at least 1.
+        preprocessing: the bundle's preprocessing.
+        largest_px: side of the largest square that will be requested.
+        timeout_s: time limit per file; a worker that takes longer is ended.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class DecodingPool:
         self._timeout_s = timeout_s
         self._waiting: deque[_Task] = deque()
         self._workers: list[_Worker] = []
-        self._failed_starts = 0  # one after the other
+        self._failed_starts = 0  # in a row
         try:
             for _ in range(workers):
                 self._workers.append(self._new_worker(new_memory(largest_px)))
@@ -88,10 +88,10 @@ class DecodingPool:
             raise
 
     def submit(self, file: Path, size_px: int) -> Callable[[], Decoded]:
-        """Ask for a file's squares; what is returned waits for them.
+        """Request a file's squares; the returned function waits for them.
 
         Raises:
-            DataError: no worker can be started; here, or when waiting.
+            DataError: no worker can be started; raised here or when waiting.
         """
         task = _Task(file, size_px)
         self._waiting.append(task)
@@ -100,7 +100,7 @@ class DecodingPool:
         return lambda: self._answer(task)
 
     def close(self) -> None:
-        """End the workers, whatever they are at."""
+        """End the workers, even if they are busy."""
         for worker in self._workers:
             worker.end()
         self._workers = []
@@ -124,7 +124,7 @@ class DecodingPool:
         return task.answer
 
     def _give_out(self) -> None:
-        """Files to the workers with the fewest in hand, in order."""
+        """Give files, in order, to the workers that have the fewest."""
         while self._waiting:
             worker = min(self._workers, key=lambda one: len(one.in_hand))
             count = min(AT_A_TIME, len(self._waiting), IN_HAND - len(worker.in_hand))
@@ -136,7 +136,7 @@ class DecodingPool:
                 self._replace(worker)
 
     def _listen(self) -> None:
-        """Take what the workers have to say; replace those that ended or fell silent."""
+        """Receive messages from the workers; replace workers that ended or hang."""
         patience_s = min(one.patience_s(self._timeout_s) for one in self._workers)
         began = time.monotonic()
         speaking = connection.wait([one.pipe for one in self._workers], max(0.0, patience_s))
@@ -171,7 +171,7 @@ class DecodingPool:
         self._workers[self._workers.index(worker)] = self._new_worker(memory)
 
     def _new_worker(self, memory: Memory) -> _Worker:
-        """Start one; where no process or memory can be had just now, a little later."""
+        """Start a worker; if no process or memory is available now, retry a little later."""
         for pause_s in START_PAUSES_S:
             try:
                 return self._started_worker(memory)
@@ -188,9 +188,9 @@ class DecodingPool:
             args=(theirs, memory, free, self._preprocessing, in_main_thread()),
             daemon=True,
         )
-        with main_module_hidden(), interrupts_ignored(), quiet_stderr():  # while it imports, too
+        with main_module_hidden(), interrupts_ignored(), quiet_stderr():  # also while it imports
             process.start()
-        theirs.close()  # so that its end is the end of the pipe
+        theirs.close()  # so that the pipe closes when the worker ends
         return _Worker(process, ours, memory, free)
 
 
@@ -198,13 +198,13 @@ class DecodingPool:
 class _Task:
     file: Path
     size_px: int
-    slices: list[Slice] = field(default_factory=list)  # frames that have arrived
+    slices: list[Slice] = field(default_factory=list)  # frames received so far
     answer: Decoded | None = None
 
 
 @dataclass(eq=False, slots=True)
 class _Worker:
-    """This process's side of a worker."""
+    """The parent's record of a worker."""
 
     process: Any
     pipe: connection.Connection[Any, Any]
@@ -212,14 +212,14 @@ class _Worker:
     free: Places
     in_hand: deque[_Task] = field(default_factory=deque)
     started: bool = False
-    broken: bool = False  # its pipe ended, or what came out of it cannot be read
+    broken: bool = False  # its pipe was closed, or its data cannot be read
     place: int = 0
-    done: int = 0  # files
-    seen: int = 0  # files begun, when it was last looked at
+    done: int = 0  # number of files
+    seen: int = 0  # number of files begun, when last checked
     silent_s: float = 0.0
 
     def give(self, tasks: list[_Task]) -> bool:
-        """Hand it some files; False where it has ended."""
+        """Send it some files; False if it has ended."""
         try:
             self.pipe.send([(task.file, task.size_px) for task in tasks])
         except OSError:
@@ -229,28 +229,28 @@ class _Worker:
         return True
 
     def wait_more(self, waited_s: float) -> None:
-        """Count the time that it was waited for at the file that it is at."""
+        """Add time spent waiting for its current file."""
         begun = self.memory.begun.value
         waiting = begun == self.seen and (self.in_hand or not self.started)
         self.silent_s = self.silent_s + waited_s if waiting else 0.0
         self.seen = begun
 
     def blamed(self, begun: int) -> _Task | None:
-        """The file that it was at, with so many begun."""
+        """The file it was decoding, given the number of files it has begun."""
         at = begun - self.done - 1
         return self.in_hand[at] if 0 <= at < len(self.in_hand) else None
 
     def patience_s(self, timeout_s: float) -> float:
-        """Seconds of waiting for it that are left; without end where nothing is asked of it."""
+        """Remaining seconds before it times out; infinite if it has no files."""
         if not self.started:
             return START_TIMEOUT_S - self.silent_s
         return timeout_s - self.silent_s if self.in_hand else float(2**20)
 
     def hear(self) -> bool:
-        """Take what it has said; False where that is the end of it."""
+        """Receive its next message; False if there will be no more."""
         try:
             replies = self.pipe.recv()
-        except (EOFError, OSError, UnpicklingError):  # its end, or cut off by it
+        except (EOFError, OSError, UnpicklingError):  # it ended, perhaps in the middle of a message
             self.broken = True
             return False
         self.silent_s = 0.0
@@ -262,7 +262,7 @@ class _Worker:
         return True
 
     def hear_out(self) -> None:
-        """Take what it said before it ended."""
+        """Receive everything that it sent before it ended."""
         while self.pipe.poll() and self.hear():
             pass
 
@@ -288,7 +288,7 @@ class _Worker:
         return "the decoder crashed on it"
 
     def end(self) -> bool:
-        """End its process; False where that cannot be: one that waits for a dead disk is left."""
+        """End its process; False if it cannot end: one waiting for a dead disk is left."""
         self.process.kill()
         self.process.join(END_TIMEOUT_S)
         self.pipe.close()

@@ -1,4 +1,4 @@
-"""The demo that ships inside the package: phantom studies and a bundle of small detectors.
+"""The demo that is part of the package: phantom studies and a bundle of small detectors.
 
 Both were made by ``benchmarks/make_demo``; nothing here was made by hand.
 """

@@ -1,7 +1,7 @@
-"""Sets -> batches: filled in a fixed order, so that no byte of a result depends on timing.
+"""Sets -> batches, filled in a fixed order, so that results never depend on timing.
 
-A set stays whole unless it alone is larger than a batch. Such a set is cut, beginning in what is
-left of the batch that is open, so that batches stay full; its parts' peaks are combined on the
+A set stays whole unless it alone is larger than a batch. A larger set is cut into parts. Its first
+part fills up the open batch, so that batches stay full; the peaks of its parts are combined on the
 host.
 """
 
@@ -18,7 +18,7 @@ from rsna_lumbar.runtime.decode.slice_sets import SliceSet
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Slices ``start`` to ``stop`` of a set, at rows ``row`` and on of a batch."""
+    """Slices ``start`` to ``stop`` of a set, at the rows from ``row`` of a batch."""
 
     of: SliceSet
     start: int
@@ -32,13 +32,13 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Up to batch-size slices of one group, in parts, one row of ``member`` a part."""
+    """Slices of one group, at most the batch size, in parts; ``member`` has one row per part."""
 
     parts: tuple[Part, ...]
 
     @property
     def count(self) -> int:
-        """Slices in it."""
+        """Number of slices."""
         return sum(part.stop - part.start for part in self.parts)
 
     @property
@@ -57,7 +57,7 @@ class Batch:
         return np.asarray((rows >= first) & (rows < first + count))
 
     def cut(self, size: int) -> Iterator[Batch]:
-        """The same parts in batches of at most so many slices."""
+        """The same parts in batches of at most ``size`` slices."""
         for spans in pack((part.stop - part.start for part in self.parts), size):
             yield Batch(tuple(Part(self.parts[s.index].of, *self._in_set(s), s.row) for s in spans))
 
@@ -68,19 +68,19 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Items ``start`` to ``stop`` of a set, at rows ``row`` and on of a batch."""
+    """Items ``start`` to ``stop`` of a set, at the rows from ``row`` of a batch."""
 
-    index: int  # of the set
+    index: int  # index of the set
     start: int
     stop: int
     row: int
 
 
 class Packer:
-    """Packs sets of so many items into batches of at most ``size``, in order.
+    """Packs sets, given by their number of items, into batches of at most ``size``, in order.
 
-    A set without items takes no place. A set that does not fit into what is left of a batch starts
-    the next one, unless it is larger than any batch.
+    A set without items is not put into any batch. A set that does not fit into the rest of a batch
+    starts the next one, unless it is larger than a whole batch.
     """
 
     def __init__(self, size: int) -> None:
@@ -89,7 +89,7 @@ class Packer:
         self._used = 0
 
     def add(self, index: int, count: int) -> Iterator[tuple[Span, ...]]:
-        """Put in a set; return the batches that this completed."""
+        """Add a set; return the batches that it completed."""
         if count <= self._size < self._used + count:
             yield from self.flush()
         start = 0
@@ -102,14 +102,14 @@ class Packer:
                 yield from self.flush()
 
     def flush(self) -> Iterator[tuple[Span, ...]]:
-        """Return what has been put in since the last batch, if anything."""
+        """Return the items added since the last batch, if any."""
         batch, self._batch, self._used = tuple(self._batch), [], 0
         if batch:
             yield batch
 
 
 def pack(counts: Iterable[int], size: int) -> Iterator[tuple[Span, ...]]:
-    """Pack sets of so many items, each as one span where it fits into a batch."""
+    """Pack sets, given by their number of items, each as one span if it fits into a batch."""
     packer = Packer(size)
     for index, count in enumerate(counts):
         yield from packer.add(index, count)
@@ -117,7 +117,7 @@ def pack(counts: Iterable[int], size: int) -> Iterator[tuple[Span, ...]]:
 
 
 class Filler:
-    """Fills the batches of one group; a set is let go with the batch that holds its last part."""
+    """Fills the batches of one group; a set is released with the batch that holds its last part."""
 
     def __init__(self, size: int) -> None:
         self._packer = Packer(size)
@@ -125,7 +125,7 @@ class Filler:
         self._count = 0
 
     def add(self, one: SliceSet) -> Iterator[Batch]:
-        """Put in a set; return the batches that are full with it."""
+        """Add a set; return the batches that it completed."""
         index, self._count = self._count, self._count + 1
         self._held[index] = one
         yield from map(self._batch, self._packer.add(index, len(one.slices)))
@@ -133,7 +133,7 @@ class Filler:
             del self._held[index]
 
     def flush(self) -> Iterator[Batch]:
-        """Return the batch that is partly full, if there is one."""
+        """Return the partly filled batch, if any."""
         yield from map(self._batch, self._packer.flush())
 
     def _batch(self, spans: tuple[Span, ...]) -> Batch:
@@ -145,7 +145,7 @@ class Filler:
 
 
 def fill_batches(sets: Iterable[SliceSet], size: int) -> Iterator[Batch]:
-    """Batches of sets of one group, in order."""
+    """Batches from the sets of one group, in order."""
     filler = Filler(size)
     for one in sets:
         yield from filler.add(one)

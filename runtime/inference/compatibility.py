@@ -1,8 +1,8 @@
-"""Whether a model can run on this machine, decided before any runtime is asked to load it.
+"""Decide whether a model can run on this machine, before any runtime library loads it.
 
-The manifest and the facts of the machine decide (library and version, GPU, compute capability,
-batch range, origin), then the hash and, for an engine, the plain header of its file. A runtime only
-ever sees a file that all of them let pass.
+The manifest and the facts of the machine are checked first (library and version, GPU, compute
+capability, batch range, origin), then the hash, and for an engine the plain header of its file. A
+runtime library only gets files that pass all checks.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ON_CPU_ONLY = ("openvino",)
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Where a model can run, the best place first, or why it cannot."""
+    """The devices that a model can run on, the best first, or the reason why it cannot run."""
 
     devices: tuple[str, ...]  # "cpu" or "cuda:N"
     reason: str = ""
@@ -48,14 +48,14 @@ def judge(
     """Decide from the manifest alone.
 
     Args:
-        model: as the manifest describes it.
-        machine: this one.
+        model: the model as the manifest describes it.
+        machine: this machine.
         device: ``auto``, ``cpu`` or ``cuda:N``.
-        batch_size: that is asked for; None where the engine's own will do.
+        batch_size: the requested batch size; None accepts the engine's own.
         trusted: SHA-256 of the engines that may be opened; None trusts all.
 
     Raises:
-        UsageError: there is no such device on any machine, or not on this one.
+        UsageError: the device is not valid, or this machine does not have it.
     """
     require_device(device, machine)
     if model.backend not in BACKENDS:
@@ -70,16 +70,16 @@ def judge(
 
 
 def missing_library(backend: str) -> str:
-    """What installs a backend's library."""
+    """The command that installs a backend's library."""
     extra = "" if backend == "onnxruntime" else f"[{backend}]"
     return f"{backend} is not installed: pip install 'rsna-lumbar{extra}'"
 
 
 def require_device(device: str, machine: Machine) -> None:
-    """Refuse a device that is not there.
+    """Check that a device exists.
 
     Raises:
-        UsageError: it is none of auto, cpu and the GPUs of this machine.
+        UsageError: it is neither ``auto`` nor ``cpu`` nor a GPU of this machine.
     """
     if device in (AUTO, CPU):
         return
@@ -93,10 +93,10 @@ def require_device(device: str, machine: Machine) -> None:
 
 
 def checked_contents(folder: Path, model: Model) -> tuple[bytes, ...]:
-    """Contents of a model's files: first the hashes, then the header of an engine.
+    """Contents of a model's files, after checking the hashes and then the header of an engine.
 
     Raises:
-        BundleError: a file is not what the manifest says.
+        BundleError: a file differs from the manifest.
     """
     contents = read_model(folder, model)
     if model.engine is not None:

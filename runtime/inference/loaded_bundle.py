@@ -1,6 +1,6 @@
-"""A bundle opened on this machine: what was chosen of it, why, and its sessions.
+"""A bundle opened on this machine: the chosen variant, the reason, and its sessions.
 
-Nothing here reads DICOM, so that a run can open its models while it loads what does.
+Nothing here imports DICOM code, so a run can open models while that code is being imported.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ class OpenBundle:
 
     Args:
         plan: from :func:`rsna_lumbar.runtime.inference.plan.plan_for`.
-        threads: of the runtime on the CPU; None takes every usable core.
-        options: of the runtime library itself, by its own names.
+        threads: threads of the runtime library on the CPU; None takes every usable core.
+        options: options of the runtime library, by its own names.
 
     Raises:
-        BundleError: a file is not what the manifest says.
-        UsageError, BackendError: no candidate can be opened; the last one's trouble.
+        BundleError: a file differs from the manifest.
+        UsageError, BackendError: no candidate can be opened; this is the last one's error.
     """
 
     def __init__(
@@ -48,10 +48,10 @@ class OpenBundle:
         self.batch_size = opened.batch_size
 
     def halve_batches(self, error: Exception) -> None:
-        """Open the same models again for batches of half the size, which is noted.
+        """Open the same models again for batches of half the size, and add this to the note.
 
         Raises:
-            BackendError: batches hold one slice already, or the models do not open any more.
+            BackendError: the batch size is 1 already, or the models can no longer be opened.
         """
         if self.batch_size == 1:
             raise BackendError(f"out of memory with one slice in a batch: {error}") from error

@@ -2,8 +2,8 @@
 
     studies -> requests -> sets (decoded ahead) -> batches -> sessions -> peaks -> probabilities
 
-Everything happens in one fixed order: study by study, group by group. A batch never holds sets of
-two chunks, so a chunk can be repeated alone.
+The order is always the same: study by study, group by group. A batch never holds sets of two
+chunks, so one chunk can be repeated alone.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ STUDIES_A_CHUNK = 32
 def decoded_sets(
     bundle: Bundle, found: Inventory | StudyStream, *, workers: int, slices: str = "all"
 ) -> Generator[SliceSet, None, None]:
-    """Every set of every study, also where there is nothing to decode, in the order of scoring.
+    """Every set of every study, including empty ones, in the order of scoring.
 
     Args:
-        bundle: its detectors say what is read, its preprocessing how.
-        found: studies, consumed a little ahead.
-        workers: decoding processes, started with the first set; 0 decodes in this one.
+        bundle: its detectors decide what is read, its preprocessing how.
+        found: studies, read a little ahead.
+        workers: decoding processes, started with the first set; 0 decodes in this process.
         slices: a name in ``rsna_lumbar.runtime.decode.slice_sets.SELECTIONS``.
     """
     largest_px = max(one.size_px for one in bundle.detectors)
@@ -45,11 +45,11 @@ def decoded_sets(
 def scored(
     opened: OpenBundle, found: Inventory | StudyStream, sets: Iterable[SliceSet]
 ) -> Iterator[StudyScore]:
-    """Scores of studies, in order, whose sets were decoded, each as soon as its last batch is done.
+    """Score studies whose sets are decoded, in order, each as soon as its last batch is done.
 
     Raises:
-        BackendError: a model failed, or returned what is not a number.
-        ValueError: the sets are not those of the studies.
+        BackendError: a model failed, or returned a value that is not a number.
+        ValueError: the sets do not belong to the studies.
     """
     assembly = Assembly(opened)
     sets = iter(sets)
@@ -66,9 +66,9 @@ def scored(
 
 
 def as_read_by(bundle: Bundle, study: Study) -> Study:
-    """A study in which series of groups that the bundle lacks are nobody's, and named as such.
+    """A study in which series of groups that the bundle lacks are not scored, and are reported.
 
-    That such a series is not there, though a table names it, is no fault then.
+    If a table lists such a series and it is missing, that is not a fault.
     """
     missing = bundle.missing_groups
     if not missing:
@@ -97,14 +97,14 @@ def _no_detector(study: Study, series: Series) -> Skip:
 def looked_at(
     found: StudyStream, workers: int | None, *, small_job: int, on_gpu: bool
 ) -> tuple[StudyStream, int]:
-    """How many decoding processes suit the studies.
+    """Decide how many decoding processes to use for the studies.
 
-    Only as many are looked at as tell a small job from a large one.
+    Only as many studies are read as are needed to tell a small job from a large one.
 
     Args:
-        found: studies; to be replaced by what is returned.
-        workers: processes asked for; None takes what suits.
-        small_job: processes for a few files.
+        found: studies; the caller must continue with the returned stream instead.
+        workers: requested number of processes; None decides here.
+        small_job: number of processes for a few files.
         on_gpu: whether the models run on a GPU.
     """
     if workers is not None:

@@ -1,4 +1,4 @@
-"""What is going to be opened: a bundle is read once, and its variants are ranked once."""
+"""The plan of what to open: the bundle is read once, and its variants are ranked once."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from rsna_lumbar.runtime.system.machine import this_machine
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A bundle as its manifest says, and which of its variants to open."""
+    """A bundle as its manifest describes it, and the variants to open."""
 
     folder: Path
     bundle: Bundle
     choice: Choice
-    batch_size: int | None  # slices; None takes the backend's default for the device
+    batch_size: int | None  # slices per batch; None takes the backend's default for the device
 
     @property
     def device(self) -> str:
-        """Where the models will run, unless the best candidate does not open."""
+        """The device that the models will run on, unless the best candidate cannot be opened."""
         return self.choice.candidates[0].device
 
 
 def plan_for(folder: Path, wanted: Wanted, *, trust: bool) -> Plan:
-    """Read a bundle and choose; nothing is opened.
+    """Read a bundle and choose variants; nothing is opened.
 
     Args:
         folder: made by rsna-export.
-        wanted: what the caller asks for.
-        trust: also engines that were not built or accepted here. They are code.
+        wanted: the caller's requirements.
+        trust: also allow engines that were not built or accepted here. Engines are executable code.
 
     Raises:
         BundleError: the manifest cannot be used.
-        UsageError: the backend, precision or device cannot be had.
+        UsageError: the backend, precision or device is not available.
     """
     bundle = read_bundle(folder)
     trusted = None if trust else TrustedEngines()

@@ -1,9 +1,10 @@
-"""Sets in, scores out: batches of every group are open at a time, and some are under way.
+"""Sets in, scores out: every group has an open batch, and some batches are in flight.
 
     set -> filler of its group -> batch -> session -> peaks -> group score -> study score
 
-Sets come study by study, so the first study is complete after a few batches, and what is held is a
-few studies, whatever their number. Every step follows from the order of the sets alone.
+Sets arrive study by study, so the first study is complete after a few batches, and only a few
+studies are in memory, no matter how many there are. Every step depends only on the order of the
+sets.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ class Assembly:
     """Scores the sets of many studies.
 
     Args:
-        opened: a bundle. Where a batch does not fit into memory, its models are opened for smaller
-            ones, and everything that is under way is scored again in those.
+        opened: an open bundle. If a batch does not fit into memory, its models are opened again for
+            smaller batches, and everything in flight is scored again with these.
     """
 
     def __init__(self, opened: OpenBundle) -> None:
@@ -50,11 +51,11 @@ class Assembly:
         self._studies: deque[_OpenStudy] = deque()
 
     def begin(self, study: Study) -> None:
-        """The sets that follow are of this study."""
+        """Declare that the following sets belong to this study."""
         self._studies.append(_OpenStudy(study))
 
     def add(self, one: SliceSet) -> None:
-        """Put in a set, and start the batches that are full with it."""
+        """Add a set, and submit the batches that it completed."""
         current = self._studies[-1]
         if one.request.study_id != current.study.study_id:
             raise ValueError(f"a set of {one.request.study_id} among {current.study.study_id}'s")
@@ -67,7 +68,7 @@ class Assembly:
             self._compute()
 
     def flush(self) -> None:
-        """Start what is partly full: no batch is shared with what comes after."""
+        """Submit partly filled batches: no batch is shared with later sets."""
         self._todo.extend(self._rest_of_fillers())
         self._compute()
 
@@ -79,7 +80,7 @@ class Assembly:
             yield study_score(one.study, detectors, one.scored, one.skips, one.decoding)
 
     def finish(self) -> Iterator[StudyScore]:
-        """Wait for everything; all sets must have been put in."""
+        """Wait for all batches; all sets must have been added."""
         self.flush()
         while self._studies:
             yield from self.complete()
@@ -88,10 +89,11 @@ class Assembly:
                 self._compute()
 
     def _compute(self) -> None:
-        """Start what is to be done; two batches are under way when it returns, or all are."""
+        """Submit batches and keep ``ahead`` of them in flight."""
         while self._todo:
             if len(self._under_way) >= self._ahead:
-                self._finish(self._under_way.popleft())  # which may change everything here
+                # this may change the batch size and every queue here
+                self._finish(self._under_way.popleft())
                 continue
             name, batch = self._todo.popleft()
             if batch.count > self._opened.batch_size:
@@ -118,7 +120,7 @@ class Assembly:
                 parts.clear()
 
     def _with_smaller_batches(self, failed: _UnderWay, error: Exception) -> None:
-        """Do again, in order, what failed and all that was begun after it."""
+        """Score the failed batch and all batches submitted after it again, in order."""
         begun = (failed, *self._under_way)
         for wait in (wait for one in begun for wait in one.waits):
             with suppress(BackendError, MemoryError):
@@ -145,14 +147,14 @@ class Assembly:
 
 @dataclass(frozen=True, slots=True)
 class _UnderWay:
-    name: str  # of the group
+    name: str  # name of the group
     batch: Batch
-    waits: Sequence[Wait]  # one a model
+    waits: Sequence[Wait]  # one per model
 
 
 @dataclass(eq=False, slots=True)
 class _OpenStudy:
-    """A study of which something may still be missing."""
+    """A study whose score may still be incomplete."""
 
     study: Study
     awaited: set[str] = field(default_factory=set)  # names of groups
@@ -166,7 +168,7 @@ class _OpenStudy:
 
 
 def _started(sessions: Sequence[Session], batch: Batch) -> list[Wait]:
-    """What waits for a batch, one a model, also where memory is told to be short at once."""
+    """Submit a batch, one wait per model. An error for lack of memory is raised when waiting."""
     waits: list[Wait] = []
     try:
         slices, member = batch.slices, batch.member

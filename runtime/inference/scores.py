@@ -1,4 +1,4 @@
-"""What the detectors say of a study: from the peaks of batches to probabilities and places."""
+"""The score of a study: from the peaks of batches to probabilities and positions of peaks."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from rsna_lumbar.runtime.studies.study import Study
 
 @dataclass(frozen=True, slots=True)
 class PeakPlace:
-    """Where a class peaked: a frame of a file, and a place in it as it is stored.
+    """The position of a class's peak: a frame of a file, and a pixel in it as stored.
 
-    Pixels, centres at whole numbers, from 0 to the last column and row.
+    In pixels, with pixel centres at whole numbers, from 0 to the last column and row.
     """
 
     file: Path
@@ -35,23 +35,23 @@ class PeakPlace:
 
 @dataclass(frozen=True, slots=True)
 class GroupScore:
-    """One group of one study."""
+    """The score of one group of one study."""
 
     group: Group
     probability: NDArray[np.float64]  # (locations, 3), rows sum to 1
-    filled: Reason | None  # why these are the bundle's prior rows; None where they were scored
+    filled: Reason | None  # why these are the bundle's prior rows; None if they were scored
     slice_count: int
     peak: NDArray[np.float32] | None  # (C,) in canonical class order
-    places: tuple[PeakPlace, ...]  # one a class
+    places: tuple[PeakPlace, ...]  # one per class
 
 
 @dataclass(frozen=True, slots=True)
 class StudyScore:
-    """One study: the bundle's groups in its order, or none where nothing asks for its rows."""
+    """One study: the bundle's groups in its order, or none if nothing asks for its rows."""
 
     study: Study
     groups: tuple[GroupScore, ...]
-    skips: tuple[Skip, ...]  # when it was found and later
+    skips: tuple[Skip, ...]  # found while listing and later
     decoding: Decoding = field(default_factory=Decoding)
 
     @property
@@ -61,11 +61,11 @@ class StudyScore:
 
 @dataclass(frozen=True, slots=True)
 class PartPeaks:
-    """What every detector of an ensemble saw in one part of a set."""
+    """The peaks of every detector of an ensemble in one part of a set."""
 
     peak: NDArray[np.float32]  # (detectors, C)
-    probability: NDArray[np.float32]  # (detectors, L, 3), right where the part is the whole set
-    index: NDArray[np.int64]  # (detectors, C) into the set's slices
+    probability: NDArray[np.float32]  # (detectors, L, 3), valid if the part is the whole set
+    index: NDArray[np.int64]  # (detectors, C) index into the set's slices
     cell: NDArray[np.int64]  # (detectors, C)
 
     @classmethod
@@ -85,14 +85,14 @@ def study_score(
     skipped: Sequence[Skip],
     decoding: Decoding,
 ) -> StudyScore:
-    """Put together the groups of a study; what has no slice gets the bundle's prior rows.
+    """Combine the groups of a study; groups without slices get the bundle's prior rows.
 
     Args:
-        study: as it was found.
-        detectors: of the bundle.
-        scored: by name of the group.
-        skipped: while it was decoded.
-        decoding: what became of its files.
+        study: the study as it was found.
+        detectors: the bundle's detectors.
+        scored: name of the group -> its score.
+        skipped: skipped while decoding.
+        decoding: counts of its decoded files.
     """
     skips = [*study.skips, *skipped]
     if not study.listed and not any(study.of(detector.group) for detector in detectors):

@@ -1,8 +1,8 @@
-"""Which variant of a bundle to score with: what is asked for, what runs here, what was fastest.
+"""Choose the variant of a bundle to score with: by request, by what runs here, by speed.
 
-A variant is whole (a model for every checkpoint of every group) and verified, or it is not taken.
-``auto`` ranks by the speed that the bundle measured: on this very hardware first, then on the same
-kind of device elsewhere, then by the order of the manifest.
+A variant must be whole (a model for every checkpoint of every group) and verified. ``auto`` ranks
+by the speed that the bundle measured: first on this very hardware, then on the same kind of device
+elsewhere, then by the order of the manifest.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ NOT_VERIFIED = "unverified: rsna-export --verify BUNDLE on a machine that can ru
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What the caller asks for."""
+    """The caller's requirements."""
 
     backend: str = AUTO
     precision: str = AUTO
@@ -36,8 +36,8 @@ class Candidate:
 
     variant: Variant
     device: str
-    ms_per_slice: float | None  # one slice through a model of each group; None: not measured
-    measured_on: str  # hardware, in words; empty where not measured
+    ms_per_slice: float | None  # one slice through a model of each group; None if not measured
+    measured_on: str  # hardware, in words; empty if not measured
     measured_here: bool
 
     @property
@@ -48,13 +48,13 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Variants that can run here, the best first, and why the others cannot."""
+    """Variants that can run here, the best first, and the reasons why the others cannot."""
 
     candidates: tuple[Candidate, ...]
     refused: Mapping[Variant, str]
 
     def why(self, chosen: Candidate) -> str:
-        """Why this one, in one line."""
+        """The reason for this choice, in one line."""
         others = [one for one in self.candidates if one is not chosen]
         words = [_measured(chosen, others)] if others else []
         if self.refused:
@@ -68,13 +68,13 @@ def choose(
     """Rank the variants of a bundle that can run here.
 
     Args:
-        bundle: as its manifest describes it.
-        machine: this one.
-        wanted: names what to look among.
+        bundle: the bundle as its manifest describes it.
+        machine: this machine.
+        wanted: restricts the variants to choose from.
         trusted: SHA-256 of the engines that may be opened; None trusts all.
 
     Raises:
-        UsageError: nothing that was asked for can run here.
+        UsageError: no variant that meets the requirements can run here.
     """
     _require_known(wanted)
     asked = [
@@ -101,7 +101,7 @@ def choose(
 def _places(
     models: list[Model], machine: Machine, wanted: Wanted, trusted: Container[str] | None
 ) -> tuple[tuple[str, ...], str]:
-    """Devices that every model of a variant can run on, or why there is none."""
+    """Devices that every model of a variant can run on, or the reason why there are none."""
     devices: list[str] | None = None
     for model in models:
         verdict = judge(
@@ -119,7 +119,7 @@ def _places(
 
 
 def _verified_on(model: Model, parity: Parity, device: str) -> bool:
-    """float32 holds on every kind of device, to rounding; less was only seen where it was tried."""
+    """float32 holds on every kind of device, to rounding; others only where verified."""
     return model.precision == "fp32" or kind_of(parity.device) == kind_of(device)
 
 
@@ -141,7 +141,7 @@ def _candidate(variant: Variant, models: list[Model], device: str, machine: Mach
 
 
 def _reasons(refused: Mapping[Variant, str]) -> str:
-    """Variants with the reason in brackets, those that share one together."""
+    """Variants with the reason in brackets; variants with the same reason are listed together."""
     by_reason: dict[str, list[str]] = {}
     for variant, why in refused.items():
         by_reason.setdefault(why, []).append(str(variant))

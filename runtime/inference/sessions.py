@@ -1,4 +1,4 @@
-"""Opening the models of one variant of a bundle, the best one that really opens."""
+"""Open the models of one variant of a bundle: the best one that really opens."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from rsna_lumbar.runtime.inference.plan import Plan
 from rsna_lumbar.runtime.inference.selection import Candidate
 from rsna_lumbar.runtime.system.machine import CPU
 
-# On a CPU half of opening is hashing and copying, which two threads do beside each other.
+# On a CPU half of the time to open is hashing and copying, which two threads do in parallel.
 OPENED_AT_A_TIME = 2
 
 
 @dataclass(frozen=True, slots=True)
 class OpenModel:
-    """A model of the bundle, opened."""
+    """A model of the bundle and its session."""
 
     model: Model
     session: Session
@@ -33,25 +33,25 @@ class OpenVariant:
     """A variant of the bundle, opened."""
 
     candidate: Candidate
-    note: str  # why this one, and what was tried before
-    models: Mapping[str, tuple[OpenModel, ...]]  # by group; one for each checkpoint
-    batch_size: int  # slices
+    note: str  # why this variant, and which ones were tried before
+    models: Mapping[str, tuple[OpenModel, ...]]  # group -> its models, one per checkpoint
+    batch_size: int  # slices per batch
 
 
 def open_best(
     plan: Plan, *, threads: int, resources: ExitStack, options: Mapping[str, str] = NO_OPTIONS
 ) -> OpenVariant:
-    """Open the first candidate; the next one where a runtime cannot be had after all.
+    """Open the first candidate, or the next one if its runtime library is not available after all.
 
     Args:
         plan: candidates, the best first.
-        threads: of the runtime on the CPU.
+        threads: threads of the runtime library on the CPU.
         resources: closes the sessions later.
-        options: the runtime library's own.
+        options: options of the runtime library.
 
     Raises:
-        BundleError: a file is not what the manifest says. No other candidate is tried then.
-        UsageError, BackendError: the last candidate's trouble.
+        BundleError: a file differs from the manifest. No other candidate is tried in this case.
+        UsageError, BackendError: the last candidate's error.
     """
     failures: list[str] = []
     choice = plan.choice
@@ -73,10 +73,10 @@ def open_best(
 
 
 def default_batch_size(models: Iterable[Model], device: str) -> int:
-    """The backend's own for the device, within what every engine takes.
+    """The backend's default for the device, within the limits of every engine.
 
     Args:
-        models: of one backend, at least one.
+        models: models of one backend, at least one.
         device: ``cpu`` or ``cuda:N``.
     """
     models = list(models)
@@ -94,23 +94,23 @@ def open_model(
     batch_size: int | None = None,
     options: Mapping[str, str] = NO_OPTIONS,
 ) -> Session:
-    """Check the files of a model and open them; to be closed by the caller.
+    """Check the files of a model and open it; the caller must close the session.
 
-    No library is loaded before the hashes were compared.
+    No library is loaded before the hashes are checked.
 
     Args:
-        folder: of the bundle.
-        model: of it.
-        detector: of it.
+        folder: the bundle's folder.
+        model: a model of the bundle.
+        detector: the detector of the model.
         device: ``cpu`` or ``cuda:N``.
-        threads: of the runtime on the CPU.
-        batch_size: most slices of a batch; None takes :func:`default_batch_size`.
-        options: the runtime library's own.
+        threads: threads of the runtime library on the CPU.
+        batch_size: largest number of slices in a batch; None takes :func:`default_batch_size`.
+        options: options of the runtime library.
 
     Raises:
-        BundleError: a file is not what the manifest says.
-        UsageError: the device or the library cannot be had.
-        BackendError: the runtime refuses the model.
+        BundleError: a file differs from the manifest.
+        UsageError: the device or the library is not available.
+        BackendError: the runtime library rejects the model.
     """
     contents = checked_contents(folder, model)
     return load_backend(model.backend).open_session(
