@@ -1,8 +1,8 @@
-"""DICOM header -> how each frame was acquired: the facts that tell the kind of a series.
+"""DICOM header -> how each frame was acquired: the facts that determine the series kind.
 
-Attributes are named by their DICOM keyword (PS3.6). An enhanced file says of each frame what a
-classic one says at the root: the per-frame functional groups count first, then the shared ones,
-then the root (PS3.3 C.7.6.16).
+Attributes are named by their DICOM keyword (PS3.6). An enhanced file states per frame what a
+classic file states at the root. Values are looked up in the per-frame functional groups first, then
+in the shared ones, then at the root (PS3.3 C.7.6.16).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pydicom.multival import MultiValue
 from rsna_lumbar.runtime.dicom.raw_values import tag_and_vr
 
 FRAME_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
-# Field of an acquisition -> the keywords that may tell it, the first that does counts.
+# Field of an acquisition -> the keywords to read it from; the first one with a value counts.
 KEYWORDS: dict[str, tuple[str, ...]] = {
     "description": ("SeriesDescription",),
     "protocol": ("ProtocolName",),
@@ -42,14 +42,14 @@ KEYWORDS: dict[str, tuple[str, ...]] = {
     "thickness_mm": ("SliceThickness",),
 }
 TAGS = tuple(keyword for keywords in KEYWORDS.values() for keyword in keywords)
-KEPT_ACQUISITIONS = 4096  # the files of a series mostly share one
+KEPT_ACQUISITIONS = 4096  # the files of a series usually share one acquisition
 
 
 @dataclass(frozen=True, slots=True)
 class Acquisition:
-    """How a frame was acquired. Texts in upper case, empty where there is none; times in ms."""
+    """How a frame was acquired. Texts in upper case, empty if missing; times in ms."""
 
-    description: str = ""  # as it stands there
+    description: str = ""  # exactly as in the header
     protocol: str = ""
     study_description: str = ""
     requested: str = ""
@@ -63,7 +63,7 @@ class Acquisition:
     weighting: str = ""
     echo_ms: float | None = None
     repetition_ms: float | None = None
-    inversion_ms: float | None = None  # 0 or None where nothing was inverted
+    inversion_ms: float | None = None  # 0 or None without inversion
     flip_angle: float | None = None
     b_value: float | None = None
     acquisition_type: str = ""  # 2D or 3D
@@ -80,7 +80,7 @@ _known: dict[tuple[object, ...], Acquisition] = {}
 
 
 def acquisitions(dataset: Dataset) -> tuple[Acquisition, ...]:
-    """How each frame of a file was acquired; one where the frames do not differ."""
+    """The acquisition of each frame of a file; only one if the frames do not differ."""
     per_frame = _items(dataset, FRAME_GROUPS[1])
     shared = _items(dataset, FRAME_GROUPS[0])
     if not per_frame and not shared:
@@ -92,7 +92,7 @@ def acquisitions(dataset: Dataset) -> tuple[Acquisition, ...]:
 
 
 def frame_value(dataset: Dataset, keyword: str, frame: int = 0) -> object:
-    """A value of a frame: of its own functional group, else the shared one, else of the root."""
+    """A frame's value: of its own functional group, else of the shared one, else of the root."""
     for sequence, index in zip(reversed(FRAME_GROUPS), (frame, 0), strict=True):
         items = _items(dataset, sequence)
         for element in items[index] if index < len(items) else ():
@@ -104,7 +104,7 @@ def frame_value(dataset: Dataset, keyword: str, frame: int = 0) -> object:
 
 
 def has_frame_groups(dataset: Dataset) -> bool:
-    """Whether functional groups may tell what the root does not."""
+    """Whether functional groups may state facts that the root does not."""
     return any(tag_and_vr(sequence)[0] in dataset for sequence in FRAME_GROUPS)
 
 
@@ -115,12 +115,12 @@ def _items(dataset: Dataset, sequence: str) -> Sequence[Dataset]:
 
 
 def _is_group(element: DataElement) -> bool:
-    """Whether it is a functional group; what Philips keeps in private ones is of another file."""
+    """Whether it is a functional group; Philips' private ones describe another file."""
     return element.VR == "SQ" and bool(element.value) and not element.tag.is_private
 
 
 def _flat(item: Dataset) -> dict[str, object]:
-    """Keyword -> value over the first items of the sequences of a functional group."""
+    """Keyword -> value, from the first items of the sequences in a functional group."""
     return {
         inner.keyword: inner.value
         for element in item
@@ -131,7 +131,7 @@ def _flat(item: Dataset) -> dict[str, object]:
 
 
 def _of_root(dataset: Dataset) -> Acquisition:
-    """Of a classic file; what is written in the same bytes is told once."""
+    """The acquisition of a classic file; headers with the same bytes are parsed once."""
     elements = [dataset.get_item(tag_and_vr(one)[0], keep_deferred=True) for one in TAGS]
     raw = [one for one in elements if isinstance(one, RawDataElement)]
     if len(raw) < sum(one is not None for one in elements):

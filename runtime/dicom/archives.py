@@ -1,8 +1,8 @@
-"""Packed files, inflated into memory and never to disk: gzip files, and members of zip archives.
+"""Packed files (gzip files and members of zip archives), inflated into memory, never to disk.
 
 A member of a zip archive is named by a path below the archive's, such as ``disc.zip/SE01/IM0001``.
-No such file exists, so whoever opens it is told by the system, and finds the archive here. Names
-are made safe: nothing leads out of the archive, and no two members have the same.
+No such file exists: opening the path fails, and the caller then finds the archive here. Names are
+made safe: no name leads out of the archive, and no two members have the same name.
 """
 
 from __future__ import annotations
@@ -39,11 +39,12 @@ from rsna_lumbar.runtime.dicom.file_kinds import (
 
 BLOCK_BYTES = 2**14
 INFLATED_BLOCK_BYTES = 2**16
-MOST_KIND_BYTES = ISO_AT + ISO_BYTES + INFLATED_BLOCK_BYTES  # that may be needed to tell a kind
-MOST_GZIP_PARTS = 2**14  # of a file; a block of bgzip holds 64 KiB
-# Of the names and places of a zip archive's members, some 100 bytes each.
+# that may be needed to tell a file's kind
+MOST_KIND_BYTES = ISO_AT + ISO_BYTES + INFLATED_BLOCK_BYTES
+MOST_GZIP_PARTS = 2**14  # per file; a block of bgzip holds 64 KiB
+# Size of a zip archive's directory: names and offsets of its members, about 100 bytes each.
 MOST_DIRECTORY_BYTES = 2**24
-# Of the archives of which a process keeps the directory.
+# Number of archives, and of their members, whose directories a process keeps.
 MOST_HELD, MOST_MEMBERS_HELD = 64, 2**18
 ENCRYPTED = 0x1
 LOCAL_HEADER = struct.Struct("<26xHH")  # APPNOTE 4.3.7: signature, ..., lengths of name and extra
@@ -67,16 +68,16 @@ DAMAGE = (
 
 
 class Readable(Protocol):
-    """A file as far as it is read from its beginning on."""
+    """A file that is read sequentially from its beginning."""
 
     def read(self, size: int, /) -> bytes: ...
 
 
 class Inflated:
-    """A file that is inflated as far as it is read, and kept for as long as it is open.
+    """A file that is inflated only as far as it is read, and kept in memory while it is open.
 
     Raises:
-        SkipFile: it becomes larger than its limit, at first what is needed to tell its kind.
+        SkipFile: it exceeds its size limit, which at first is the size needed to tell its kind.
         zlib.error: it is damaged or cut short.
     """
 
@@ -87,7 +88,7 @@ class Inflated:
         self._most_bytes, self._too_much = MOST_KIND_BYTES, ""
 
     def limit(self, most_bytes: int, too_much: str) -> None:
-        """Set another limit, and what is said where it is exceeded."""
+        """Set another size limit, and the message for a file that exceeds it."""
         self._most_bytes, self._too_much = most_bytes, too_much
 
     def read(self, size: int = -1) -> bytes:
@@ -97,19 +98,19 @@ class Inflated:
         return self._held.read(size)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        return self._held.seek(offset, whence)  # never from the end, which is not known
+        return self._held.seek(offset, whence)  # never relative to the end, which is not known
 
     def tell(self) -> int:
         return self._held.tell()
 
     def whole(self) -> io.BytesIO:
-        """All of it; this one is of no use after."""
+        """The complete content; this object is not usable afterwards."""
         self._inflate(None)
         self._held.seek(0)
         return self._held
 
     def _inflate(self, end: int | None) -> None:
-        """Hold the bytes up to an end, or all."""
+        """Inflate up to this offset, or everything."""
         if end is not None and end <= self._length:
             return
         self._held.seek(self._length)
@@ -124,7 +125,7 @@ class Inflated:
 
 
 def gunzip(stream: Readable) -> Iterator[bytes]:
-    """What a gzip file holds (RFC 1952), all of its parts one after the other.
+    """The content of a gzip file (RFC 1952), all of its parts one after the other.
 
     Raises:
         zlib.error: damaged or cut short.
@@ -148,7 +149,7 @@ def _inflate(inflater: zlib._Decompress, blocks: Iterator[bytes]) -> Iterator[by
         packed = inflater.unconsumed_tail or next(blocks, b"")
         block = inflater.decompress(packed, INFLATED_BLOCK_BYTES)
         if not packed and not block:
-            # No EOFError: pydicom takes that for the end of a whole file.
+            # not EOFError: pydicom takes that for the end of a complete file
             raise zlib.error("cut short")
         yield block
 
@@ -174,7 +175,7 @@ class Directory:
 
     @cached_property
     def verdict(self) -> SkipFile | None:
-        """None where some member is a DICOM file; else why the archive as a whole is not read."""
+        """None if any member is a DICOM file; otherwise why the whole archive is not read."""
         verdict = SkipFile(Reason.NOT_DICOM)
         with self._archive.open("rb") as stream:
             for member in self.members.values():
@@ -187,7 +188,7 @@ class Directory:
 
 
 def is_zip(path: Path) -> bool:
-    """Whether a file begins as a zip archive; False where it cannot be read."""
+    """Whether a file begins like a zip archive; False if it cannot be read."""
     try:
         descriptor = os.open(
             path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -203,7 +204,7 @@ def is_zip(path: Path) -> bool:
 
 
 def dicom_members(archive: Path) -> tuple[Path, ...]:
-    """Paths of all files in a zip archive, if there are DICOM files among them."""
+    """Paths of all files in a zip archive if any of them is a DICOM file, otherwise none."""
     try:
         directory = _directory(archive)
         if directory.verdict is not None:
@@ -214,7 +215,7 @@ def dicom_members(archive: Path) -> tuple[Path, ...]:
 
 
 def why_not_read(archive: Path) -> SkipFile:
-    """What is said of a zip archive in a place where its members are not looked for."""
+    """The report for a zip archive in a place where its members are not looked for."""
     try:
         return _directory(archive).verdict or SkipFile(Reason.ARCHIVE_NOT_READ, NOT_HERE)
     except SkipFile as skip:
@@ -222,7 +223,7 @@ def why_not_read(archive: Path) -> SkipFile:
 
 
 def archive_of(path: Path) -> Path | None:
-    """The file that a path leads through, as if it were a folder."""
+    """The file that a path leads through as if it were a folder, or None."""
     for folder in path.parents:
         try:
             found = os.stat(folder)
@@ -234,11 +235,11 @@ def archive_of(path: Path) -> Path | None:
 
 @contextmanager
 def open_member(archive: Path, path: Path) -> Iterator[tuple[Inflated, int]]:
-    """A file in a zip archive, by its path, and its size.
+    """Open a file in a zip archive by its path; also gives its size.
 
     Raises:
-        SkipFile: the archive or this member of it cannot be read.
-        FileNotFoundError: there is no such member.
+        SkipFile: the archive or this member cannot be read.
+        FileNotFoundError: the archive has no such member.
     """
     member = _directory(archive).members.get(path.relative_to(archive).as_posix())
     if member is None:
@@ -248,7 +249,7 @@ def open_member(archive: Path, path: Path) -> Iterator[tuple[Inflated, int]]:
 
 
 def _kind_of_member(stream: BinaryIO, member: Member) -> SkipFile | None:
-    """None for a DICOM file; else why it is not read."""
+    """None for a DICOM file; otherwise why it is not read."""
     try:
         inflated = _inflated(stream, member)
         head = inflated.read(HEAD_BYTES)
@@ -283,7 +284,7 @@ def _inflated(stream: BinaryIO, member: Member) -> Inflated:
 
 
 def _checked(stream: BinaryIO, member: Member) -> Iterator[bytes]:
-    """Blocks of a member; zlib.error where it is not what the directory says."""
+    """Blocks of a member; zlib.error if its content differs from the directory."""
     blocks = _stored(stream, member.packed_bytes)
     if member.method == zipfile.ZIP_DEFLATED:
         blocks = _inflate(zlib.decompressobj(-zlib.MAX_WBITS), blocks)
@@ -305,10 +306,10 @@ def _stored(stream: BinaryIO, left: int) -> Iterator[bytes]:
 
 
 class _Bounded(io.BufferedReader):
-    """A file of which no large piece is read at once: zipfile reads a directory in one."""
+    """A file of which no large piece is read at once: zipfile reads a directory in one piece."""
 
     def read(self, size: int | None = -1, /) -> bytes:
-        if size is None or size < 0:  # the end of the file, where the directory is told of
+        if size is None or size < 0:  # the end of the file, which says where the directory is
             return super().read(MOST_DIRECTORY_BYTES)
         if size > MOST_DIRECTORY_BYTES:
             raise SkipFile(Reason.TOO_LARGE, "too many members")
@@ -335,7 +336,7 @@ def _members_held() -> int:
 
 
 def _members(archive: Path) -> dict[str, Member]:
-    """Raise SkipFile where there is no whole directory of an archive in one part."""
+    """Members by name; raises SkipFile if the archive has several parts or no whole directory."""
     try:
         with _Bounded(io.FileIO(archive)) as stream:
             head = stream.read(HEAD_BYTES)
@@ -364,7 +365,7 @@ def _member(info: zipfile.ZipInfo) -> Member:
 
 
 def _require_apart(infos: Iterable[zipfile.ZipInfo]) -> None:
-    """Refuse what inflates without end from the same few bytes."""
+    """Refuse members that overlap: a small file could otherwise inflate without end."""
     end = 0
     for info in sorted(infos, key=lambda info: info.header_offset):
         if info.header_offset < end:
@@ -373,7 +374,7 @@ def _require_apart(infos: Iterable[zipfile.ZipInfo]) -> None:
 
 
 def _safe_names(names: Iterable[str]) -> list[str]:
-    """Relative paths that lead nowhere else, none twice: the second of two has ``~2`` behind it."""
+    """Safe relative paths, each unique: ``~2`` is appended to the second of two equal names."""
     safe: list[str] = []
     seen: Counter[str] = Counter()
     taken = set[str]()

@@ -1,4 +1,4 @@
-"""A file -> a pydicom dataset, or the reason why it is none: nothing is read without a limit."""
+"""A file -> a pydicom dataset, or the reason why it is not usable; every read has a limit."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ from rsna_lumbar.runtime.dicom.transfer_syntax import complete_syntax
 
 DAMAGED_HEADER = "the header is damaged or cut short"
 DAMAGED_PACKING = "damaged or cut short where it is packed"
-# What pydicom raises on a damaged header.
+# Exceptions that pydicom raises on a damaged header.
 DAMAGE = (
     ArithmeticError,
     AttributeError,
@@ -74,19 +74,19 @@ DAMAGE = (
     struct.error,
     zlib.error,
 )
-# Larger files are not read in one piece: what is no DICOM file is refused before it is in memory.
+# Larger files are not read in one piece: a file that is not DICOM is refused before it is loaded.
 WHOLE_FILE_BYTES = 2**26
-MOST_FILE_BYTES = 2**29  # the most pixels that are decoded take half of it
+MOST_FILE_BYTES = 2**29  # twice the size of the largest image that is decoded
 NOT_REGULAR = "not a regular file"
-# Of a file whose header alone is asked for, no more is parsed: 2000 frames of enhanced MR, or of
-# what somebody crafted 10 s and 0.5 GB. Long values that nobody asked for are passed over.
+# If only the header is requested, no more than this is parsed: enough for 2000 frames of enhanced
+# MR; a crafted file takes 10 s and 0.5 GB. Long values that were not requested are skipped.
 MOST_HEADER_BYTES = 2**23
 LONG_HEADER = f"a header of more than {MOST_HEADER_BYTES >> 20} MiB"
 START_OF_PIXELS = b"\xe0\x7f\x10\x00"  # (7fe0,0010), little endian
-# A deflated file may become as large as the most pixels that are decoded, and a header.
+# Limit of a deflated file: the largest image that is decoded, plus a header.
 MOST_INFLATED_BYTES = 2**28 + 2**24
 INFLATES_TO_MORE = f"inflates to more than {MOST_INFLATED_BYTES} bytes"
-# DICOM's own classes, and private ones of GE, Philips and Siemens.
+# Roots of DICOM's own class UIDs, and of private ones of GE, Philips and Siemens.
 CLASS_ROOTS = ("1.2.840.10008.", "1.2.840.113619.", "1.3.46.670589.", "1.3.12.2.1107.")
 MR_CLASSES = frozenset(
     {
@@ -96,14 +96,14 @@ MR_CLASSES = frozenset(
         LegacyConvertedEnhancedMRImageStorage,
     }
 )
-# (0002,0002) in the file meta information, explicit VR little endian (PS3.10 7.1); and its value.
+# (0002,0002) in the file meta information, explicit VR little endian (PS3.10 7.1), and its value.
 META_CLASS = re.compile(rb"\x02\x00\x02\x00UI[\x01-\x40]\x00([0-9.]{5,64}[\0 ]?)\x02\x00")
 PIXEL_DATA = Tag("PixelData")
 
 
 @contextmanager
 def quiet_pydicom() -> Iterator[None]:
-    """Odd values are expected, and pydicom's messages about them can quote the header."""
+    """Silence pydicom's messages about odd values, which are expected and can quote the header."""
     logger = logging.getLogger("pydicom")
     disabled, logger.disabled = logger.disabled, True
     try:
@@ -116,7 +116,7 @@ def quiet_pydicom() -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """An open file. Its size is UNKNOWN_SIZE where it shows at the end of inflating it."""
+    """An open file. Its size is UNKNOWN_SIZE if it is only known after inflating it."""
 
     stream: BinaryIO | Inflated
     size: int
@@ -126,15 +126,15 @@ class _Source:
 
 @contextmanager
 def open_dicom(path: Path, *, tags: tuple[str, ...] | None = None) -> Iterator[FileDataset]:
-    """Read a DICOM file, wholly or only the given tags of its header.
+    """Read a DICOM file, the whole file or only the given tags of its header.
 
-    It is a regular file, packed by gzip or not, or a member of a zip archive; with or without
-    preamble, prefix and file meta information. Where these do not name the transfer syntax of a
-    file that is read wholly, the bytes do, if they can.
+    It is a regular file, gzipped or not, or a member of a zip archive; with or without preamble,
+    prefix and file meta information. If a file that is read wholly does not name its transfer
+    syntax, the syntax is inferred from its bytes if possible.
 
     Raises:
-        SkipFile: not a DICOM file, not a regular file, not readable as one; or, where its header
-            ends before it says so, not of an MR class.
+        SkipFile: not a DICOM file, not a regular file, or not readable; or, if the file ends before
+            its header says what it is, not of an MR class.
     """
     with quiet_pydicom():
         try:
@@ -148,7 +148,7 @@ def open_dicom(path: Path, *, tags: tuple[str, ...] | None = None) -> Iterator[F
             raise SkipFile(Reason.TOO_LARGE, "more memory than there is") from None
         try:
             yield dataset
-        except DAMAGE as error:  # pydicom converts a value when it is asked for
+        except DAMAGE as error:  # pydicom converts a value when it is accessed
             raise SkipFile(Reason.UNREADABLE, DAMAGED_HEADER) from error
 
 
@@ -162,7 +162,7 @@ def _read(source: _Source, tags: tuple[str, ...] | None) -> FileDataset:
 
 
 def _read_unmarked(source: _Source, tags: tuple[str, ...] | None) -> FileDataset:
-    """Read a file without preamble and prefix, or what a gzip file holds."""
+    """Read a file without preamble and prefix, or the content of a gzip file."""
     kind, head = _kind(source)
     if kind.kind is Kind.GZIP:
         source.stream.seek(0)
@@ -183,7 +183,7 @@ def _kind(source: _Source) -> tuple[FileKind, bytes]:
 
 
 def _why_not_read(source: _Source, kind: FileKind, head: bytes) -> SkipFile:
-    """What is said of a file that is too large, or none that is parsed."""
+    """The reason for refusing a file that is too large or of a kind that is not parsed."""
     if kind.kind in (Kind.DICOM, Kind.BARE):
         if is_directory(head) or _is_of_another_class(head):
             return SkipFile(Reason.NOT_MR_IMAGE)
@@ -207,11 +207,11 @@ def _why_not_read(source: _Source, kind: FileKind, head: bytes) -> SkipFile:
 
 
 def _parse(source: _Source, tags: tuple[str, ...] | None, *, force: bool = False) -> FileDataset:
-    """Parse a DICOM file; ``force`` where it is known to be one without preamble and prefix.
+    """Parse a DICOM file; ``force`` for a DICOM file known to lack preamble and prefix.
 
     Raises:
         InvalidDicomError: no preamble and prefix.
-        SkipFile: damaged, cut short, too long, and in these cases maybe of another class.
+        SkipFile: damaged, cut short or too long; in these cases it may also be of another class.
     """
     try:
         stream = _metered(source) if tags else _in_one_piece(source)
@@ -242,7 +242,7 @@ def _parse(source: _Source, tags: tuple[str, ...] | None, *, force: bool = False
 
 @cache
 def _as_tags(keywords: tuple[str, ...]) -> tuple[BaseTag, ...]:
-    """pydicom looks each keyword up for each file otherwise."""
+    """Keywords as tags; otherwise pydicom looks up every keyword for every file."""
     return tuple(map(Tag, keywords))
 
 
@@ -253,15 +253,15 @@ def _has_no_pixels(dataset: FileDataset, stream: _Stream, size: int) -> bool:
     if size != UNKNOWN_SIZE and stream.tell() < size:
         return False
     if dataset.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
-        return False  # of this nothing is left in any case
+        return False  # nothing of these is left in any case
     return size != UNKNOWN_SIZE or not stream.read(1)
 
 
 def _require_mr_image_so_far(dataset: FileDataset) -> None:
-    """Raise SkipFile for what ends before its pixels and is not, or not yet, said to be MR.
+    """Raise SkipFile for a file that ends before its pixels and is not, or not yet, declared as MR.
 
-    A file that was cut has no more than the class in its meta information, if that. Whatever
-    says in its data set what it is, is the caller's to judge.
+    A file that was cut short has at most the class in its meta information. If its data set says
+    what it is, the caller decides.
     """
     meta_class, own_class = _meta_class(dataset), _own_class(dataset)
     if meta_class and meta_class not in MR_CLASSES and own_class not in MR_CLASSES:
@@ -271,7 +271,7 @@ def _require_mr_image_so_far(dataset: FileDataset) -> None:
 
 
 def is_class(uid: str) -> bool:
-    """Whether a UID can be a class of DICOM or of a vendor: anonymisers replace some of them."""
+    """Whether a UID can be a class of DICOM or of a vendor; anonymisers replace some classes."""
     return uid.startswith(CLASS_ROOTS)
 
 
@@ -281,7 +281,7 @@ def _is_mr(dataset: FileDataset) -> bool:
 
 
 def _why_no_pixels(stream: _Stream, size: int) -> SkipFile:
-    """What is said of an MR file that ends with its header, or in it."""
+    """The reason for refusing an MR file that ends with its header, or inside it."""
     if stream.tell() > size:
         return SkipFile(Reason.UNREADABLE, DAMAGED_HEADER)
     return SkipFile(Reason.NO_PIXELS)
@@ -298,7 +298,7 @@ def _own_class(dataset: FileDataset) -> str:
 
 
 def _told(dataset: Dataset, keyword: str) -> str:
-    """A value that is there as long as it says; pydicom takes what was cut for a shorter one."""
+    """A value that is as long as it declares; pydicom accepts a cut value as a shorter one."""
     if keyword not in dataset:
         return ""
     element = dataset.get_item(keyword)
@@ -308,14 +308,14 @@ def _told(dataset: Dataset, keyword: str) -> str:
 
 
 def _why_damaged(source: _Source, reason: Reason, detail: str) -> SkipFile:
-    """What is said of a damaged or long header: nothing more where it is none of MR."""
+    """The reason for refusing a damaged or long header; without details if its class is not MR."""
     source.stream.seek(0)
     other = _is_of_another_class(source.stream.read(HEAD_BYTES))
     return SkipFile(Reason.NOT_MR_IMAGE) if other else SkipFile(reason, detail)
 
 
 def _is_of_another_class(head: bytes) -> bool:
-    """Whether the file meta information says so."""
+    """Whether the file meta information declares a class other than MR."""
     found = META_CLASS.search(head)
     uid = found[1].rstrip(b"\0 ").decode("ascii") if found else ""
     return is_class(uid) and uid not in MR_CLASSES
@@ -326,7 +326,7 @@ _header_alone = ContextVar("_header_alone", default=False)
 
 @contextmanager
 def _inflating(*, header_alone: bool) -> Iterator[None]:
-    """How much of a deflated file is inflated meanwhile."""
+    """Limit how much of a deflated file is inflated in this context."""
     token = _header_alone.set(header_alone)
     try:
         yield
@@ -335,7 +335,7 @@ def _inflating(*, header_alone: bool) -> Iterator[None]:
 
 
 class _BoundedZlib:
-    """zlib as pydicom's reader uses it, but for what grows beyond all measure."""
+    """zlib as pydicom's reader uses it, but with a size limit."""
 
     MAX_WBITS = zlib.MAX_WBITS
     error = zlib.error
@@ -356,12 +356,12 @@ class _BoundedZlib:
         return inflated
 
 
-# A deflated file is inflated in one piece while pydicom finds out that it is one.
+# pydicom inflates a deflated file in one piece when it finds that the file is deflated.
 filereader.zlib = _BoundedZlib  # type: ignore[assignment,attr-defined]
 
 
 class _Metered:
-    """A file of which only so much may be read; what is passed over is not read."""
+    """A file with a limit on the bytes read; skipped bytes are not read."""
 
     def __init__(self, stream: BinaryIO | Inflated) -> None:
         self.seek, self.tell = stream.seek, stream.tell
@@ -380,13 +380,13 @@ _Stream = BinaryIO | Inflated | _Metered
 
 
 def _metered(source: _Source) -> _Stream:
-    """The same file; one that is small as a whole needs no meter, one that is inflated has one."""
+    """The same file with a limit; a small file needs none, an inflated one has its own."""
     metered = source.packed or source.size <= MOST_HEADER_BYTES
     return source.stream if metered else _Metered(source.stream)
 
 
 def _in_one_piece(source: _Source) -> _Stream:
-    """The same file in memory: pydicom reads it in a hundred small pieces."""
+    """The same file in memory, because pydicom reads it in a hundred small pieces."""
     if isinstance(source.stream, Inflated):
         return source.stream.whole()
     small = source.size <= WHOLE_FILE_BYTES
@@ -395,7 +395,7 @@ def _in_one_piece(source: _Source) -> _Stream:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[_Source]:
-    """A file, or a member of the zip archive that its path leads through."""
+    """Open a file, or a member of the zip archive that its path leads through."""
     try:
         stream, size = _open_regular(path)
     except OSError:
@@ -419,7 +419,7 @@ def _limit(inflated: Inflated) -> None:
 
 
 def _open_regular(path: Path) -> tuple[BinaryIO, int]:
-    """Open without waiting for a FIFO's writer, and refuse what is no regular file."""
+    """Open without waiting for a FIFO's writer, and refuse a file that is not regular."""
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except OSError as error:

@@ -1,7 +1,7 @@
-"""What a file is by its first bytes, before anything parses it: DICOM, packed, or neither.
+"""The kind of a file by its first bytes, before it is parsed: DICOM, packed, or neither.
 
-A data set without preamble and prefix (PS3.10 7.1) is told by its first elements: a tag that data
-sets begin with, then ascending tags, each with a length that the file can hold.
+A data set without preamble and prefix (PS3.10 7.1) is recognised by its first elements: a tag that
+data sets begin with, then ascending tags, each with a length that fits into the file.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from enum import Enum, auto
 from pydicom.datadict import dictionary_has_tag
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32, VR
 
-HEAD_BYTES = 4096  # that tell a file's kind
+HEAD_BYTES = 4096  # bytes needed to tell a file's kind
 UNKNOWN_SIZE = 2**62
 PREFIX, PREFIX_AT = b"DICM", 128
 GZIP, ZIP = b"\x1f\x8b\x08", b"PK\x03\x04"
-ZIPS = (ZIP, b"PK\x05\x06")  # with members, and without
-BZIP2 = b"BZh", b"1AY&SY"  # between them stands the size of the blocks
+ZIPS = (ZIP, b"PK\x05\x06")  # archives with members, and without
+BZIP2 = b"BZh", b"1AY&SY"  # the block size is between them
 TAR, TAR_AT = b"ustar", 257
 ISO_AT, ISO_BYTES = 0x8001, 5  # ISO 9660 and UDF: the first volume descriptor
 ISO = (b"CD001", b"BEA01")
-# Files that may hold others and are not looked into, by their first bytes.
+# File types that may contain other files and are not opened, by their first bytes.
 ARCHIVES = {
     b"7z\xbc\xaf\x27\x1c": "7z",
     b"Rar!\x1a\x07": "rar",
@@ -39,21 +39,21 @@ ARCHIVES = {
     b"070701": "cpio",
     b"070707": "cpio",
 }
-# By their names, where the first bytes do not tell: damaged, encrypted, or the next of some parts.
+# The same by name, if the first bytes do not tell: damaged, encrypted, or a later part of several.
 ARCHIVE_NAME = re.compile(
     r".*\.(7z|bz2|cab|dmg|gz|iso|lz4|lzma|rar|tar|tbz2|tgz|txz|xz|zip|zst)(\.[0-9]+)?"
     r"|.*\.[rz][0-9]{2}",
     re.IGNORECASE | re.DOTALL,
 )
-# The first members of zip archives that are documents and programs (ECMA-376, ODF, EPUB, jar, apk).
+# First members of zip archives that are documents or programs (ECMA-376, ODF, EPUB, jar, apk).
 DOCUMENTS = (b"[Content_Types].xml", b"_rels/", b"docProps/", b"mimetype", b"META-INF/", b"Android")
 FILE_META = 0x0002
 FIRST_GROUPS = frozenset({FILE_META, 0x0004, 0x0008})
 LAST_GROUP = 0x7FE1
 UNDEFINED_LENGTH = 0xFFFFFFFF
-ELEMENTS = 4  # that are looked at
-FEWEST_ELEMENTS = 2  # where there are no more, or the next lies behind the head
-# Of each explicit VR (PS3.5 7.1.2): the form of the length, where it stands, where the value does.
+ELEMENTS = 4  # number of elements that are examined
+FEWEST_ELEMENTS = 2  # enough if there are no more, or if the next one is behind the head
+# Per explicit VR (PS3.5 7.1.2): format of the length, its offset, offset of the value.
 _LENGTHS = {
     str(vr).encode("ascii"): ("L", 8, 12) if vr in EXPLICIT_VR_LENGTH_32 else ("H", 6, 8)
     for vr in VR
@@ -62,19 +62,19 @@ _LENGTHS = {
 
 
 class Kind(Enum):
-    """What is done with a file."""
+    """How a file is handled."""
 
-    DICOM = auto()  # preamble and prefix
+    DICOM = auto()  # with preamble and prefix
     BARE = auto()  # a data set, with or without file meta information
     GZIP = auto()
     ZIP = auto()
-    ARCHIVE = auto()  # of another kind
+    ARCHIVE = auto()  # another kind of archive
     OTHER = auto()
 
 
 @dataclass(frozen=True, slots=True)
 class FileKind:
-    """A kind, and how it is called in reports where it is an archive."""
+    """A kind, and the name of its archive type for reports."""
 
     kind: Kind
     name: str = ""
@@ -87,8 +87,8 @@ def kind_of(head: bytes, size: int = UNKNOWN_SIZE) -> FileKind:
     """The kind of a file.
 
     Args:
-        head: its first HEAD_BYTES, or all of it.
-        size: in bytes; UNKNOWN_SIZE where it is only known at the end.
+        head: its first HEAD_BYTES, or the whole file if it is shorter.
+        size: in bytes; UNKNOWN_SIZE if it is only known at the end.
     """
     if head[PREFIX_AT : PREFIX_AT + 4] == PREFIX:
         return FileKind(Kind.DICOM)
@@ -109,12 +109,12 @@ def kind_of(head: bytes, size: int = UNKNOWN_SIZE) -> FileKind:
 
 
 def is_directory(head: bytes) -> bool:
-    """Whether a data set without meta information begins as a DICOMDIR does (PS3.10 8)."""
+    """Whether a data set without meta information begins like a DICOMDIR (PS3.10 8)."""
     return head.startswith((b"\x04\x00", b"\x00\x04"))
 
 
 def is_disc_image(descriptor: bytes) -> bool:
-    """Whether ISO_BYTES at ISO_AT are those of an image of a disc."""
+    """Whether the ISO_BYTES at ISO_AT are those of a disc image."""
     return descriptor in ISO
 
 
@@ -130,7 +130,7 @@ def is_document(head: bytes) -> bool:
 
 
 def _is_old_tar(head: bytes) -> bool:
-    """A tar archive from before POSIX, by the checksum of its first header."""
+    """Whether it is a tar archive from before POSIX, by the checksum of its first header."""
     block, field = head[:512], head[148:156]
     digits = field.strip(b" \0")
     if len(block) < 512 or not digits or not digits.isdigit() or set(digits) & set(b"89"):
@@ -146,7 +146,7 @@ def _is_data_set(head: bytes, size: int) -> bool:
 
 
 def _elements_fit(head: bytes, size: int, order: str, *, explicit: bool) -> bool:
-    """Whether the first bytes are elements of a data set in one encoding (PS3.5 7.1)."""
+    """Whether the first bytes are elements of a data set in this encoding (PS3.5 7.1)."""
     at = before = seen = 0
     try:
         while seen < ELEMENTS:
@@ -161,12 +161,12 @@ def _elements_fit(head: bytes, size: int, order: str, *, explicit: bool) -> bool
                 return seen > 0
             if not explicit and length % 2:
                 return False
-            if value_at + length > size:  # cut: two whole values, or two VRs, tell enough
+            if value_at + length > size:  # cut: two whole values, or two VRs, are enough evidence
                 return seen + explicit >= FEWEST_ELEMENTS
             before, at, seen = tag, value_at + length, seen + 1
     except struct.error:  # the end of the head
         pass
-    except KeyError:  # no VR
+    except KeyError:  # not a VR
         return False
     return seen >= FEWEST_ELEMENTS
 
@@ -176,7 +176,7 @@ def _may_begin(group: int, element: int) -> bool:
 
 
 def _value(head: bytes, at: int, order: str, *, explicit: bool) -> tuple[int, int]:
-    """Where the value of an element begins, and its length."""
+    """Offset and length of an element's value."""
     if not explicit:
         return at + 8, struct.unpack_from(f"{order}L", head, at + 4)[0]
     (vr,) = struct.unpack_from("2s", head, at + 4)

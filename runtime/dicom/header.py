@@ -1,7 +1,7 @@
-"""DICOM header -> the facts that finding, naming and ordering of series need.
+"""DICOM header -> the facts needed to find, name and order series.
 
-Attributes are named by their DICOM keyword (PS3.6). Values are taken as they are found: ids need
-not be valid UIDs, and anything may be missing.
+Attributes are named by their DICOM keyword (PS3.6). Values are taken as found: ids need not be
+valid UIDs, and any value may be missing.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ HEADER_TAGS = (
     "ImageOrientationPatient",
     *FRAME_GROUPS,
 )
-LEAST_NORMAL = 0.1  # length of the cross product of two directions that span a plane
-MOST_FRAMES = 4096  # of one file that are told apart
-# Terms of PS3.3 C.7.6.3.1.2: anything else in their place is not quoted.
+LEAST_NORMAL = 0.1  # least length of the cross product of two directions that span a plane
+MOST_FRAMES = 4096  # frames of one file that are distinguished
+# Terms of PS3.3 C.7.6.3.1.2; any other value is not quoted.
 PHOTOMETRIC = frozenset(
     {
         "PALETTE COLOR",
@@ -64,47 +64,47 @@ PHOTOMETRIC = frozenset(
     }
 )
 
-UID = re.compile(r"[0-9.]{1,64}")  # those of the challenge are no valid ones (PS3.5 9.1)
+UID = re.compile(r"[0-9.]{1,64}")  # the challenge's UIDs are not valid (PS3.5 9.1)
 
 Vector = tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What tells to which study and series a file belongs, and what its frames show.
+    """What determines a file's study and series, and what its frames show.
 
-    A UID is empty where there is none, or something in its place that can be none, such as a name.
+    A UID is empty if it is missing, or if the value cannot be a UID (such as a name).
     """
 
     study_uid: str
     series_uid: str
-    patient: str  # a hash of PatientID, alike whatever its case and blanks; empty where it is blank
+    patient: str  # hash of PatientID, ignoring case and blanks; empty if PatientID is blank
     frame_of_reference_uid: str
-    is_mr: bool | None  # None where neither the data set nor the file meta information says
+    is_mr: bool | None  # None if neither the data set nor the file meta information says
     series_number: float | None
-    time: str  # AcquisitionTime as it is written
+    time: str  # AcquisitionTime as in the header
     rows: int
     columns: int
-    acquisitions: tuple[Acquisition, ...]  # one, or one a frame
-    orientations: tuple[Vector | None, ...]  # one, or one a frame
-    centres_mm: tuple[Vector | None, ...]  # one, or one a frame
+    acquisitions: tuple[Acquisition, ...]  # one, or one per frame
+    orientations: tuple[Vector | None, ...]  # one, or one per frame
+    centres_mm: tuple[Vector | None, ...]  # one, or one per frame
     spacing_mm: tuple[float, float] | None  # between rows and columns of the first frame
     frames: int
 
     @property
     def description(self) -> str:
-        """SeriesDescription as it stands there."""
+        """SeriesDescription exactly as in the header."""
         return self.acquisitions[0].description
 
     @property
     def orientation(self) -> Vector | None:
-        """That of the first frame."""
+        """The orientation of the first frame."""
         return self.orientations[0]
 
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """Where a frame lies in the patient. Millimetres, patient axes (LPS: +x left, +z head)."""
+    """Position of a frame in the patient. Millimetres, patient axes (LPS: +x left, +z head)."""
 
     orientation: Vector
     centre_mm: Vector
@@ -114,7 +114,7 @@ def read_header(path: Path) -> Header:
     """Read the facts of one file that is, or may be, an MR image.
 
     Raises:
-        SkipFile: no DICOM file, no MR image, or not readable.
+        SkipFile: not a DICOM file, not an MR image, or not readable.
     """
     with open_dicom(path, tags=HEADER_TAGS) as dataset:
         is_mr = mr_claim(dataset)
@@ -141,9 +141,9 @@ def read_header(path: Path) -> Header:
 
 
 def mr_claim(dataset: FileDataset) -> bool | None:
-    """Whether it is an MR image: by its class, that of its file meta, or its modality.
+    """Whether it is an MR image: by its class, its file meta's class, or its modality.
 
-    None where none of them says anything, as in files that lost everything but their pixels.
+    None if none of them says anything, as in files that lost everything except their pixels.
     """
     meta = getattr(dataset, "file_meta", None)
     told = (
@@ -158,7 +158,7 @@ def mr_claim(dataset: FileDataset) -> bool | None:
 
 
 def require_mr_image(dataset: FileDataset) -> None:
-    """Raise SkipFile where a file says that it is something else than an MR image."""
+    """Raise SkipFile if a file declares that it is not an MR image."""
     if mr_claim(dataset) is False:
         raise SkipFile(Reason.NOT_MR_IMAGE)
 
@@ -173,14 +173,14 @@ def _alike(vectors: tuple[Vector | None, ...]) -> tuple[Vector | None, ...]:
 
 
 def _hashed(patient_id: str) -> str:
-    """So that no name is kept: of letters and digits alone, whatever their case."""
-    alone, _, _ = patient_id.partition("^^^")  # which some write before who issued it
+    """A hash, so that no name is kept; of letters and digits only, ignoring case."""
+    alone, _, _ = patient_id.partition("^^^")  # some append the issuer of the id
     plain = "".join(filter(str.isalnum, alone.casefold()))
     return hashlib.blake2b(plain.encode(), digest_size=12).hexdigest() if plain else ""
 
 
 def frame_geometry(dataset: Dataset, frame: int) -> Geometry | None:
-    """Orientation and centre of a frame; None where the header does not say.
+    """Orientation and centre of a frame; None if the header does not give them.
 
     centre = position + (columns - 1) / 2 * dx * row direction + (rows - 1) / 2 * dy * column
     direction (PS3.3 C.7.6.2.1.1; dy is the first value of PixelSpacing).
@@ -198,15 +198,16 @@ def frame_geometry(dataset: Dataset, frame: int) -> Geometry | None:
 
 
 def frame_orientation(dataset: Dataset, frame: int) -> Vector | None:
-    """Direction cosines of a frame's rows and columns; None where the header does not say.
+    """Direction cosines of a frame's rows and columns; None if the header does not give them.
 
-    Zeros, and two directions that are one, span no plane and say nothing.
+    Zeros and two equal directions span no plane, and count as missing.
     """
     vector = _vector(dataset, "ImageOrientationPatient", 6, frame)
     if vector is None:
         return None
     (a, b, c), (d, e, f) = vector[:3], vector[3:]
-    normal = (b * f - c * e, c * d - a * f, a * e - b * d)  # numpy's takes 80 microseconds
+    # numpy's cross product takes 80 microseconds
+    normal = (b * f - c * e, c * d - a * f, a * e - b * d)
     return vector if math.hypot(*normal) > LEAST_NORMAL else None
 
 
@@ -216,27 +217,27 @@ def _extent(dataset: Dataset, keyword: str) -> int:
 
 
 def pixel_spacing_mm(dataset: Dataset, frame: int) -> tuple[float, float] | None:
-    """Between rows and between columns of a frame; None where the header does not say."""
+    """Spacing between rows and between columns of a frame; None if the header does not give it."""
     spacing = _vector(dataset, "PixelSpacing", 2, frame)
     return (spacing[0], spacing[1]) if spacing and min(spacing) > 0 else None
 
 
 def instance_number(dataset: Dataset) -> int | None:
-    """InstanceNumber where it is there and a number."""
+    """InstanceNumber if it is present and a number."""
     number = _number(dataset, "InstanceNumber")
     return None if number is None else int(number)
 
 
 def instance_uid(dataset: Dataset) -> str:
-    """SOPInstanceUID as it stands there; empty where it is missing."""
+    """SOPInstanceUID exactly as in the header; empty if it is missing."""
     return _text(dataset, "SOPInstanceUID")
 
 
 def shows_high_values_dark(dataset: Dataset) -> bool:
-    """Whether larger stored values mean darker: MONOCHROME1 or a negative RescaleSlope, not both.
+    """Whether larger values mean darker: MONOCHROME1 or a negative RescaleSlope, but not both.
 
     Raises:
-        SkipFile: the photometric interpretation is no grey scale.
+        SkipFile: the photometric interpretation is not a grey scale.
     """
     photometric = _text(dataset, "PhotometricInterpretation")
     if photometric not in ("MONOCHROME1", "MONOCHROME2"):

@@ -1,14 +1,14 @@
-"""PixelPaddingValue and PixelPaddingRangeLimit -> which stored values are no image.
+"""PixelPaddingValue and PixelPaddingRangeLimit -> the stored values that are not image.
 
-PS3.3 C.7.5.1.1.2: pixels of the padding value, or from it to the range limit, were added to make
-a picture rectangular. Both should be of VR US or SS by PixelRepresentation, and are in real files
-of either, or of another VR. A value is taken as it is declared where a pixel can have it, else by
-its bits; one that no pixel can have says nothing.
+PS3.3 C.7.5.1.1.2: pixels with the padding value, or between it and the range limit, were added to
+make a picture rectangular. PixelRepresentation determines the VR of both (US or SS); in real files
+it can be either, or another VR. A value is used as declared if a pixel can have it, otherwise
+by its bits; a value that no pixel can have is ignored.
 
-A lone 0 of unsigned pixels says nothing either. Scanners zero the air, with the element or without
-it: the pictures are the same, and those that detectors were trained on count it. Left out of the
-percentiles it changed probabilities by up to 0.59, and 4 of 50 likeliest grades of the demo's
-studies with their air zeroed.
+A single 0 in unsigned pixels is also ignored. Scanners set the air to zero, with or without this
+element: the pictures are the same, and the detectors were trained on pictures that count it.
+Leaving it out of the percentiles changed probabilities by up to 0.59, and 4 of 50 likeliest grades
+of the demo's studies with their air set to zero.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from rsna_lumbar.runtime.core.preprocess import Padding, PixelArray
 from rsna_lumbar.runtime.dicom.raw_values import plain_integer
 
 VALUE, LIMIT = Tag("PixelPaddingValue"), Tag("PixelPaddingRangeLimit")
-WORD_BITS = 16  # of the two elements
-NUMBERS = {"SS": "h", "UL": "I", "SL": "i"}  # how they are packed; any other VR as US
+WORD_BITS = 16  # size of the two elements
+NUMBERS = {"SS": "h", "UL": "I", "SL": "i"}  # struct formats; any other VR is read as US
 TEXTS = ("DS", "IS")
 
 
 def declared_padding(dataset: Dataset, pixels: PixelArray) -> Padding | None:
-    """The stored values that are padding; None where the header declares none that can occur.
+    """The stored values that are padding; None if the header declares none that can occur.
 
     Args:
-        dataset: of the file.
-        pixels: as they were decoded.
+        dataset: the file's data set.
+        pixels: the decoded pixels.
     """
     if VALUE not in dataset:
         return None
@@ -46,31 +46,31 @@ def declared_padding(dataset: Dataset, pixels: PixelArray) -> Padding | None:
         return None
     limit = value if limit is None else limit
     if value == limit == 0 and not is_signed:
-        return None  # what air has anyway
+        return None  # air has this value anyway
     return Padding(min(value, limit), max(value, limit))
 
 
 def _of_pixels(declared: int | None, bits: int, *, is_signed: bool) -> int | None:
-    """What a pixel of so many stored bits has in place of the declared value."""
+    """The value of a pixel with this many stored bits that the declared value stands for."""
     if declared is None:
         return None
     readings = [declared]
     if -1 << WORD_BITS - 1 <= declared < 1 << WORD_BITS:
         readings.append(_wrapped(declared, WORD_BITS, is_signed=is_signed))
-    if 0 <= declared < 1 << bits:  # a word without the bits above those stored
+    if 0 <= declared < 1 << bits:  # a word without the bits above the stored ones
         readings.append(_wrapped(declared, bits, is_signed=is_signed))
     can_occur = (one for one in readings if _wrapped(one, bits, is_signed=is_signed) == one)
     return next(can_occur, None)
 
 
 def _wrapped(value: int, bits: int, *, is_signed: bool) -> int:
-    """The lowest bits of a number, read as signed or not."""
+    """The lowest bits of a number, read as signed or unsigned."""
     lowest = -(1 << bits - 1) if is_signed else 0
     return (value - lowest) % (1 << bits) + lowest
 
 
 def _declared(dataset: Dataset, tag: BaseTag) -> int | None:
-    """The one number of an element, whatever its VR; None where there is none."""
+    """The single number of an element, for any VR; None if there is none."""
     if tag not in dataset:
         return None
     element = dataset.get_item(tag, keep_deferred=True)

@@ -1,9 +1,9 @@
-"""Stored pixels of a parsed file: the fastest safe decoder of each transfer syntax.
+"""Stored pixels of a parsed file, by the fastest safe decoder of each transfer syntax.
 
 ``DECODERS`` is the table, chosen by measurement (``benchmarks/decoder_speed``): uncompressed pixels
-are a view of the bytes that pydicom parsed, RLE goes straight to pylibjpeg's decoder. What is not
-in the table, and whatever is not described the ordinary way or fails, is pydicom's to decode
-(with pylibjpeg's plugins), and pydicom's verdict counts.
+are a view of the bytes that pydicom parsed, and RLE goes directly to pylibjpeg's decoder. pydicom
+(with pylibjpeg's plugins) decodes every syntax that is not in the table, and every file that is not
+described in the ordinary way or fails. In these cases pydicom's verdict counts.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from rsna_lumbar.runtime.core.preprocess import PixelArray
 from rsna_lumbar.runtime.core.reasons import Reason, SkipFile
 from rsna_lumbar.runtime.dicom.raw_values import plain_integer, plain_text
 
-MAX_PIXELS = 2**27  # the largest declared size that is decoded: 512 frames of 512 x 512
+MAX_PIXELS = 2**27  # largest declared size that is decoded: 512 frames of 512 x 512
 PIXEL_DATA = Tag("PixelData")
-STANDARD_UID = re.compile(r"1\.2\.840\.10008\.[0-9.]{1,40}")  # any other is not quoted
+STANDARD_UID = re.compile(r"1\.2\.840\.10008\.[0-9.]{1,40}")  # any other UID is not quoted
 UNUSUAL_TAGS = tuple(map(Tag, ("FloatPixelData", "DoubleFloatPixelData", "ExtendedOffsetTable")))
 DAMAGED_PIXELS = "damaged or cut short"
 UNDEFINED_LENGTH = 0xFFFFFFFF
@@ -72,7 +72,7 @@ class Layout:
 
 
 class _Unusual(Exception):
-    """Raised by a decoder of the table: let pydicom look at it."""
+    """Raised by a decoder of the table to leave the file to pydicom."""
 
 
 Decode = Callable[[RawDataElement, Layout], PixelArray]
@@ -80,7 +80,7 @@ Decode = Callable[[RawDataElement, Layout], PixelArray]
 
 @dataclass(frozen=True, slots=True)
 class Decoder:
-    """A decoder of the table, as the run manifest names it."""
+    """A decoder of the table, as named in the run manifest."""
 
     name: str
     decode: Decode
@@ -90,8 +90,8 @@ class Decoder:
 class StoredPixels:
     """Every frame of a file, and how it was decoded.
 
-    ``frames`` are (frames, rows, columns) integers of 8 or 16 bits, the values of pydicom's
-    ``pixel_array(raw=True)``; maybe a read-only view of the file's bytes.
+    ``frames`` are (frames, rows, columns) integers of 8 or 16 bits, with the values of pydicom's
+    ``pixel_array(raw=True)``; possibly a read-only view of the file's bytes.
     """
 
     frames: PixelArray
@@ -132,7 +132,7 @@ def stored_pixels(dataset: FileDataset) -> StoredPixels:
 
 
 def _by_table(dataset: FileDataset, syntax: UID, layout: Layout | None) -> PixelArray | None:
-    """Pixels, or None where pydicom is to decode."""
+    """Pixels, or None if pydicom has to decode them."""
     decoder = DECODERS.get(syntax)
     element = dataset.get_item(PIXEL_DATA, keep_deferred=True)
     if decoder is None or layout is None or not isinstance(element, RawDataElement):
@@ -145,7 +145,7 @@ def _by_table(dataset: FileDataset, syntax: UID, layout: Layout | None) -> Pixel
         return None
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # pylibjpeg-rle's panic is no Exception; it would come again
+    except BaseException as error:  # pylibjpeg-rle's panic is no Exception; pydicom would panic too
         raise SkipFile(Reason.BAD_PIXELS, DAMAGED_PIXELS) from error
 
 
@@ -160,13 +160,13 @@ def _by_pydicom(dataset: FileDataset, syntax: UID) -> PixelArray:
 
 
 def _require_declared_size(dataset: FileDataset, syntax: UID, frames: int) -> None:
-    """Refuse JPEG pixels whose own header contradicts that of the file: they would be sheared."""
+    """Refuse JPEG pixels whose own header contradicts the file's: they would come out sheared."""
     if syntax not in CODESTREAMS:
         return
     try:
         frame = next(generate_frames(dataset.PixelData, number_of_frames=frames))
         told = import_module(CODESTREAMS[syntax]).get_parameters(frame)
-    except Exception:  # it was decoded, so what cannot be read here is no fault of the file
+    except Exception:  # it was decoded, so failing to read this header is not a fault of the file
         return
     size, declared = (told["rows"], told["columns"]), (dataset.Rows, dataset.Columns)
     if size != declared or told["precision"] > dataset.BitsAllocated:
@@ -174,14 +174,14 @@ def _require_declared_size(dataset: FileDataset, syntax: UID, frames: int) -> No
 
 
 def _native(element: RawDataElement, layout: Layout) -> PixelArray:
-    """A view of the bytes as they lie in the file (PS3.5 A.1, A.2, A.3, A.5)."""
+    """A view of the bytes as stored in the file (PS3.5 A.1, A.2, A.3, A.5)."""
     value = element.value or b""
     surplus = len(value) - layout.size_bytes
     row_bytes = layout.columns * layout.bits_allocated // 8
     if surplus >= row_bytes and value[layout.size_bytes :].strip(b"\0"):
         raise SkipFile(Reason.BAD_PIXELS, "more pixels than are declared")
     if surplus not in (0, layout.size_bytes % 2):
-        raise _Unusual  # fewer are a fault; more may be padding
+        raise _Unusual  # too few bytes are a fault; additional bytes may be padding
     if layout.bits_allocated == 8 and not layout.little_endian:
         raise _Unusual  # pairs of bytes may be swapped
     pixels = np.frombuffer(value, layout.dtype, layout.count)
@@ -189,14 +189,14 @@ def _native(element: RawDataElement, layout: Layout) -> PixelArray:
 
 
 def _rle(element: RawDataElement, layout: Layout) -> PixelArray:
-    """One frame of RLE (PS3.5 G); what pylibjpeg returns is little endian."""
+    """One frame of RLE (PS3.5 G); pylibjpeg returns little endian."""
     from rle.utils import decode_pixel_data
 
     if layout.frames != 1 or element.length != UNDEFINED_LENGTH or element.value is None:
         raise _Unusual
     frame, *more = generate_frames(element.value, number_of_frames=1)
     if more:
-        raise _Unusual  # pydicom returns them too
+        raise _Unusual  # pydicom returns the additional frames too
     decoded = decode_pixel_data(
         frame,
         version=2,
@@ -210,9 +210,10 @@ def _rle(element: RawDataElement, layout: Layout) -> PixelArray:
 CODESTREAMS = {
     **dict.fromkeys((*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes), "libjpeg.utils"),
     **dict.fromkeys(JPEG2000TransferSyntaxes, "openjpeg.utils"),
-}  # what reads the header of a frame
+}  # modules that read the header of a frame
 AS_STORED, BY_PYLIBJPEG = Decoder("as stored", _native), Decoder("pylibjpeg-rle", _rle)
-PYDICOM, BY_PLUGIN = "pydicom", "pydicom with pylibjpeg"  # for all that is not in the table
+# for every syntax that is not in the table
+PYDICOM, BY_PLUGIN = "pydicom", "pydicom with pylibjpeg"
 DECODERS: Mapping[str, Decoder] = {
     ImplicitVRLittleEndian: AS_STORED,
     ExplicitVRLittleEndian: AS_STORED,
@@ -223,7 +224,7 @@ DECODERS: Mapping[str, Decoder] = {
 
 
 def _without_stray_bits(pixels: PixelArray, layout: Layout) -> PixelArray:
-    """What lies above the stored bits is not the pixel's (PS3.5 8.1.1); mostly nothing does."""
+    """Clear the bits above the stored bits (PS3.5 8.1.1); usually there are none."""
     unused = layout.bits_allocated - layout.bits_stored
     value_bits = layout.bits_stored - layout.signed
     if not unused or (
@@ -234,7 +235,7 @@ def _without_stray_bits(pixels: PixelArray, layout: Layout) -> PixelArray:
 
 
 def _layout(dataset: FileDataset, syntax: UID) -> Layout | None:
-    """None where the file does not describe its pixels in the ordinary way."""
+    """The layout; None if the file does not describe its pixels in the ordinary way."""
     if any(tag in dataset for tag in UNUSUAL_TAGS):
         return None
     samples = plain_integer(dataset, "SamplesPerPixel")
@@ -262,7 +263,7 @@ def _layout(dataset: FileDataset, syntax: UID) -> Layout | None:
 
 
 def _check_size(dataset: FileDataset) -> int:
-    """Declared frames of what is not described in the ordinary way."""
+    """Declared number of frames of a file that does not describe its pixels in the ordinary way."""
     try:
         samples = int(dataset.get("SamplesPerPixel", 1))
         bits = int(dataset.BitsAllocated)

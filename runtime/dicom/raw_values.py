@@ -1,9 +1,9 @@
-"""Values of a parsed header in their plainest written form, read without pydicom's conversion.
+"""Values of a parsed header in their plainest form, read without pydicom's conversion.
 
-pydicom parses, and converts a value when it is asked for: 10 microseconds each, as much as five
-elements take to parse. A slice needs some fifteen values, so these are read from pydicom's raw
-elements where they are written as nearly everybody writes them. ``None`` leaves an element to
-pydicom: absent, already converted, empty, of another VR, or written in any other way.
+pydicom parses the file, but converts a value only when it is accessed. This takes 10 microseconds
+per value, as much as parsing five elements. A slice needs about fifteen values. Values in the
+usual form are therefore read directly from pydicom's raw elements. ``None`` leaves an element to
+pydicom: it is absent, already converted, empty, of another VR, or in any other form.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _CODE = re.compile(rb"([A-Z0-9_.]+)[ \0]?")
 
 
 def plain_numbers(dataset: Dataset, keyword: str) -> tuple[float, ...] | None:
-    """The numbers of a DS, or the one number of an IS or US."""
+    """The numbers of a DS, or the single number of an IS or US."""
     tag, vr = tag_and_vr(keyword)
     raw = dataset.get_item(tag, keep_deferred=True)
     if not isinstance(raw, RawDataElement) or raw.VR not in (vr, None) or not raw.value:
@@ -42,7 +42,7 @@ def plain_numbers(dataset: Dataset, keyword: str) -> tuple[float, ...] | None:
 
 
 def plain_integer(dataset: Dataset, keyword: str) -> int | None:
-    """The one number of an IS or US."""
+    """The single number of an IS or US."""
     numbers = plain_numbers(dataset, keyword)
     return None if numbers is None else int(numbers[0])
 

@@ -1,25 +1,25 @@
-"""Which of the three kinds a frame is of, told from its header where no table says so.
+"""The series kind of a frame, determined from its header if no table gives it.
 
-The rules are ``RULES``, in the order in which they are asked; the first that applies decides.
-What they refuse is either nobody's (``KIND_NOT_NEEDED``) or cannot be told (``KIND_UNKNOWN``): a
-person may know better, and ``--series`` lets them say so. Then the plane, and the weighting by
-its times, in milliseconds:
+The rules are ``RULES``, applied in this order; the first one that matches decides. A refused frame
+is either not scored (``KIND_NOT_NEEDED``) or of unknown kind (``KIND_UNKNOWN``): a person may
+know better, and can say so with ``--series``. Frames that pass are classified by their plane, and
+by their weighting according to their times, in milliseconds:
 
                   echo      repetition  inversion  read as
     T1 spin echo  8-30      < 1500                 T1
     T1 FLAIR      8-30      > 1500      400-1500   T1
     T2            60-       > 900                  T2
     STIR          20-       > 1500      80-400     T2
-    density       8-60      > 1500                 nobody's
-    FLAIR                               > 1500     nobody's: liquor is dark
+    density       8-60      > 1500                 not scored
+    FLAIR                               > 1500     not scored: cerebrospinal fluid is dark
 
-Where there are no times, the weighting that an enhanced file names, or the description, decides.
+Without times, the weighting named by an enhanced file, or the description, decides.
 
 Sources. Times: the lumbar protocols of the ACR-ASNR-SCBT-MR practice parameter for MR of the adult
 spine, and 1.5 T and 3 T protocols published by the vendors (T1 8-20 / 400-900, T2 80-130 /
 2500-6000, STIR 20-80 / 2500-6000 / 130-250), with a margin. Terms: PS3.3 C.7.6.16.2, C.8.3.1
 (ScanningSequence), C.8.13.3 (FrameType), PS3.16 CID 4 (body parts). Names of sequences: those that
-Siemens, GE, Philips, Canon, Fujifilm and United Imaging write. Words for the body, localizers and
+Siemens, GE, Philips, Canon, Fujifilm and United Imaging use. Words for the body, localizers and
 contrast: English, German, French, Spanish, Portuguese, Italian, Polish, Turkish, Russian, Chinese
 and Japanese, as people type them.
 """
@@ -55,34 +55,34 @@ NOBODYS, UNKNOWN = Reason.KIND_NOT_NEEDED, Reason.KIND_UNKNOWN
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Who reads a frame, or why nobody does, in words that quote nothing of the header."""
+    """The group that reads a frame, or the reason why none does, without quoting the header."""
 
     reader: Group | Reason
     why: str
-    could_be: tuple[Group, ...] = ()  # where it is unknown
-    body: str = ""  # LUMBAR, SEVERAL parts of the spine, or nothing is told
-    second_choice: int = 0  # how many things make another series of the kind better
+    could_be: tuple[Group, ...] = ()  # possible groups, if unknown
+    body: str = ""  # LUMBAR, SEVERAL parts of the spine, or empty if not stated
+    second_choice: int = 0  # number of reasons to prefer another series of the same kind
 
     @property
     def sort(self) -> tuple[object, ...]:
-        """What frames of one part have in common: all but the numbers."""
+        """What the frames of one part have in common: everything except the numbers."""
         why = "" if isinstance(self.reader, Group) else re.sub(r"[\d.]+", "", self.why)
         return self.reader, why, self.body, self.second_choice
 
     @property
     def body_told(self) -> bool:
-        """Whether anything says that it is a lumbar spine."""
+        """Whether the header says that it is a lumbar spine."""
         return self.body == LUMBAR
 
     @property
     def tells(self) -> bool:
-        """Whether a header has said anything of its kind."""
+        """Whether the header says anything about its kind."""
         return self.why not in (NO_ORIENTATION, SAYS_NOTHING)
 
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    """Frames that are not read, whatever their plane and times."""
+    """A rule that refuses frames, regardless of their plane and times."""
 
     why: str
     applies: Callable[[Acquisition], object]
@@ -93,18 +93,18 @@ def _words(pattern: str) -> re.Pattern[str]:
     return re.compile(rf"(?<![A-Z0-9])(?:{pattern})(?![A-Z0-9])")
 
 
-# Signs that mean something where they stand, and the words for them; all others are blanks.
+# Signs with a meaning in context, and the words for them; all other signs become blanks.
 SIGNS = (
     (re.compile(r"\(-\)|(?<=[ _])-(?=GD|GAD|KM)|(?:(?<=[ _])-C|(?<=[ _])C-)(?= *$)"), " WITHOUT "),
     (re.compile(r"(?<![A-Z])(T[12])[-_]W(?![A-Z])"), r"\1W"),  # weighted, not with contrast
     (re.compile("\N{CYRILLIC CAPITAL LETTER TE}(?=[12])"), "T"),
     (re.compile(r"Ł"), "L"),
-    # the parts of a Dixon picture, as GE and Philips begin
+    # the images of a Dixon series, in the notation of GE and Philips
     (re.compile(r"^ *F(?:AT)? *:"), "FAT ONLY "),
     (re.compile(r"^ *W *:"), "WATER "),
     (re.compile(r"^ *OP *:|: *OP *$"), " OUT PHASE "),
     (re.compile(r"^ *IP *:|: *IP *$"), " IN PHASE "),
-    # T1-T12 are vertebrae; T1/T2 are weightings, and T2 T12-L3 is one beside vertebrae
+    # T1-T12 are vertebrae, T1/T2 are weightings; in T2 T12-L3, the T2 is a weighting
     (re.compile(r"(?<![A-Z])(?:TH?|D)[1-8] *(?:[-\u2013]|TO) *(?:TH?|D)(?:[3-9]|1[0-2])(?![0-9])"
                 r"(?! *[-\u2013] *[LS])"), " THORACIC "),
     (re.compile(r"(?<![A-Z])C[1-7] *(?:[-\u2013]|TO) *(?:TH?|D)[0-9]"), " CERVICAL "),
@@ -120,7 +120,7 @@ LOCALIZER = re.compile(
     r"|^(?:ORIENTATION|PLAN[EO]?S?|TOPO|FINDER)$"
 )
 THREE_PLANES = re.compile(r"(?<![A-Z0-9])(?:3|TRI|THREE) ?(?:PLANE|PLANO|PLAN|PL)S?(?![A-Z])")
-# "AX T2 3 PL": of three discs; a localizer of three planes is of none.
+# "AX T2 3 PL": a series of three discs; a localizer in three planes names no single plane.
 IN_ONE_PLANE = re.compile(r"^(?=.*T ?[12](?!\d))(?=.*(?<![A-Z])(?:SAG|AX|TRA|TRANSV|COR))")
 SERVICE = _words(
     r"(?:ASSET|SENSE|ACCEL|ARC|COIL) ?CAL\w*|CALIB\w*|SENSE ?REF\w*|REF ?SCAN|COIL ?SENS\w*"
@@ -130,7 +130,7 @@ DIFFUSION = _words(
     r"[ED]?ADC\w*|TRACEW?|[SE]?DWI|DW|IVIM|TRACTO\w*|MDDW|DWIBS|DTI|DIFF(?!ER|IC)\w*"
     r"|B ?(?:50|[1-9]\d{2,3})|TENSOR|FA ?MAP|EXP ?ADC|AVERAGE ?DC|COL(?:OU?R)? ?FA|FRACTIONAL\w*"
 )
-# What means nothing else only where no T1 or T2 stands beside it, as FA 150, CAL 2, DEEP RESOLVE
+# Unambiguous only in a name without T1 or T2, which may have FA 150, CAL 2 or DEEP RESOLVE.
 UNWEIGHTED = r"^(?!.*T ?[12](?!\d))(?!.*STIR)"
 SERVICE_ALONE = re.compile(UNWEIGHTED + r".*(?<![A-Z])(?:CAL|ASSET|REF)(?![A-Z])")
 DIFFUSION_ALONE = re.compile(
@@ -181,7 +181,7 @@ DERIVED_TYPES = frozenset(
     }
 )
 SOLE_TYPES = frozenset({"P", "I", "R"})  # in the third place: phase, imaginary, real
-# Beside a word for its suppression, fat is what is missing.
+# Beside a word for suppression, FAT names the tissue that is suppressed.
 FAT_ALONE = re.compile(
     r"(?<![A-Z])FAT ?(?:ONLY|IMAGE|FRACTION)(?![A-Z])|^FAT (?!SAT|SUP|SEP|S )"
     r"|(?:DIXON|IDEAL).* F(?:AT)?$|DIXON.* FAT (?!SAT|SUP|SEP|S )"
@@ -198,14 +198,14 @@ GRADIENT_NAMES = re.compile(r"^\*?(?:Q?FL\d?D?|TFL|TFI|FI\d|CI\d|DE\d|ME\d|EFGRE
 ECHO_PLANAR_NAMES = re.compile(r"^\*?(?:EP\d|EP_|EPI)")
 SINGLE_SHOT = _words(r"HASTE\w*|SS ?[FT]SE\w*|SSH\w*|SINGLE ?SHOT|FASE\w*|UFSE")
 SINGLE_SHOT_NAMES = re.compile(r"^\*?(?:H\d?D|HASTE)")
-# Where a word is both said and denied, as in "PRE AND POST" or "POST, NO FS", the rest counts.
+# If a word is both stated and negated, as in "PRE AND POST" or "POST, NO FS", the rest counts.
 NEGATED = r"(?:W(?:ITH)? ?O(?:UT)?|NON?|NONE|NOT|SIN|SANS|OHNE|SENZA|SEM|BEZ|БЕЗ)"
 NOT_SUPPRESSED = _words(NEGATED + r" ?(?:FS|FAT ?SAT\w*|FAT ?SUP\w*|FSAT|SAT|SPIR|SPAIR)")
 FAT_SUPPRESSED = _words(
     r"FS|FAT ?SAT\w*|FAT ?SUP\w*|FATSEP|SPIR|SPAIR|CHESS|WE|WATS?|WATER|STIR|TIRM|M?DIXON ?W|SFS"
     r"|FSAT|(?:SAT|SUPP?) (?:FAT|GRASA)|M?(?:DIXON|IDEAL) .* W$"
 )
-# 28 CM are no contrast medium.
+# 28 CM is a length, not a contrast medium.
 AGENT = (
     r"(?:\+ ?C|C ?\+|GD|GAD\w*|KM|CE|MDC|CTE|INJ(?!UR)\w*|[CK]ONTR|[CK]ONTRAS\w*"
     r"|КОНТР\w*|(?<!\d)(?<!(?<!T)\d )CM"  # noqa: RUF001
@@ -231,7 +231,7 @@ WITHOUT_CONTRAST = re.compile(
     r"|KM ?FREI|KONTRASTSIZ|(?:W(?:ITH)? ?O(?:UT)?|SIN|SANS|OHNE|SENZA|SEM|S C)$"
     r")|(?:造影|增[强強])前|非造影|造影 ?なし|未增[强強]|平扫|[单単]純|单纯"
 )
-# What stands in ContrastBolusAgent where there was none; Hitachi writes "off".
+# Values of ContrastBolusAgent for no agent; Hitachi writes "off".
 NO_AGENT = re.compile(rf"(?:{NEGATED}|N|NIL|OFF|FALSE|0|KEIN\w*|NATIV|UNENHANCED)(?![A-Z])")
 REFORMATTED = _words(
     r"MPR|REFORMAT\w*|(?<!AIR )(?<!DL )RECON(?!DL)\w*(?! DL)|CPR|CURVED|COMPOSED"
@@ -239,7 +239,7 @@ REFORMATTED = _words(
 )
 
 LUMBAR, OTHER, SEVERAL = "lumbar", "other", "several"
-# Words for the body that name no part of it that is shown.
+# Words that contain a body part but do not name the part that is shown.
 POSITION = re.compile(
     r"HEAD ?FIRST|HEAD OF BED|ARMS? (?:UP|DOWN)|(?:KNEES?|LEGS?) (?:UP|DOWN|BEN[DT]|FLEXED|PAIN)"
     r"|BEN[DT] (?:KNEES?|LEGS?)|(?:CHEST|HEART|HEAD) HOSPITAL"
@@ -250,12 +250,12 @@ WHOLE_SPINE = re.compile(
     r"|COLONNE ENTIERE|COLUMNA (?:COMPLETA|TOTAL)|RACHIDE IN TOTO|WIRBELSAULE KOMPLETT"
     r"|(?<![A-Z])(?:CTL|C T L|GWS)(?![A-Z])"
 )
-LUMBAR_WORDS = re.compile(  # with the regions that reach into it: thoracolumbar, lumbosacral
+LUMBAR_WORDS = re.compile(  # including the neighbouring regions: thoracolumbar, lumbosacral
     r"LUMB|LOMB|LENDEN|LEDZWI|BEDERN|ПОЯСН|腰|(?<!\w)(?:ПОП|ПКОП)(?!\w)"
     r"|(?<![A-Z])(?:(?:L|L ?S|T ?L|D ?L) ?SPINE|L ?WS|LWK|LOW(?:ER)? BACK|LBP)(?![A-Z0-9])"
     r"|(?<![A-Z])L[1-4] ?(?:TO )?(?:S1|L5|SACRUM)(?![A-Z0-9])"
 )
-LOOSELY_LUMBAR = _words(r"L ?S|L ?SP|LSS|TL|BEL")  # where nothing else is named
+LOOSELY_LUMBAR = _words(r"L ?S|L ?SP|LSS|TL|BEL")  # if nothing else is named
 SACRAL = re.compile(  # part of many lumbar protocols
     r"SACR(?:UM|AL|O)|ILIO ?SA[CK]|COCCY|KREUZBEIN|КРЕСТЦ|骶|仙[骨腸]"
     r"|(?<![A-Z])(?:SI ?JOINTS?|SIJS?|ISG)(?![A-Z0-9])"
@@ -296,11 +296,11 @@ def plane_of(orientation: Vector) -> str:
 
 @lru_cache(maxsize=4096)
 def verdict(acquisition: Acquisition, plane: str | None) -> Verdict:
-    """Who reads a frame by how it was acquired and lies, before others of its study are looked at.
+    """The verdict on a frame by its acquisition and plane alone, without the rest of its study.
 
     Args:
-        acquisition: what its header says.
-        plane: of :func:`plane_of`; None without an orientation.
+        acquisition: from the frame's header.
+        plane: from :func:`plane_of`; None without an orientation.
     """
     body = _body_part(acquisition)
     if body == OTHER:
@@ -345,7 +345,7 @@ def _could_be(plane: str | None) -> tuple[Group, ...]:
 
 
 def _weighting(acquisition: Acquisition) -> tuple[str, str]:
-    """``T1``, ``T2`` (STIR too), ``other`` or nothing; and what told it."""
+    """``T1``, ``T2`` (also STIR), ``other`` or empty; and the source of this answer."""
     by_times = _by_times(acquisition)
     if by_times is not None:
         return by_times
@@ -413,12 +413,12 @@ def _by_description(acquisition: Acquisition) -> tuple[str, str]:
     return "", SAYS_NOTHING
 
 
-# What is not read
+# Frames that are not read
 
 
 @lru_cache(maxsize=4096)
 def _plain(text: str) -> str:
-    """In upper case, without accents, signs as words or blanks; + and * stay."""
+    """Text in upper case, without accents, signs replaced by words or blanks; + and * stay."""
     flat = text.upper()
     for sign, words in SIGNS:
         flat = sign.sub(words, flat)
@@ -428,14 +428,14 @@ def _plain(text: str) -> str:
 
 
 def _text(acquisition: Acquisition) -> str:
-    """What names a series: its description, else its protocol."""
+    """The text that names a series: its description, otherwise its protocol."""
     return _plain(acquisition.description or acquisition.protocol)
 
 
 def _body_part(acquisition: Acquisition) -> str:
-    """LUMBAR, OTHER, SEVERAL or nothing: what stands nearest to the series counts first.
+    """LUMBAR, OTHER, SEVERAL or empty: the source nearest to the series decides.
 
-    Of several parts that a study is ordered for, the body part may name one.
+    If the study was ordered for several parts, the body part may name one of them.
     """
     for text in (acquisition.description, acquisition.protocol):
         if named := _part_named(text):
@@ -540,7 +540,7 @@ RULES = (
 )
 
 
-# What makes another series of the kind better
+# Reasons to prefer another series of the same kind
 
 
 def _fat_suppressed(acquisition: Acquisition) -> bool:
@@ -553,7 +553,7 @@ def _fat_suppressed(acquisition: Acquisition) -> bool:
 
 
 def _contrast(acquisition: Acquisition) -> bool:
-    """What the name says counts before the agent, which scanners copy into every series."""
+    """The series name counts before the agent, which scanners copy into every series."""
     text = _text(acquisition)
     rest = WITHOUT_CONTRAST.sub(" ", text).strip()
     if WITH_AND_WITHOUT.search(text) or WITH_CONTRAST.search(rest):

@@ -1,4 +1,4 @@
-"""One DICOM file -> its frames: as stored, or as the square slices that a detector sees."""
+"""One DICOM file -> its frames, as stored or as squares."""
 
 from __future__ import annotations
 
@@ -33,27 +33,27 @@ from rsna_lumbar.runtime.dicom.padding import declared_padding
 from rsna_lumbar.runtime.dicom.pixels import stored_pixels
 from rsna_lumbar.runtime.dicom.standing import standing
 
-LEAST_ZERO_TAIL = 1 / 32  # of the rows: some scanners leave a few empty
-# What is masked has a rounded end, what was cut off an end as wide as the rest.
+LEAST_ZERO_TAIL = 1 / 32  # share of the rows: some scanners leave a few rows empty
+# A masked picture has a rounded end; a cut one ends as wide as the rest.
 LEAST_WIDTH_AT_END = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One stored frame: (rows, columns) integers, maybe read-only, and what the header says."""
+    """One stored frame: (rows, columns) integers, possibly read-only, and facts from the header."""
 
     pixels: PixelArray
     inverted: bool  # larger values mean darker
     geometry: Geometry | None
     spacing_mm: tuple[float, float] | None  # between rows, between columns
     instance_number: int | None
-    instance_uid: str  # SOPInstanceUID, shared by the frames of a file; may be empty
+    instance_uid: str  # SOPInstanceUID, the same for all frames of a file; may be empty
     decoded_by: str  # transfer syntax and decoder
-    turn: Turn | None  # that makes it upright; None where the header has no orientation
-    padding: Padding | None  # stored values that are no image
+    turn: Turn | None  # turns it upright; None if the header has no orientation
+    padding: Padding | None  # stored values that are not image
 
     def square(self, size_px: int, preprocessing: Preprocessing) -> NDArray[np.uint8]:
-        """What a detector sees of it, (size_px, size_px) uint8."""
+        """The frame as a detector sees it, (size_px, size_px) uint8."""
         return square_slice(
             self.pixels,
             size_px,
@@ -66,10 +66,10 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """One frame as a detector sees it: (size_px, size_px) uint8, and where it came from.
+    """One frame as a detector sees it, (size_px, size_px) uint8, and its origin.
 
-    Rows, columns, geometry and spacing are those of the file; ``placement`` is the way between its
-    pixels and those of the image.
+    Rows, columns, geometry and spacing are those of the file; ``placement`` maps the file's pixels
+    to pixels of the square and back.
     """
 
     image: NDArray[np.uint8]
@@ -80,14 +80,15 @@ class Slice:
     geometry: Geometry | None
     spacing_mm: tuple[float, float] | None  # between rows, between columns, as stored
     instance_number: int | None
-    instance_uid: str = ""  # SOPInstanceUID, shared by the frames of a file
+    instance_uid: str = ""  # SOPInstanceUID, the same for all frames of a file
     decoded_by: str = ""  # transfer syntax and decoder
-    doubt: str = ""  # why it may not be what it should be
-    turn: Turn | None = AS_STORED  # that made it upright; None where the header did not say
+    doubt: str = ""  # why it may be faulty; empty if it is not doubted
+    # the turn that made it upright; None if the header has no orientation
+    turn: Turn | None = AS_STORED
 
     @property
     def placement(self) -> Placement:
-        """Where the file's pixels lie in the image."""
+        """Position of the file's pixels in the square."""
         return Placement(self.rows, self.columns, len(self.image), self.turn or AS_STORED)
 
 
@@ -95,17 +96,17 @@ def read_frames(path: Path) -> list[Frame]:
     """Decode every frame of a file, pixels as stored (no rescale, no window).
 
     Raises:
-        SkipFile: with the reason, where the file is no usable MR image.
+        SkipFile: the file is not a usable MR image; the exception gives the reason.
     """
     with open_dicom(path) as dataset:
         return frames_of(dataset)
 
 
 def frames_of(dataset: FileDataset) -> list[Frame]:
-    """Every frame of a parsed file, as :func:`read_frames` gives it.
+    """Every frame of a parsed file, in the form of :func:`read_frames`.
 
     Raises:
-        SkipFile: with the reason, where it is no usable MR image.
+        SkipFile: the file is not a usable MR image; the exception gives the reason.
     """
     require_mr_image(dataset)
     stored = stored_pixels(dataset)
@@ -131,7 +132,7 @@ def frames_of(dataset: FileDataset) -> list[Frame]:
 
 
 def frame_of_array(pixels: PixelArray) -> Frame:
-    """Pixels without a header: they stand as they are, and larger values are brighter.
+    """Pixels without a header: they are not turned, and larger values are brighter.
 
     Args:
         pixels: (rows, columns) integers.
@@ -150,10 +151,10 @@ def frame_of_array(pixels: PixelArray) -> Frame:
 
 
 def read_slices(path: Path, size_px: int, preprocessing: Preprocessing) -> list[Slice]:
-    """Decode a file into square slices, one a frame.
+    """Decode a file into squares, one per frame.
 
     Raises:
-        SkipFile: with the reason, where the file is no usable MR image.
+        SkipFile: the file is not a usable MR image; the exception gives the reason.
     """
     return slices_of(read_frames(path), path, size_px, preprocessing)
 
@@ -161,13 +162,13 @@ def read_slices(path: Path, size_px: int, preprocessing: Preprocessing) -> list[
 def slices_of(
     frames: Sequence[Frame], path: Path, size_px: int, preprocessing: Preprocessing
 ) -> list[Slice]:
-    """Frames as square slices.
+    """Frames as squares.
 
     Args:
-        frames: of one file.
-        path: how the file is called.
+        frames: frames of one file.
+        path: name of the file.
         size_px: side of the squares.
-        preprocessing: as the detector expects it.
+        preprocessing: the preprocessing that the detector expects.
     """
     return [
         Slice(
@@ -189,7 +190,7 @@ def slices_of(
 
 
 def doubt_of(pixels: PixelArray) -> str:
-    """What a frame that was only half copied looks like: zeros at its end, and a blunt edge above.
+    """Doubt about a frame that looks half copied: zeros at its end, with a blunt edge above them.
 
     Args:
         pixels: (rows, columns) as stored.
@@ -197,7 +198,7 @@ def doubt_of(pixels: PixelArray) -> str:
     if pixels[-1].any():
         return ""
     widths = np.count_nonzero(pixels, axis=1)
-    last = len(pixels) - 1 - int(np.argmax(widths[::-1] > 0))  # the cut lies within it
+    last = len(pixels) - 1 - int(np.argmax(widths[::-1] > 0))  # the cut is in this row
     zeros = len(pixels) - 1 - last
     at_end = widths[max(last - 1, 0)]
     if zeros <= LEAST_ZERO_TAIL * len(pixels) or at_end < LEAST_WIDTH_AT_END * widths.max():

@@ -1,16 +1,16 @@
-"""Direction cosines -> how a stored picture is turned so that it stands as the patient does.
+"""Direction cosines -> the turn that makes a stored picture stand as the patient does.
 
 Patient axes are LPS: +x to the left, +y to the back, +z to the head. ImageOrientationPatient
-(PS3.3 C.7.6.2.1.1) gives the direction in which the column index grows, then that in which the
-row index grows. Training images, and nearly all scanners' own, have
+(PS3.3 C.7.6.2.1.1) gives the direction in which the column index grows, then the direction in which
+the row index grows. Training images, and nearly all images from scanners, have
 
                 columns grow to     rows grow to
     axial       the left  (+x)      the back  (+y)
     sagittal    the back  (+y)      the feet  (-z)
 
-Of the eight turns that one is taken whose two directions agree with these best, by the sum of
-the cosines. For an axial or sagittal plane neither of them is then near zero, however oblique it
-is: in the plane of two patient axes the directions span at least half of a unit square.
+Of the eight turns, the one is chosen whose two directions agree best with these, by the sum of the
+cosines. For an axial or sagittal plane neither cosine is then near zero, even if it is very
+oblique: in the plane of two patient axes the directions span at least half of a unit square.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ from rsna_lumbar.runtime.core.turning import AS_STORED, Turn
 from rsna_lumbar.runtime.dicom.header import Vector
 from rsna_lumbar.runtime.dicom.series_kind import plane_of
 
-Axis = tuple[int, int]  # of the patient, and the sign of the direction along it
-UPRIGHT: Mapping[str, tuple[Axis, Axis]] = {  # where columns, and where rows, grow to
+Axis = tuple[int, int]  # a patient axis, and the sign of the direction along it
+UPRIGHT: Mapping[str, tuple[Axis, Axis]] = {  # directions in which columns and rows grow
     "axial": ((0, 1), (1, 1)),
     "sagittal": ((1, 1), (2, -1)),
 }
-# Two directions of a picture are perpendicular; what is nearer to parallel says nothing.
+# Two directions of a picture are perpendicular; nearly parallel ones are not an orientation.
 LEAST_SINE = 0.5
-DIGITS = 6  # what differs less was rounded when it was written
+DIGITS = 6  # smaller differences come from rounding in the file
 
 
-@lru_cache(maxsize=4096)  # the slices of a stack share theirs
+@lru_cache(maxsize=4096)  # the slices of a stack share their orientation
 def standing(orientation: Vector | None) -> Turn | None:
-    """The turn that makes a picture upright; a coronal one, which nobody reads, stays as stored.
+    """The turn that makes a picture upright; coronal ones, which no detector reads, stay as stored.
 
-    A picture and its mirrored, upside-down and transposed copies all become the same one. Between
-    two turns that agree equally well, in-plane rotations of 45 degrees to either side, the one is
-    taken whose columns grow towards where its rows should.
+    A picture and its mirrored, upside-down and transposed copies all become the same picture. Two
+    turns agree equally well if the picture is rotated in its plane by 45 degrees to either side;
+    then the one is chosen whose columns grow towards the direction that its rows should have.
 
     Args:
         orientation: six direction cosines, patient axes.
 
     Returns:
-        None where there is no orientation, or none that a picture can have.
+        None if there is no orientation, or one that no picture can have.
     """
     if orientation is None or not _spans_a_plane(orientation):
         return None
@@ -60,7 +60,7 @@ def standing(orientation: Vector | None) -> Turn | None:
 def _agreements(
     orientation: Vector, wanted_across: Axis, wanted_down: Axis
 ) -> Iterator[tuple[float, float, Turn]]:
-    """How well rows and columns agree as they are, and exchanged, each with the best signs."""
+    """How well rows and columns agree, unchanged and exchanged, each with the best signs."""
     first, second = orientation[:3], orientation[3:]
     for transposed, across, down in ((False, first, second), (True, second, first)):
         right, below = _along(across, wanted_across), _along(down, wanted_down)

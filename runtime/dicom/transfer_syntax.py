@@ -1,7 +1,7 @@
-"""The transfer syntax of a data set that does not name it, as far as its bytes tell.
+"""Infer the transfer syntax of a data set that does not name it, as far as its bytes allow.
 
-Little or big endian and explicit or implicit is what pydicom parsed it by. Encapsulated pixels are
-told by the first bytes of their first frame, where these can mean one thing only.
+The byte order, and whether the VR is explicit, are those with which pydicom parsed it. The codec of
+encapsulated pixels is recognised by the first bytes of their first frame, if these are unambiguous.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pydicom.uid import (
 
 SYNTAX, PIXEL_DATA = Tag("TransferSyntaxUID"), Tag("PixelData")
 UNDEFINED_LENGTH = 0xFFFFFFFF
-NATIVE = {  # by whether it is implicit, and little endian
+NATIVE = {  # by (is implicit, is little endian)
     (True, True): ImplicitVRLittleEndian,
     (False, True): ExplicitVRLittleEndian,
     (False, False): ExplicitVRBigEndian,
@@ -37,21 +37,23 @@ NATIVE = {  # by whether it is implicit, and little endian
 # Codestreams: their first markers (ITU-T T.800 A.4, T.814, T.81 B.1, T.87 C.1).
 JPEG2000_START, CAPABILITIES = b"\xff\x4f\xff\x51", b"\xff\x50"
 JPEG_START = b"\xff\xd8"
-JPEG_FRAMES = {  # by the marker of their frame header; the syntax that decodes all of the kind
+# marker of the frame header -> the syntax that decodes all codestreams of this kind
+JPEG_FRAMES = {
     0xC0: JPEGBaseline8Bit,
     0xC1: JPEGExtended12Bit,
     0xC3: JPEGLossless,
     0xF7: JPEGLSNearLossless,
 }
-JPEG_SEGMENTS = frozenset({0xC4, 0xDB, 0xDD, 0xF8, 0xFE, *range(0xE0, 0xF0)})  # before a frame
+# segments before a frame
+JPEG_SEGMENTS = frozenset({0xC4, 0xDB, 0xDD, 0xF8, 0xFE, *range(0xE0, 0xF0)})
 RLE_HEADER = struct.Struct("<16L")  # PS3.5 G.5: number of segments, their offsets
 RLE_SEGMENTS = range(1, 16)
 
 
 def complete_syntax(dataset: FileDataset) -> None:
-    """Name the transfer syntax of a parsed file in its meta information, if that does not.
+    """Set the transfer syntax in a parsed file's meta information if it is missing.
 
-    It is empty where nothing tells.
+    It is left empty if the bytes do not determine it.
     """
     if SYNTAX in dataset.file_meta:
         return
@@ -64,7 +66,7 @@ def complete_syntax(dataset: FileDataset) -> None:
 
 
 def encapsulated_syntax(fragment: bytes) -> UID | None:
-    """The syntax of encapsulated pixels by their first fragment; None where it does not tell."""
+    """The syntax of encapsulated pixels by their first fragment; None if that is ambiguous."""
     if fragment.startswith(JPEG2000_START):
         size = int.from_bytes(fragment[4:6], "big")
         return HTJ2K if fragment.startswith(CAPABILITIES, 4 + size) else JPEG2000
@@ -74,14 +76,14 @@ def encapsulated_syntax(fragment: bytes) -> UID | None:
 
 
 def _first_fragment(value: bytes) -> bytes:
-    """The first behind the table of offsets (PS3.5 A.4); empty where there is none."""
+    """The first fragment after the offset table (PS3.5 A.4); empty if there is none."""
     fragments = generate_fragments(value)
     next(fragments, b"")
     return next(fragments, b"")
 
 
 def _jpeg_frame(fragment: bytes) -> int:
-    """The marker of a JPEG frame header; 0 where there is none."""
+    """The marker of a JPEG frame header; 0 if there is none."""
     at = len(JPEG_START)
     while at + 4 <= len(fragment) and fragment[at] == 0xFF:
         marker = fragment[at + 1]
@@ -92,7 +94,7 @@ def _jpeg_frame(fragment: bytes) -> int:
 
 
 def _is_rle(fragment: bytes) -> bool:
-    """Segments that lie one behind the other from the end of the header on."""
+    """Whether the segments follow one another directly from the end of the header."""
     if len(fragment) <= RLE_HEADER.size:
         return False
     count, *offsets = RLE_HEADER.unpack_from(fragment)
