@@ -1,4 +1,4 @@
-"""What a run says on standard error: progress, and in a few lines what came of it."""
+"""Output of a run on standard error: progress, and a few lines about the result."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ _VERB = {
     "zero_tail": "scored, but doubtful",
 }
 
-_SAID_ONCE = ("no_detector",)  # by missing_groups_line
+_SAID_ONCE = ("no_detector",)  # reported once by missing_groups_line
 
 
 class Console:
-    """Standard error of a run, or nothing but errors.
+    """Standard error of a run.
 
     Args:
-        quiet: say nothing.
+        quiet: print nothing except errors.
     """
 
     def __init__(self, *, quiet: bool) -> None:
         self.quiet = quiet
 
     def say(self, line: str) -> None:
-        """One line."""
+        """Print one line."""
         if not self.quiet:
             echo(line, err=True)
 
     def progress(self, title: str, unit: str, *, total: int | None, done: int = 0) -> Progress:
-        """A bar where standard error is a terminal."""
+        """A progress bar if standard error is a terminal."""
         return Progress(title, unit, total=total, done=done, quiet=self.quiet)
 
     def outcome(self, record: RunRecord, output: Path) -> None:
-        """What rests on the prior alone, what was skipped, and what was scored."""
+        """Print what rests on the prior alone, what was skipped, and what was scored."""
         for line in record.warnings:
             self.say(line)
         self.skips(record)
@@ -59,7 +59,7 @@ class Console:
         self.say(_summary(record, output))
 
     def skips(self, record: RunRecord) -> None:
-        """The first of what was skipped, faults before the rest."""
+        """Print the first skips, faults before the others."""
         for line in _skip_lines(record):
             self.say(line)
 
@@ -73,13 +73,13 @@ def _skip_lines(record: RunRecord) -> list[str]:
 
 
 def skip_line(skip: Skip) -> str:
-    """What was skipped and why."""
+    """One skip and its reason."""
     detail = f" ({skip.detail})" if skip.detail else ""
     return printable(f"{_VERB.get(skip.reason, 'skipped')}: {skip.what}: {skip.reason}{detail}")
 
 
 def printable(text: str) -> str:
-    """Without what a name or a header could send to the terminal."""
+    """The text without characters of a name or header that could control the terminal."""
     return "".join(sign if sign.isprintable() else "?" for sign in text)
 
 
@@ -89,7 +89,7 @@ def choice_line(opened: OpenBundle) -> str:
 
 
 def missing_groups_line(bundle: Bundle) -> str:
-    """What a bundle that lacks groups does not score; empty where it has all."""
+    """Which groups a bundle does not score; empty if it has all of them."""
     missing = bundle.missing_groups
     if not missing:
         return ""
@@ -114,14 +114,16 @@ def _summary(record: RunRecord, output: Path) -> str:
 
 
 class Progress:
-    """A bar on standard error where that is a terminal; nothing where it is not, or is unwanted."""
+    """A bar on standard error if that is a terminal; nothing otherwise, or if it is unwanted."""
 
     def __init__(self, title: str, unit: str, *, total: int | None, done: int, quiet: bool) -> None:
         from tqdm import tqdm
 
-        # Its own lock is shared with forked processes: one that is killed with it stops all others.
+        # tqdm shares its own lock with forked processes: one killed while holding it stops all
+        # others.
+
         tqdm.set_lock(threading.RLock())
-        disable = True if quiet else None  # None: only where standard error is no terminal
+        disable = True if quiet else None  # None: show the bar only if standard error is a terminal
         self._bar = tqdm(
             desc=title, unit=f" {unit}", total=total, initial=done, disable=disable, leave=False
         )

@@ -1,6 +1,6 @@
-"""Which run it is: everything that its bytes follow from, but the files of its studies.
+"""The identity of a run: everything that its bytes depend on, except the files of its studies.
 
-Nothing here reads DICOM, so that a run can be told before it is begun.
+Nothing here imports DICOM code, so the identity is known before the run begins.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ LIBRARIES = (
 
 
 def software() -> dict[str, str]:
-    """Versions of what computed a run."""
+    """Versions of the software that computed a run."""
     return {**versions_of(LIBRARIES), **this_machine().versions}
 
 
 def asked_for(request: Request, targets: Mapping[str, Path], threads: int) -> dict[str, Any]:
-    """What the request says of the bytes of a run; how many processes decode says nothing."""
+    """The part of the request that affects the bytes of a run; the number of workers does not."""
     return {
         "--bundle": sha256_of(request.bundle / MANIFEST),
         "DATA": digest(str(path.resolve()) for path in request.data),
@@ -58,7 +58,7 @@ def asked_for(request: Request, targets: Mapping[str, Path], threads: int) -> di
 
 
 def found_out(opened: OpenBundle, found: StudyStream) -> dict[str, Any]:
-    """What else they follow from, but the files of the studies."""
+    """The other facts that affect them, except the files of the studies."""
     return {
         "the variant": str(opened.candidate.variant),
         "the device": this_machine().describe(opened.device),
@@ -68,7 +68,7 @@ def found_out(opened: OpenBundle, found: StudyStream) -> dict[str, Any]:
 
 
 def digest(texts: Iterable[str]) -> str:
-    """SHA-256 over texts."""
+    """SHA-256 of these texts."""
     found = hashlib.sha256()
     for text in texts:
         found.update(text.encode(errors="surrogateescape") + b"\n")

@@ -1,9 +1,10 @@
-"""A journal: a file of entries that are on the disk when they have been added, each checked.
+"""A journal: a file of entries, each checked by a hash, and on the disk once added.
 
     <SHA-256 of the digest before and the text> <text: one JSON object>
 
-Each line is bound to all before it. A line that was cut short by a kill, and whatever follows a
-line that does not fit, is not part of the journal: it is cut off when the journal is opened.
+The hash of a line covers all lines before it. A line cut short by a kill, and everything after a
+line whose hash does not match, is not part of the journal: it is cut off when the journal is
+opened.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ Entry = Mapping[str, Any]
 
 
 class Journal:
-    """A journal that is open to be added to, by this process alone; private to its user.
+    """A journal open for appending by this process alone; private to its user.
 
     Args:
-        path: of the file, made where it is not there.
+        path: path of the file; it is created if it does not exist.
 
     Raises:
-        OSError: it cannot be written, or another process has it.
+        OSError: the file cannot be written, or another process uses it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -43,7 +44,7 @@ class Journal:
             raise
 
     def add(self, entry: Entry) -> None:
-        """Add an entry; it is on the disk on return."""
+        """Append an entry; it is on the disk on return."""
         text = json.dumps(entry, allow_nan=False)
         digest = _digest(self._digest, text)
         with naming(self.path):
@@ -57,12 +58,12 @@ class Journal:
         self.entries.append(json.loads(text))
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove all entries."""
         self.entries, self._digest = [], ""
         self._cut(0)
 
     def remove(self) -> None:
-        """Remove the file, close; nothing where it is closed already."""
+        """Remove the file and close; does nothing if it is already closed."""
         if self._descriptor < 0:
             return
         self.entries = []
@@ -73,7 +74,7 @@ class Journal:
         sync_folder(self.path.parent)
 
     def close(self) -> None:
-        """Leave it as it is."""
+        """Close the file and keep it."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
@@ -91,7 +92,7 @@ class Journal:
 
 
 def _read(content: bytes) -> tuple[list[dict[str, Any]], int, str]:
-    """Entries, the length of what holds them, and the digest of the last."""
+    """The entries, the length of the valid part, and the last digest."""
     entries: list[dict[str, Any]] = []
     length, last = 0, ""
     for line in content.splitlines(keepends=True):

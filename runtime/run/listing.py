@@ -1,6 +1,6 @@
-"""``rsna-run --list``: which series there are, who reads each, and why, without reading pixels.
+"""``rsna-run --list``: all series, the detector that reads each, and why, without reading pixels.
 
-The CSV has the form of ``--series``: a person corrects its series_description and runs again.
+The CSV has the form of ``--series``: the user corrects its series_description and runs again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from rsna_lumbar.runtime.system.atomic_files import write_atomically
 from rsna_lumbar.runtime.system.entry_point import echo
 
 COMPLETE, INCOMPLETE = 0, 3
-SHOWN = 20  # lines of what is missing
+SHOWN = 20  # lines about missing series and studies
 COLUMNS = (
     *TABLE_COLUMNS,
     "plane",
@@ -59,11 +59,11 @@ class ListRequest:
 
 
 def list_series(request: ListRequest) -> int:
-    """Print a table a study, and write the CSV where one is asked for.
+    """Print one table per study, and write the CSV if one is requested.
 
     Returns:
-        0; 3 where a run would have faults: something that it cannot use, a study of which a kind
-        is missing or nothing is read, or one that a table asks for and that is not there.
+        0; or 3 if a run would have faults: a file or series that it cannot use, a study that lacks
+        a series kind or has nothing to read, or one that a table asks for and that does not exist.
 
     Raises:
         DataError: there is no study.
@@ -112,7 +112,7 @@ def _list(request: ListRequest) -> int:
 
 
 def _lacks(study: Study, name: str) -> list[str]:
-    """What a run would fill from the prior, or give no rows."""
+    """What a run would fill from the prior, or give no rows to."""
     missing = [group.series_kind for group in GROUPS if not study.of(group)]
     if len(missing) == len(GROUPS):
         return [f"missing: {name}: {'every kind' if study.listed else 'every kind, so no rows'}"]
@@ -126,7 +126,7 @@ def _first(lines: Sequence[str]) -> Iterator[str]:
 
 
 def _table(study: Study, names: Names, *, hashed: bool) -> str:
-    """A study as a person reads it: its series, who reads them, and why."""
+    """A study as a table for the user: its series, the detectors that read them, and why."""
     titles = ("read as", "series", "plane", "files", "size", "TE", "TR", "TI", "description", "why")
     cells = [
         (
@@ -183,6 +183,6 @@ def _number(value: float | None) -> str:
 
 
 def _by_reason(skips: Sequence[Skip]) -> Iterator[str]:
-    """What a run would leave out or miss, counted."""
+    """What a run would leave out or miss, counted by reason."""
     for (reason, harmless), count in sorted(Counter((s.reason, s.harmless) for s in skips).items()):
         yield f"{count} {reason}{'' if harmless else ' (a fault of a run)'}"

@@ -1,4 +1,4 @@
-"""What ``<name>.run.json`` says about a run: counts, skips and decisions, study by study."""
+"""The run manifest ``<name>.run.json``: counts, skips and decisions, study by study."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from rsna_lumbar.runtime.studies.study import Series, Study, StudyStream
 if TYPE_CHECKING:
     from rsna_lumbar.runtime.inference.loaded_bundle import OpenBundle
 
-# Why a series that may have been of a kind was not taken for one.
+# Reasons why a series that may be of a kind was not used as one.
 _OF_SERIES = frozenset({Reason.KIND_UNKNOWN, Reason.SERIES_NOT_FOUND})
-# What leaves no study without a kind of series.
+# Reasons that never leave a study without a series kind.
 _NO_CAUSE = CONSEQUENCES | DOUBTS | {Reason.NO_DETECTOR, Reason.SAME_ANATOMY, Reason.OTHER_PLANE}
 
 RESEARCH_USE = "Research use only. Not a medical device."
@@ -33,28 +33,28 @@ RESEARCH_USE = "Research use only. Not a medical device."
 
 @dataclass(slots=True)
 class Tally:
-    """What was counted over some studies."""
+    """Counts over some studies."""
 
-    studies: int = 0  # of which a slice was scored
-    prior_studies: int = 0  # with rows, all of them the prior's
-    scored_groups: Counter[str] = field(default_factory=Counter)  # in so many studies
+    studies: int = 0  # with at least one scored slice
+    prior_studies: int = 0  # with rows that are all prior rows
+    scored_groups: Counter[str] = field(default_factory=Counter)  # group -> number of studies
     rows: int = 0
     slices: int = 0
-    files: int = 0  # of all series
-    files_not_read: int = 0  # of series that no detector reads
+    files: int = 0  # in all series
+    files_not_read: int = 0  # in series that no detector reads
     files_decoded: int = 0
     files_skipped: int = 0
     left_out: int = 0  # slices that were not selected
-    without_orientation: int = 0  # slices that were scored as they are stored
-    without_body_part: int = 0  # studies of which no header names one
+    without_orientation: int = 0  # slices that were scored as stored
+    without_body_part: int = 0  # studies in which no header names a body part
     decoders: Counter[str] = field(default_factory=Counter)
     skips: list[Skip] = field(default_factory=list)
     series: list[Mapping[str, Any]] = field(default_factory=list)
-    filled: list[Mapping[str, str]] = field(default_factory=list)  # groups, from the prior
+    filled: list[Mapping[str, str]] = field(default_factory=list)  # groups filled from the prior
 
     @classmethod
     def of(cls, score: StudyScore, names: Names) -> Self:
-        """Of one study."""
+        """The counts of one study."""
         files = {path for series in score.study.series for path in series.files}
         read = {
             path
@@ -92,7 +92,7 @@ class Tally:
         )
 
     def add(self, other: Tally) -> None:
-        """Count the other's too."""
+        """Add the counts of another tally."""
         self.studies += other.studies
         self.prior_studies += other.prior_studies
         self.scored_groups += other.scored_groups
@@ -111,20 +111,20 @@ class Tally:
         self.filled += other.filled
 
     def as_json(self) -> dict[str, Any]:
-        """For a journal."""
+        """The counts as JSON for a journal."""
         content = {one.name: getattr(self, one.name) for one in fields(self)}
         return {**content, "skips": [asdict(skip) for skip in self.skips]}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
-        """From a journal."""
+        """The counts read from a journal."""
         skips = [Skip(Reason(s["reason"]), s["what"], s["detail"]) for s in content["skips"]]
         counters = {name: Counter(content[name]) for name in ("decoders", "scored_groups")}
         return cls(**{**content, "skips": skips, **counters})
 
 
 class RunRecord:
-    """Collects what ``<name>.run.json`` says about a run."""
+    """Collects the content of ``<name>.run.json``."""
 
     def __init__(
         self,
@@ -142,15 +142,15 @@ class RunRecord:
         self.found = found.count
         self.strays = tuple(map(names.skip, found.strays))
         self.total = Tally(skips=list(self.strays))
-        self.resumed_after = results.done  # studies
+        self.resumed_after = results.done  # number of studies
 
     def add(self, tally: Tally) -> None:
-        """Count some studies."""
+        """Add the counts of some studies."""
         self.total.add(tally)
 
     @property
     def complete(self) -> bool:
-        """Nothing that a run should have used was left out or filled in."""
+        """Whether nothing that the run should have used was left out or filled in."""
         return all(skip.harmless for skip in self.total.skips)
 
     @property
@@ -173,7 +173,7 @@ class RunRecord:
         )
 
     def _mostly(self, group: Group | None = None) -> str:
-        """The commonest reason; for a group why it was filled, and what that follows from."""
+        """The commonest reason; for a group, why it was filled and the cause of that."""
         reasons = Counter(one.reason for one in self.total.skips)
         roots = _but(reasons, CONSEQUENCES)
         if group is None:
@@ -220,7 +220,7 @@ class RunRecord:
         return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
     def _skips(self, *, doubtful: bool) -> list[dict[str, str]]:
-        """What was left out or filled in, or what was used and is doubtful."""
+        """Everything that was left out or filled in, or all that was used but is doubtful."""
         return [
             {"reason": skip.reason, "what": skip.what, "detail": skip.detail}
             for skip in self.total.skips
@@ -255,7 +255,7 @@ def _but(reasons: Counter[Reason], others: Set[Reason]) -> Counter[Reason]:
 
 
 def _commonest(reasons: Counter[Reason]) -> list[str]:
-    """It and its count, or nothing."""
+    """The commonest reason with its count, or nothing."""
     return [f"{reason}: {count}" for reason, count in reasons.most_common(1)]
 
 
@@ -264,7 +264,7 @@ def _by_reason(skips: Iterable[Mapping[str, str]]) -> dict[str, int]:
 
 
 def _models(opened: OpenBundle) -> Iterable[dict[str, Any]]:
-    """What really computed."""
+    """The models that were really used."""
     for name, models in opened.models.items():
         for one in models:
             yield {
@@ -289,7 +289,7 @@ def _series_decisions(study: Study, names: Names) -> Iterable[dict[str, Any]]:
 
 
 def _facts(series: Series) -> dict[str, Any]:
-    """What headers say of a series, without any text of theirs."""
+    """The facts that headers state about a series, without any of their text."""
     facts = asdict(series.facts) if series.facts else {}
     facts.pop("description", None)
     return {

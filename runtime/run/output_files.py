@@ -1,14 +1,14 @@
-"""The files of a run: written aside, journaled chunk by chunk, published together.
+"""The output files of a run: written aside, journaled chunk by chunk, published together.
 
-    .<name>.part       an output so far, for each of them
-    .<name>.journal    beside the submission: the run's identity; then a line for each chunk of
-                       studies that is done: its studies, how long each output was after it, what
-                       was counted; last, that everything is written
+    .<name>.part       an unfinished output, one for each of them
+    .<name>.journal    beside the submission: the run's identity; then a line for each finished
+                       chunk: its studies, the length of each output after it, and its counts; the
+                       last line says that everything is written
 
-A chunk's line is added when its rows are on the disk, and an output is renamed when the last line
-is: so whatever moment a run is killed at, what stands is the old output or the new one, and a
-resumed run goes on after the last chunk in the journal, with the same bytes as if nothing had
-happened.
+A chunk's line is added when its rows are on the disk, and the outputs are renamed when the last
+line is. So if a run is killed at any moment, the old output or the new one is in place. A resumed
+run continues after the last chunk in the journal, and writes the same bytes as an uninterrupted
+run.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ Identity = Mapping[str, Any]
 class Results:
     """The outputs of one run; a context manager.
 
-    Leaving it before :meth:`publish` keeps what finished chunks need, and nothing else.
+    If the context is left before :meth:`publish`, only what finished chunks need is kept.
 
     Args:
         targets: name of an output -> its path, the submission first.
-        private: names of outputs that are for their user alone.
-        resume: go on where an interrupted run stopped, if there was one.
+        private: names of outputs that only their user may read.
+        resume: continue an interrupted run, if there is one.
 
     Raises:
-        UsageError: an interrupted run is there, and ``resume`` is not asked for.
-        DataError: what an interrupted run left was changed.
+        UsageError: there is an interrupted run, and ``resume`` is not set.
+        DataError: the files of an interrupted run were changed.
         OSError: an output cannot be written, or another run is writing it.
     """
 
@@ -80,11 +80,11 @@ class Results:
 
     @property
     def journal_path(self) -> Path:
-        """What stands between this run and a new one."""
+        """Path of the journal; while this file exists, no new run can start."""
         return self._journal.path
 
     def take_records(self) -> Iterator[Mapping[str, Any]]:
-        """What each finished chunk recorded, once: afterwards it is only on the disk."""
+        """Yield the record of each finished chunk, once; afterwards they are only on the disk."""
         for one in self._journal.entries:
             if one["kind"] == CHUNK:
                 yield one.pop("record")
@@ -101,40 +101,40 @@ class Results:
 
     @property
     def batch_size(self) -> int | None:
-        """With which the last finished chunk ended."""
+        """The batch size at the end of the last finished chunk."""
         return int(self.chunks[-1]["batch_size"]) if self.chunks else None
 
     @property
     def finished(self) -> Mapping[str, Any] | None:
-        """The last entry, where everything was written but not all of it published."""
+        """The last entry, if everything was written but not everything was published."""
         last = self._journal.entries[-1:]
         return last[0] if last and last[0]["kind"] == FINISHED else None
 
     @property
     def own_files(self) -> set[Path]:
-        """Resolved paths of all that this run writes, which are none of its inputs."""
+        """Resolved paths of all files that this run writes; these are not inputs."""
         asides = (file.aside for file in self._files.values())
         return {path.resolve() for path in (*self.targets.values(), *asides, self._journal.path)}
 
     def kept(self, name: str) -> str:
-        """What an output holds from finished chunks."""
+        """The part of an output that belongs to finished chunks."""
         return self._files[name].aside.read_bytes()[: self._lengths[name]].decode()
 
     @property
     def note(self) -> str:
-        """What the last finished chunk noted."""
+        """The note of the last finished chunk."""
         return str(self.chunks[-1]["note"]) if self.chunks else ""
 
     @property
     def started(self) -> str | None:
-        """When the interrupted run began; None where there is none."""
+        """When the interrupted run began; None if there is none."""
         return str(self._journal.entries[0]["started"]) if self._journal.entries else None
 
     def begin(self, identity: Identity, started: str) -> None:
-        """Say which run this is: everything that its bytes follow from but the files themselves.
+        """Declare this run's identity: everything that its bytes depend on, except the files.
 
         Raises:
-            UsageError: the interrupted run was another one.
+            UsageError: the interrupted run was a different one.
         """
         if not self._journal.entries:
             for folder in {path.parent for path in self.targets.values()}:
@@ -144,10 +144,10 @@ class Results:
         self.require(identity)
 
     def require(self, identity: Identity) -> None:
-        """Refuse where the interrupted run was another one by any of these.
+        """Check that the interrupted run agrees with these parts of the identity.
 
         Raises:
-            UsageError: it was.
+            UsageError: it differs in one of them.
         """
         if not self._journal.entries:
             return
@@ -161,7 +161,7 @@ class Results:
                 )
 
     def write(self, name: str, text: str) -> None:
-        """Add to an output, as UTF-8; what a name has that is none is written as an escape."""
+        """Append to an output, as UTF-8; invalid characters of names are written as escapes."""
         content = text.encode(errors="backslashreplace")
         self._files[name].write(content)
         self._hashes[name].update(content)
@@ -170,13 +170,14 @@ class Results:
     def end_chunk(
         self, studies: list[tuple[str, str]], batch_size: int, note: str, record: Mapping[str, Any]
     ) -> None:
-        """Everything that was written so far is to stay.
+        """End a chunk: keep everything that was written so far.
 
         Args:
-            studies: id and stamp of each since the last chunk.
-            batch_size: with which the next chunk begins; less memory may have made it smaller.
-            note: how its models were opened.
-            record: what :attr:`chunks` is to tell of them.
+            studies: id and stamp of each study since the last chunk.
+            batch_size: batch size at the start of the next chunk; lack of memory may have reduced
+                it.
+            note: how the chunk's models were opened.
+            record: what :attr:`chunks` will return for this chunk.
         """
         for file in self._files.values():
             file.sync()
@@ -191,7 +192,8 @@ class Results:
                 "record": record,
             }
         )
-        self._journal.entries[-1].pop("record")  # on the disk; here it would only grow
+        # it is on the disk; in memory it would only accumulate
+        self._journal.entries[-1].pop("record")
 
     def publish(self, exit_code: int) -> None:
         """Replace the old outputs by the new ones, the submission last."""
@@ -202,20 +204,20 @@ class Results:
         self._publish_all()
 
     def publish_alone(self, name: str) -> None:
-        """Replace one output; what the others hold goes, and their old files stay."""
+        """Replace one output; discard the content of the others, and keep their old files."""
         self._files[name].sync()
         self._files[name].publish()
         self.abandon()
 
     def publish_again(self) -> int:
-        """Publish what a run that was killed while publishing had left; return its exit code."""
+        """Finish publishing for a run that was killed while publishing; return its exit code."""
         assert self.finished is not None
         code = int(self.finished["exit_code"])
         self._publish_all()
         return code
 
     def abandon(self) -> None:
-        """Remove everything that is aside, also what finished chunks had left."""
+        """Remove everything that was written aside, including finished chunks."""
         self._journal.remove()
         for file in self._files.values():
             file.discard()
@@ -225,13 +227,13 @@ class Results:
 
     def __exit__(self, *_: object) -> None:
         if not self._journal.entries[1:]:
-            self.abandon()  # also where all was published: nothing is aside then
+            self.abandon()  # also if everything was published: then nothing is left aside
         self._journal.close()
         for file in self._files.values():
             file.let_go()
 
     def _cut_back(self) -> None:
-        """Outputs as long as they were after the last finished chunk."""
+        """Cut the outputs to their length after the last finished chunk."""
         chunks = self.chunks
         last: Mapping[str, Any] = chunks[-1] if chunks else {}
         self._lengths = {name: last.get("lengths", {}).get(name, 0) for name in self._files}
@@ -257,7 +259,7 @@ class Results:
             if _hash(file.descriptor).hexdigest() == expected:
                 file.publish()
             elif _hash_of(file.path) == expected:
-                file.discard()  # it was published before
+                file.discard()  # it was already published
             else:
                 raise DataError(
                     f"{file.aside} is not what the interrupted run had left; remove "
@@ -267,18 +269,18 @@ class Results:
 
 
 def journal_of(submission: Path) -> Path:
-    """Where the journal of a run stands."""
+    """Path of a run's journal."""
     return submission.with_name(f".{submission.name}.journal")
 
 
 def _is_entry(content: object) -> bool:
-    """Whether it has the shape of an entry; that nobody changed it is the journal's to say."""
+    """Whether it has the form of an entry; the journal guarantees that nobody changed it."""
     kind = content.get("kind") if isinstance(content, dict) else None
     return isinstance(kind, str) and set(content) == ENTRIES.get(kind)  # type: ignore[call-overload]
 
 
 def _hash(descriptor: int, length: int | None = None) -> Any:
-    """SHA-256 of the first bytes of an open file, or of all of them."""
+    """SHA-256 of the first ``length`` bytes of an open file, or of the whole file."""
     found = hashlib.sha256()
     os.lseek(descriptor, 0, os.SEEK_SET)
     rest = os.fstat(descriptor).st_size if length is None else length
@@ -289,7 +291,7 @@ def _hash(descriptor: int, length: int | None = None) -> Any:
 
 
 def _hash_of(path: Path) -> str | None:
-    """None where there is no such file."""
+    """None if the file does not exist."""
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What a run is to write, and what it must not write over."""
+"""The paths that a run writes, and the paths that it must not overwrite."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rsna_lumbar.runtime.run.request import Request
     from rsna_lumbar.runtime.studies.study import StudyStream
 
-PREFIX = slice(128, 132)  # of a DICOM file (PS3.10 7.1)
+PREFIX = slice(128, 132)  # position in a DICOM file (PS3.10 7.1)
 GZIP = b"\x1f\x8b"
 
 
@@ -23,7 +23,7 @@ def targets_of(request: Request) -> dict[str, Path]:
     """Name of an output -> its path.
 
     Raises:
-        UsageError: before any work, where it cannot or must not be written.
+        UsageError: an output cannot or must not be written; raised before any work.
     """
     targets = {SUBMISSION: request.output, RUN_MANIFEST: manifest_path(request.output)}
     if request.evidence:
@@ -42,14 +42,14 @@ def targets_of(request: Request) -> dict[str, Path]:
 
 
 def own_files_of_list(output: Path, *tables: Path | None) -> frozenset[Path]:
-    """Resolved paths of what ``--list`` writes.
+    """Resolved paths of the files that ``--list`` writes.
 
     Args:
         output: the CSV to write.
-        tables: that are read.
+        tables: the tables to read.
 
     Raises:
-        UsageError: before any work, where it cannot or must not be written.
+        UsageError: the CSV cannot or must not be written; raised before any work.
     """
     own = _own_of(SUBMISSION, output, {path.resolve() for path in tables if path})
     require_writable(SUBMISSION, output)
@@ -57,10 +57,10 @@ def own_files_of_list(output: Path, *tables: Path | None) -> frozenset[Path]:
 
 
 def require_no_input(targets: Mapping[str, Path], found: StudyStream) -> None:
-    """Refuse what was found to be an input.
+    """Check that no output is an input that was found.
 
     Raises:
-        UsageError: the table beside the images is to be written over.
+        UsageError: an output would overwrite the table beside the images.
     """
     for name, path in targets.items():
         if found.table and path.resolve() == found.table.resolve():
@@ -68,12 +68,12 @@ def require_no_input(targets: Mapping[str, Path], found: StudyStream) -> None:
 
 
 def manifest_path(output: Path) -> Path:
-    """Where the run manifest of a submission stands."""
+    """Path of a submission's run manifest."""
     return output.with_suffix(".run.json")
 
 
 def _own_of(name: str, path: Path, taken: Set[Path]) -> set[Path]:
-    """Where an output is to stand, and where it stands meanwhile."""
+    """The final path of an output, and its path while it is written."""
     own = {path.resolve(), aside_of(path).resolve()}
     if own & taken:
         raise UsageError(f"{name} {path} is another file of this run; name another")
@@ -81,10 +81,10 @@ def _own_of(name: str, path: Path, taken: Set[Path]) -> set[Path]:
 
 
 def require_writable(name: str, path: Path) -> None:
-    """Refuse to write a file where none can be, or over one that is no text.
+    """Check that a file can be written, and that it would not overwrite a file that is not text.
 
     Raises:
-        UsageError: it says why.
+        UsageError: it cannot; the message says why.
     """
     if path.exists() and not path.is_file():
         raise UsageError(f"{name} {path} is no regular file; name another")
@@ -95,5 +95,5 @@ def require_writable(name: str, path: Path) -> None:
             start = stream.read(PREFIX.stop)
         if start[PREFIX] == b"DICM":
             raise UsageError(f"{name} {path} is a DICOM file; name another")
-        if b"\0" in start or start.startswith(GZIP):  # a slice without the preamble, an archive
+        if b"\0" in start or start.startswith(GZIP):  # a slice without preamble, or an archive
             raise UsageError(f"{name} {path} holds no text, so it is kept; name another")

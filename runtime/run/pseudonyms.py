@@ -1,8 +1,8 @@
-"""How studies, series and files are called in everything that a run writes and says.
+"""Names of studies, series and files in everything that a run writes or prints.
 
-Inside a run everything has the name that was found: folders, files, UIDs. On the way out each name
-goes through :class:`Names`, which leaves it as it is, or through :class:`Pseudonyms`, which hashes
-it with a secret: the key to that is a private file beside the submission.
+Inside a run, names stay as found: folders, files, UIDs. When a name is written, it goes through
+:class:`Names`, which keeps it, or through :class:`Pseudonyms`, which hashes it with a secret. The
+secret and the original names are in the key, a private file beside the submission.
 """
 
 from __future__ import annotations
@@ -24,33 +24,33 @@ from rsna_lumbar.runtime.core.reasons import Skip
 from rsna_lumbar.runtime.studies.starts import common_folder, distinct
 from rsna_lumbar.runtime.studies.study import IMAGE_FOLDERS
 
-HASH = "hash"  # of --ids
-SECRET = "secret"  # in the first line of a key, in place of a pseudonym
+HASH = "hash"  # value of --ids
+SECRET = "secret"  # stands in the first line of a key in place of a pseudonym
 SECRET_BYTES = 32
-DIGITS = 20  # 80 bits: among a million names two are alike with a chance of 1e-12
+DIGITS = 20  # 80 bits: among a million names, two are equal with a probability of 1e-12
 
 
 class Names:
-    """Names as they are."""
+    """Keeps names as they are."""
 
     def __call__(self, name: str) -> str:
-        """What a study, series, file or folder is called outside."""
+        """The name of a study, series, file or folder in the outputs."""
         return name
 
     def skip(self, skip: Skip) -> Skip:
-        """With its subject as it is called outside."""
+        """The skip with its subject's name in the outputs."""
         return replace(skip, what=self(skip.what))
 
     def key_lines(self) -> str:
-        """The key to names that are new since the last call, as CSV; nothing without pseudonyms."""
+        """Key to the names that are new since the last call, as CSV; empty without pseudonyms."""
         return ""
 
 
 class Pseudonyms(Names):
-    """Names hashed with a secret (HMAC-SHA-256), the same in every run with the same secret.
+    """Hashes names with a secret (HMAC-SHA-256); the same secret gives the same pseudonyms.
 
     Args:
-        key: from :func:`read_key`, whose secret and names are kept; empty for a new secret.
+        key: from :func:`read_key`, whose secret and names are reused; empty for a new secret.
     """
 
     def __init__(self, key: str = "") -> None:
@@ -74,15 +74,15 @@ class Pseudonyms(Names):
 
 
 def key_path(output: Path) -> Path:
-    """Where the key to the pseudonyms of a submission stands."""
+    """Path of the key to a submission's pseudonyms."""
     return output.with_suffix(".ids.csv")
 
 
 def read_key(path: Path) -> str:
-    """An earlier key, whose pseudonyms go on; empty where there is none.
+    """Read an earlier key, to reuse its pseudonyms; empty if there is none.
 
     Raises:
-        DataError: it is damaged: another secret would change all names without a word.
+        DataError: it is damaged; a new secret would silently change all names.
     """
     if not path.exists():
         return ""
@@ -100,7 +100,7 @@ def read_key(path: Path) -> str:
 
 
 def without_paths(text: str, hidden: Mapping[str, Path | None]) -> str:
-    """A message with words in place of paths: as they were given, and where they really are.
+    """Replace paths in a message by words, both as given and as resolved.
 
     Args:
         text: the message.
@@ -119,7 +119,7 @@ def without_paths(text: str, hidden: Mapping[str, Path | None]) -> str:
 
 @contextmanager
 def paths_hidden(data: Sequence[Path], series: Path | None, studies: Path | None) -> Iterator[None]:
-    """Errors name no path of the inputs, whose folders may be called like patients."""
+    """Remove input paths from errors, because their folders may have patients' names."""
     hidden = {"DATA": data[0]}
     if len(data) > 1:
         numbered = {f"DATA {number}": path for number, path in enumerate(data, start=1)}
@@ -137,7 +137,7 @@ def paths_hidden(data: Sequence[Path], series: Path | None, studies: Path | None
 
 
 def _spellings(word: str, path: Path) -> Iterator[tuple[str, str]]:
-    """A path, and where a folder of images, or a study in one, leads to above it."""
+    """A path, and for a folder of images or a study in one, the folders above it."""
     if path.name:
         yield str(path), word
     for real in (path.absolute(), Path(os.path.abspath(path)), path.resolve()):

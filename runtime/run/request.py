@@ -1,4 +1,4 @@
-"""What a command line asks of a run."""
+"""The request that a command line makes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rsna_lumbar.runtime.run.pseudonyms import Names
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What the command line asks for."""
+    """The options of the command line."""
 
     data: tuple[Path, ...]
     bundle: Path
@@ -31,10 +31,10 @@ class Request:
     resume: bool
     strict: bool
     quiet: bool
-    tables: bool  # print each study as a table
+    tables: bool  # print a table for each study
 
     def options(self, names: Names) -> dict[str, Any]:
-        """What the run manifest records of it; names of inputs as they are called outside."""
+        """The options that the run manifest records; names of inputs as in the outputs."""
         return {
             "data": [names(str(path)) for path in self.data],
             "bundle": names(str(self.bundle)),

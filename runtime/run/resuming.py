@@ -1,4 +1,4 @@
-"""What a resumed run must have in common with the one that was interrupted."""
+"""What must be the same in an interrupted run and the run that resumes it."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from rsna_lumbar.runtime.studies.study import Study, StudyStream, relative
 def left_to_do(
     found: StudyStream, results: Results, names: Names
 ) -> tuple[StudyStream, deque[tuple[str, str]]]:
-    """The studies after those of finished chunks; each is stamped when it is looked into.
+    """The studies after those of finished chunks; each is stamped when it is read.
 
     Args:
-        found: all studies, of which the first are gone through.
-        results: of the interrupted run.
-        names: of studies outside.
+        found: all studies; the finished ones are consumed.
+        results: results of the interrupted run.
+        names: names of studies in the outputs.
 
     Returns:
-        The studies, and id and stamp of each that was looked into, which is before it is decoded.
+        The studies; and id and stamp of each study that was read, added before it is decoded.
 
     Raises:
-        UsageError: a study that was done is no longer what it was.
+        UsageError: a finished study has changed.
     """
     for chunk in results.chunks:
         for study_id, before in chunk["studies"]:
@@ -61,7 +61,7 @@ def _stamped(found: StudyStream, stamps: deque[tuple[str, str]]) -> Iterator[Stu
 
 
 def _size_and_time(path: Path) -> str:
-    """Of a member of a zip archive: the archive's."""
+    """Size and modification time; for a member of a zip archive, those of the archive."""
     try:
         found = os.stat(path)
     except OSError as error:

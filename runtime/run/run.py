@@ -1,7 +1,7 @@
 """One run of ``rsna-run``: everything between the command line and the exit code.
 
-Models load in a thread of their own; meanwhile folders are listed, decoding processes start, and
-the first studies are decoded. Rows are written while later batches are computed.
+Models load in a separate thread. Meanwhile folders are listed, decoding processes start, and the
+first studies are decoded. Rows are written while later batches are computed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from rsna_lumbar.runtime.run.request import Request
 from rsna_lumbar.runtime.system.cores import usable_cores
 from rsna_lumbar.runtime.system.machine import CPU
 
-if TYPE_CHECKING:  # what reads DICOM is loaded beside the models
+if TYPE_CHECKING:  # DICOM code is imported while the models load
     from rsna_lumbar.runtime.decode.slice_sets import SliceSet
     from rsna_lumbar.runtime.studies.study import StudyStream
 
@@ -132,7 +132,7 @@ def _found(request: Request, console: Console, own_files: Collection[Path]) -> S
 
 
 def _names(request: Request, results: Results) -> Names:
-    """How things are called outside; an earlier key to pseudonyms of this submission goes on."""
+    """How names are written; an earlier key of this submission is reused."""
     if request.ids != HASH:
         return Names()
     if not results.resumed:
@@ -142,7 +142,7 @@ def _names(request: Request, results: Results) -> Names:
 
 @contextmanager
 def _opened_aside(plan: Plan, threads: int) -> Iterator[Future[OpenBundle]]:
-    """The models as a thread opens them; closed in the end."""
+    """Open the models in a thread; they are closed at the end."""
     with ThreadPoolExecutor(1, "opening") as aside:
         opening = aside.submit(OpenBundle, plan, threads=threads)
         try:
@@ -153,7 +153,7 @@ def _opened_aside(plan: Plan, threads: int) -> Iterator[Future[OpenBundle]]:
 
 
 def _result_of(opening: Future[OpenBundle], plan: Plan) -> OpenBundle:
-    """The models, or why they do not open."""
+    """The opened models, or the error that prevented it."""
     try:
         return opening.result()
     except BundleError as error:
@@ -174,6 +174,6 @@ def _until_opened(opening: Future[OpenBundle], sets: Iterator[SliceSet]) -> dequ
 
 
 def _let_go(sets: deque[SliceSet]) -> Iterator[SliceSet]:
-    """Each set in turn, kept here no longer."""
+    """Yield each set and release it."""
     while sets:
         yield sets.popleft()

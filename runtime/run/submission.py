@@ -1,4 +1,4 @@
-"""What a run leaves behind: submission, evidence, run manifest, and the table for a person."""
+"""The content of submission and evidence, and the table of scores for the user."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def submission_rows(score: StudyScore, names: Names = AS_FOUND) -> Iterator[Row]
 
 
 def submission_header() -> str:
-    """First line of a submission."""
+    """The first line of a submission."""
     return ",".join(SUBMISSION_COLUMNS) + "\n"
 
 
@@ -58,7 +58,7 @@ def submission_lines(score: StudyScore, names: Names = AS_FOUND) -> str:
 
 
 def evidence_lines(score: StudyScore, data: Path, names: Names = AS_FOUND) -> str:
-    """A study as JSON lines, one a group: each probability, each peak and where it came from."""
+    """A study as JSON lines, one per group: each probability, and each peak with its position."""
     return "".join(
         json.dumps(_evidence(names(score.study_id), group, data, names), allow_nan=False) + "\n"
         for group in score.groups
@@ -66,7 +66,7 @@ def evidence_lines(score: StudyScore, data: Path, names: Names = AS_FOUND) -> st
 
 
 def study_table(score: StudyScore, names: Names = AS_FOUND) -> str:
-    """A study as a person reads it: level by condition, likeliest grade and its probability."""
+    """A study as a table for the user: level by condition, likeliest grade and its probability."""
     conditions = [(g, c) for g in score.groups for c in g.group.conditions]
     titles = [_short_title(condition) for _, condition in conditions]
     widths = [max(len(title), len("Normal/Mild 100 %")) for title in titles]

@@ -24,27 +24,27 @@ from rsna_lumbar.runtime.system.entry_point import echo
 
 @dataclass(eq=False, slots=True)
 class Writer:
-    """Writes studies in their order; a chunk is journaled when its last one is written."""
+    """Writes studies in order; a chunk is journaled when its last study is written."""
 
     found: StudyStream
     results: Results
     names: Names
     record: RunRecord
-    stamps: deque[tuple[str, str]]  # id and stamp of each study that is to come
-    tables: bool  # also print each study
-    strict: bool  # stop behind the first study of which something could not be used
-    tally: Tally = field(default_factory=Tally)  # of the chunk
-    written: list[tuple[str, str]] = field(default_factory=list)  # its studies
+    stamps: deque[tuple[str, str]]  # id and stamp of each study still to be written
+    tables: bool  # also print a table for each study
+    strict: bool  # stop after the first study with input that could not be used
+    tally: Tally = field(default_factory=Tally)  # of the current chunk
+    written: list[tuple[str, str]] = field(default_factory=list)  # studies of the current chunk
 
     def write(
         self, scores: Iterable[StudyScore], opened: OpenBundle, step: Callable[[int], object]
     ) -> None:
-        """Write the studies that are still to be done, after those of finished chunks.
+        """Write the remaining studies, after those of finished chunks.
 
         Args:
-            scores: of them.
-            opened: whose batches may become smaller meanwhile.
-            step: called with 1 for each.
+            scores: scores of the remaining studies.
+            opened: the open bundle, whose batches may become smaller meanwhile.
+            step: called with 1 for each study.
         """
         for record in self.results.take_records():
             self.record.add(Tally.from_json(record))

@@ -1,4 +1,4 @@
-"""Writing a file so that a reader sees the old content or the new one, never half of it."""
+"""Write a file so that readers see the old content or the new one, never half of it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import BinaryIO
 
 try:
     import fcntl
-except ImportError:  # Windows: two writers at once are not told apart there
+except ImportError:  # Windows: concurrent writers are not detected there
     fcntl = None  # type: ignore[assignment]
 
-# What file systems without locks answer; two writers at once are not told apart there either.
+# Errors of file systems without locks; concurrent writers are not detected there either.
 _LOCKLESS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
 _FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 
@@ -22,11 +22,11 @@ _FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_
 class AsideFile:
     """A file written aside, as ``.<name>.part`` in the same folder, by this process alone.
 
-    It is private until it is published. What an earlier process left aside is still in it: cut it.
+    It is private until it is published. It may still contain what an earlier process wrote: cut it.
 
     Args:
-        path: where it is to be published.
-        private: for its user alone also then.
+        path: where to publish it.
+        private: keep it private to its user after publishing too.
 
     Raises:
         OSError: it cannot be written, or another process is writing it.
@@ -39,36 +39,36 @@ class AsideFile:
         self.descriptor = claim(self.aside, path)
 
     def cut(self, length: int) -> None:
-        """Keep so many bytes, and go on writing after them."""
+        """Keep the first ``length`` bytes, and continue writing after them."""
         os.ftruncate(self.descriptor, length)
         os.lseek(self.descriptor, length, os.SEEK_SET)
 
     def write(self, content: bytes) -> None:
-        """Add all of it."""
+        """Append all of the content."""
         rest = memoryview(content)
         with naming(self.path):
             while rest:
                 rest = rest[os.write(self.descriptor, rest) :]
 
     def sync(self) -> None:
-        """Have what was written on the disk."""
+        """Flush everything to the disk."""
         with naming(self.path):
             os.fsync(self.descriptor)
 
     def publish(self) -> None:
-        """Sync, rename over the path, close."""
+        """Sync, rename to the final path, close."""
         self.sync()
         os.chmod(self.aside, 0o600 if self._private else 0o666 & ~_umask())
         if fcntl:
-            os.replace(self.aside, self.path)  # before closing gives the lock back
+            os.replace(self.aside, self.path)  # before closing releases the lock
             self.close()
         else:
             self.close()
-            os.replace(self.aside, self.path)  # Windows renames no open file
+            os.replace(self.aside, self.path)  # Windows cannot rename an open file
         sync_folder(self.path.parent)
 
     def discard(self) -> None:
-        """Remove it, close; nothing where it is closed already."""
+        """Remove the file and close it; does nothing if it is already closed."""
         if self.descriptor < 0:
             return
         if fcntl:
@@ -79,13 +79,13 @@ class AsideFile:
             self.aside.unlink(missing_ok=True)
 
     def let_go(self) -> None:
-        """Close, and leave it aside unless it is empty."""
+        """Close it; the file stays aside unless it is empty."""
         if self.descriptor >= 0 and not os.fstat(self.descriptor).st_size:
             self.discard()
         self.close()
 
     def close(self) -> None:
-        """Leave it aside as it is."""
+        """Close it; the file stays aside."""
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
@@ -93,7 +93,7 @@ class AsideFile:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Errors of the system name this path: a full disk is told with the file that was asked for."""
+    """Make system errors name this path, so that a full disk is reported with the user's file."""
     try:
         yield
     except OSError as error:
@@ -101,12 +101,12 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def aside_of(path: Path) -> Path:
-    """Where a file stands until it is whole."""
+    """Path of a file while it is being written."""
     return path.with_name(f".{path.name}.part")
 
 
 def sync_folder(folder: Path) -> None:
-    """Have renamings and removals in a folder on the disk, where the system can."""
+    """Flush renames and removals in a folder to the disk, if the system can do that."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -119,9 +119,8 @@ def sync_folder(folder: Path) -> None:
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """A file written aside, see :class:`AsideFile`.
 
-    Leaving the context flushes to disk and renames over ``path``; leaving it by an exception
-    removes what was written and keeps the old file. What a killed process left aside is written
-    over by the next.
+    On leaving the context the file is flushed to disk and renamed to ``path``. On an exception it
+    is removed, and the old file stays. What a killed process left aside is overwritten by the next.
 
     Raises:
         OSError: the file cannot be written, or another process is writing it.
@@ -138,17 +137,17 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Replace a file, text as UTF-8, as :func:`atomic_file` does."""
+    """Replace a file like :func:`atomic_file`; text is written as UTF-8."""
     with atomic_file(path) as stream:
         stream.write(content.encode() if isinstance(content, str) else content)
 
 
 @contextmanager
 def sole_user(folder: Path) -> Iterator[None]:
-    """Work in a folder alone: no other process that asks for the same may, until this one ends.
+    """Work alone in a folder: no other process that calls this can, until this context ends.
 
     Raises:
-        OSError: another process is at work in it.
+        OSError: another process is working in it.
     """
     if fcntl is None:
         yield
@@ -162,17 +161,17 @@ def sole_user(folder: Path) -> Iterator[None]:
 
 
 def claim(aside: Path, path: Path) -> int:
-    """Open a file for this process alone; made, private, where it is not there.
+    """Open a file for this process alone; a new file is private.
 
     Args:
-        aside: to open.
-        path: that errors name.
+        aside: the file to open.
+        path: the path named in errors.
 
     Returns:
         Its descriptor, which holds the lock.
 
     Raises:
-        OSError: it cannot be opened, or another process has it.
+        OSError: it cannot be opened, or another process holds the lock.
     """
     while True:
         with naming(path):
@@ -185,7 +184,7 @@ def claim(aside: Path, path: Path) -> int:
         except BaseException:
             os.close(descriptor)
             raise
-        os.close(descriptor)  # its writer has renamed it since it was opened
+        os.close(descriptor)  # its writer renamed it after it was opened
 
 
 def _lock(descriptor: int, path: Path, refusal: str) -> None:
@@ -201,7 +200,7 @@ def _lock(descriptor: int, path: Path, refusal: str) -> None:
 
 
 def _make_private(descriptor: int, path: Path) -> None:
-    """A file that somebody else made is not written to."""
+    """Refuse to write to a file that another user made."""
     if hasattr(os, "fchmod"):
         if os.fstat(descriptor).st_uid != os.geteuid():
             raise OSError(errno.EPERM, "what is aside belongs to another user", str(path))

@@ -1,7 +1,7 @@
-"""How many cores this process may really use: its affinity, and the quota of its control groups.
+"""The number of cores this process may really use: affinity and quota of its control groups.
 
-A container limited to two processors still shows every core of its host. Libraries that start a
-thread for each of those are slowed down by their own threads, so every count here begins with
+A container limited to two processors still sees every core of its host. Libraries that start one
+thread per visible core are slowed down by their own threads, so every count here starts from
 :func:`usable_cores`.
 """
 
@@ -15,22 +15,22 @@ NO_LIMIT = float("inf")
 
 
 def usable_cores() -> int:
-    """Cores that this process may keep busy, at least 1.
+    """Number of cores that this process may keep busy, at least 1.
 
-    A quota of two and a half cores counts as two: a third thread would be stopped half of the time,
-    and the other two wait for it.
+    A quota of two and a half cores counts as two: a third thread would be stopped half of the time
+    while the other two wait for it.
     """
     return max(1, int(min(_affinity(), quota_in_cores(Path("/")))))
 
 
 def quota_in_cores(root: Path) -> float:
-    """The smallest processor quota of the process's control groups (Linux), infinity for none.
+    """The smallest processor quota of the process's control groups (Linux); infinity if none.
 
-    Both versions: ``cpu.max`` of the group and of every group above it, or ``cpu.cfs_quota_us``
-    (https://docs.kernel.org/admin-guide/cgroup-v2.html, and .../cgroup-v1/).
+    Supports both versions: ``cpu.max`` of the group and of every group above it, and
+    ``cpu.cfs_quota_us`` (https://docs.kernel.org/admin-guide/cgroup-v2.html, and .../cgroup-v1/).
 
     Args:
-        root: where ``proc`` and ``sys`` are.
+        root: the folder that contains ``proc`` and ``sys``.
     """
     return min((_quota(folder) for folder in _control_groups(root)), default=NO_LIMIT)
 
@@ -42,7 +42,7 @@ def _affinity() -> int:
 
 
 def _control_groups(root: Path) -> Iterator[Path]:
-    """Folders of the process's groups, each with those above it."""
+    """Folders of the process's control groups, each followed by those above it."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -66,5 +66,5 @@ def _quota(folder: Path) -> float:
             quota = (folder / "cpu.cfs_quota_us").read_text().strip()
             period = (folder / "cpu.cfs_period_us").read_text().strip()
         return int(quota) / int(period) if int(quota) > 0 else NO_LIMIT
-    except (OSError, ValueError, ZeroDivisionError):  # none there, "max", or unreadable
+    except (OSError, ValueError, ZeroDivisionError):  # missing, "max", or unreadable
         return NO_LIMIT

@@ -1,4 +1,4 @@
-"""What the four commands share: ``--version``, ``--debug``, one-line errors and exit codes."""
+"""Shared by the four commands: ``--version``, ``--debug``, one-line errors and exit codes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rsna_lumbar.runtime.core.errors import LumbarError
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 DISTRIBUTION = "rsna-lumbar"
-INTERRUPTED = 130  # 128 + SIGINT, as shells count it
+INTERRUPTED = 130  # 128 + SIGINT, as in shells
 
 
 def _print_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -38,7 +38,7 @@ def common_options(function: Decorated) -> Decorated:
         callback=_print_version,
         help="Print the version and exit.",
     )
-    debug = click.option(  # entry_point looks for it itself
+    debug = click.option(  # entry_point checks for it itself
         "--debug", is_flag=True, expose_value=False, help="Show the traceback of an error."
     )
     return version(debug(function))
@@ -49,13 +49,13 @@ def entry_point(
 ) -> Callable[..., None]:
     """Make the function of a console script.
 
-    It ends the process: with the command's own return value where that is an int, else 0; with
-    one line on standard error and 1 or 2 where something failed; with 130 where interrupted.
+    The function ends the process: with the command's return value if that is an int, otherwise
+    0; with one line on standard error and 1 or 2 after an error; with 130 if interrupted.
 
     Args:
-        command: of click.
-        name: of the script.
-        quote_errors: print what an unexpected error says. Not where it may quote a patient's data.
+        command: the click command.
+        name: name of the script.
+        quote_errors: print the text of unexpected errors; False if it may quote patient data.
     """
 
     def main(arguments: Sequence[str] | None = None) -> None:
@@ -82,34 +82,35 @@ def entry_point(
 
 
 def echo(text: str, *, err: bool = False) -> None:
-    """Print; where nobody can read it any more, what follows goes nowhere, and the work goes on."""
+    """Print; if the output is closed, discard this and later text and continue."""
     try:
         click.echo(text, err=err)
-    except OSError:  # a closed pipe, a full disk
+    except OSError:  # a closed pipe, or a full disk
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, (sys.stderr if err else sys.stdout).fileno())
         os.close(nowhere)
 
 
 def _open_closed_streams() -> None:
-    """None of the files of the work gets the number of a standard stream, where others write."""
+    """Open closed standard streams, so that no other file gets their number and their output."""
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            nowhere = os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
-            os.set_inheritable(nowhere, True)  # else it would be free in decoding processes
+            nowhere = os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
+            # otherwise the number would be free in decoding processes
+            os.set_inheritable(nowhere, True)
     sys.stdout = sys.stdout or os.fdopen(1, "w")
     sys.stderr = sys.stderr or os.fdopen(2, "w")
 
 
 def _terminate(number: int, _: object) -> None:
-    """End by an exception, so that what was written aside is removed."""
+    """End by an exception, so that files written aside are removed."""
     sys.exit(128 + number)
 
 
 def _trace(error: BaseException, quote_errors: bool) -> str:
-    """Where it came from; without quotes types and places alone, of causes too."""
+    """The traceback; without quotes only types and positions, including those of causes."""
     if quote_errors:
         return "".join(traceback.format_exception(error)).rstrip()
     before = error.__cause__ or error.__context__
@@ -131,7 +132,7 @@ def _line(error: Exception, quote_errors: bool) -> str:
 
 
 def _temporary() -> str:
-    """Where files are written whose errors name none."""
+    """The folder of files whose errors name no file."""
     import tempfile
 
     try:

@@ -1,4 +1,4 @@
-"""Which NVIDIA GPUs there are, asked of the CUDA driver itself, without any CUDA package."""
+"""The NVIDIA GPUs of this machine, reported by the CUDA driver, without any CUDA package."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NAME_BYTES = 256
 
 @dataclass(frozen=True, slots=True)
 class CudaDevice:
-    """A GPU that the driver offers; its place in the tuple is the N of ``cuda:N``."""
+    """A GPU reported by the driver; its index in the tuple is the N of ``cuda:N``."""
 
     name: str
     compute_capability: str  # such as "8.9"
@@ -25,7 +25,7 @@ class CudaDevice:
 
 @cache
 def cuda_devices() -> tuple[CudaDevice, ...]:
-    """GPUs that the CUDA driver offers; none where there is no driver, or it cannot start."""
+    """GPUs reported by the CUDA driver; none if there is no driver, or it cannot start."""
     driver = _driver()
     count = ctypes.c_int(0)
     if driver is None or driver.cuInit(0) != CUDA_SUCCESS:
@@ -33,18 +33,18 @@ def cuda_devices() -> tuple[CudaDevice, ...]:
     if driver.cuDeviceGetCount(ctypes.byref(count)) != CUDA_SUCCESS:
         return ()
     devices = [_device(driver, index) for index in range(count.value)]
-    # One that does not answer ends the row: the places of those behind it would be wrong.
+    # A GPU that does not answer ends the list: the indices of the GPUs after it would be wrong.
     return tuple(devices[: devices.index(None)] if None in devices else devices)  # type: ignore[arg-type]
 
 
 def cuda_device_count() -> int:
-    """Number of GPUs that the CUDA driver offers; 0 where there is no driver."""
+    """Number of GPUs reported by the CUDA driver; 0 if there is no driver."""
     return len(cuda_devices())
 
 
 @cache
 def driver_version() -> str | None:
-    """Newest CUDA that the driver serves, such as ``13.0``; None where there is no driver."""
+    """Newest CUDA version that the driver supports, such as ``13.0``; None without a driver."""
     driver = _driver()
     version = ctypes.c_int(0)
     if driver is None or driver.cuDriverGetVersion(ctypes.byref(version)) != CUDA_SUCCESS:
@@ -53,10 +53,10 @@ def driver_version() -> str | None:
 
 
 def device_index(device: str) -> int:
-    """The N of ``cuda:N``, which is there.
+    """The N of ``cuda:N``, after checking that the GPU exists.
 
     Raises:
-        UsageError: no such device.
+        UsageError: the device does not exist.
     """
     kind, _, number = device.partition(":")
     if kind != "cuda" or not number.isdecimal():
@@ -81,7 +81,7 @@ def _device(driver: ctypes.CDLL, index: int) -> CudaDevice | None:
     handle, major, minor = ctypes.c_int(0), ctypes.c_int(0), ctypes.c_int(0)
     name = ctypes.create_string_buffer(NAME_BYTES)
     memory = ctypes.c_size_t(0)
-    answers = (  # a device that does not give its handle is asked nothing else
+    answers = (  # ``or``: a device that gives no handle is not queried further
         driver.cuDeviceGet(ctypes.byref(handle), index)
         or driver.cuDeviceGetName(name, NAME_BYTES, handle)
         or driver.cuDeviceGetAttribute(ctypes.byref(major), CAPABILITY_MAJOR, handle)

@@ -1,7 +1,7 @@
-"""What this machine offers to run models on, asked without loading a runtime.
+"""What this machine offers for running models, found without loading a runtime library.
 
-Versions come from the packages' metadata and GPUs from the CUDA driver: nothing that could crash
-or that takes seconds is imported to find out that a model cannot run here.
+Versions come from package metadata and GPUs from the CUDA driver: nothing that could crash, or that
+takes seconds to import, is imported only to find out that a model cannot run here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rsna_lumbar.runtime.system.gpus import CudaDevice, cuda_devices, driver_ver
 CPU_INFO = Path("/proc/cpuinfo")
 CPU = "cpu"
 VNNI = {"avx512_vnni", "avx_vnni"}
-# The distributions whose libraries run a backend's models, the first that is installed.
+# Distributions that provide a backend's library; the first one installed counts.
 DISTRIBUTIONS = {
     "onnxruntime": ("onnxruntime-gpu", "onnxruntime"),
     "openvino": ("openvino",),
@@ -31,15 +31,15 @@ DISTRIBUTIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Processor, GPUs, and the runtime libraries that are installed."""
+    """Processor, GPUs, and installed runtime libraries."""
 
     processor: str
     gpus: tuple[CudaDevice, ...]
-    driver: str | None  # of CUDA
-    versions: Mapping[str, str]  # backend -> version of its library, where it is installed
+    driver: str | None  # version of the CUDA driver
+    versions: Mapping[str, str]  # backend -> version of its library, if installed
 
     def describe(self, device: str) -> str:
-        """``cpu`` or ``cuda:N`` in words, as figures measured on it name it."""
+        """``cpu`` or ``cuda:N`` in words, as in measurements made on it."""
         if device == CPU:
             return self.processor
         return self.gpus[int(device.partition(":")[2])].name
@@ -66,7 +66,7 @@ def kind_of(device: str) -> str:
 
 
 def processor_name() -> str:
-    """The processor's name for itself."""
+    """The processor's name, as it reports it."""
     return cpu_fields().get("model name") or platform.processor() or platform.machine()
 
 
@@ -76,7 +76,7 @@ def has_vnni() -> bool:
 
 
 def cpu_fields() -> dict[str, str]:
-    """Fields of the first processor in /proc/cpuinfo; none where there is no such file."""
+    """Fields of the first processor in /proc/cpuinfo; empty if the file does not exist."""
     if not CPU_INFO.exists():
         return {}
     first = CPU_INFO.read_text(encoding="utf-8").split("\n\n")[0]
@@ -85,14 +85,14 @@ def cpu_fields() -> dict[str, str]:
 
 
 def _first_version(names: tuple[str, ...]) -> str | None:
-    """Without what follows the four numbers, such as ``.post1``: the libraries do not say it."""
+    """Version without a suffix after the four numbers, such as ``.post1``; libraries omit it."""
     found = versions_of(names)
     version = next((found[name] for name in names if name in found), None)
     return version and ".".join(version.split(".")[:4])
 
 
 def versions_of(distributions: Iterable[str]) -> dict[str, str]:
-    """Python's version and that of each distribution that is installed."""
+    """Versions of Python and of each installed distribution."""
     found = {"python": platform.python_version()}
     for name in distributions:
         with suppress(metadata.PackageNotFoundError):

@@ -1,4 +1,4 @@
-"""Worker processes that end with the process that started them, however that ends."""
+"""Worker processes that end with the process that started them, no matter how it ends."""
 
 from __future__ import annotations
 
@@ -30,28 +30,29 @@ Result = TypeVar("Result")
 
 
 def worker_pool(workers: int, prepare: Callable[[], None] | None = None) -> ProcessPoolExecutor:
-    """Processes that do not outlive this one, and leave Ctrl-C to it; each calls ``prepare`` first.
+    """Processes that end with this one and leave Ctrl-C to it; each calls ``prepare`` first.
 
-    They are spawned: forking a process that has threads (a runtime's, a progress bar's) may lock
-    up. So a script that starts them needs ``if __name__ == "__main__":``.
+    They are spawned: forking a process that has threads (of a runtime library or a progress bar)
+    may deadlock. So a script that starts them needs ``if __name__ == "__main__":``.
     """
-    from concurrent.futures import ProcessPoolExecutor  # not for a process that needs no pool
+    # not imported by a process that needs no pool
+    from concurrent.futures import ProcessPoolExecutor
 
     spawn = multiprocessing.get_context("spawn")
     with locks_have_room():
         pool = ProcessPoolExecutor(workers, spawn, initializer=_start, initargs=(prepare,))
-    with interrupts_ignored():  # inherited, so also while a worker is still importing
-        for _ in range(workers):  # each submission starts one, as none is idle yet
+    with interrupts_ignored():  # inherited, so it also covers a worker that is still importing
+        for _ in range(workers):  # each submission starts one process, because none is idle yet
             pool.submit(int)
     return pool
 
 
 @contextmanager
 def main_module_hidden() -> Iterator[None]:
-    """Processes that are spawned meanwhile do not import the script that starts them.
+    """Processes spawned in this context do not import the script that starts them.
 
-    So the script needs no ``if __name__ == "__main__":``. Nothing that they are given may be
-    defined in it.
+    So the script needs no ``if __name__ == "__main__":``. Objects passed to these processes must
+    not be defined in the script.
     """
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
@@ -63,10 +64,10 @@ def main_module_hidden() -> Iterator[None]:
 
 @contextmanager
 def locks_have_room() -> Iterator[None]:
-    """Say what is full where a lock of the standard library cannot be made; Linux has a file each.
+    """Say what is full if a standard library lock cannot be made; on Linux each lock is a file.
 
     Raises:
-        DataError: it cannot.
+        DataError: the lock cannot be made.
     """
     try:
         yield
@@ -84,7 +85,7 @@ def map_ahead(
 ) -> Iterator[Result]:
     """Results in the order of the items; with one worker, computed in this process.
 
-    Two batches a worker are under way or waiting, whatever the number of items: memory is flat.
+    Each worker has two batches in flight or waiting, so memory does not grow with the items.
     """
     if workers == 1:
         yield from map(work, items)
@@ -113,21 +114,21 @@ def _work_through(work: Callable[[Item], Result], items: list[Item]) -> list[Res
 
 
 def in_main_thread() -> bool:
-    """Whether this is the thread that lives as long as the process."""
+    """Whether this is the main thread, which lives as long as the process."""
     return threading.current_thread() is threading.main_thread()
 
 
 @contextmanager
 def interrupts_ignored() -> Iterator[None]:
-    """Processes that are started meanwhile leave Ctrl-C to this one.
+    """Processes started in this context leave Ctrl-C to this process.
 
-    Where the system can (not Windows), one that comes meanwhile arrives here afterwards.
+    If the system allows (not Windows), a Ctrl-C during this time arrives here afterwards.
     """
     if hasattr(signal, "pthread_sigmask"):
         with _interrupts_blocked():
             yield
         return
-    if not in_main_thread():  # only it may set handlers
+    if not in_main_thread():  # only the main thread may set signal handlers
         yield
         return
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -139,11 +140,11 @@ def interrupts_ignored() -> Iterator[None]:
 
 @contextmanager
 def quiet_stderr() -> Iterator[None]:
-    """Processes that are started meanwhile have no standard error.
+    """Processes started in this context have no standard error.
 
-    One whose parent ends while it is still importing writes a traceback of multiprocessing's there.
+    Otherwise a process whose parent ends while it is importing prints a multiprocessing traceback.
     """
-    ours = os.dup(2)  # which no process inherits
+    ours = os.dup(2)  # a descriptor that no process inherits
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
@@ -156,8 +157,8 @@ def quiet_stderr() -> Iterator[None]:
 
 @contextmanager
 def _interrupts_blocked() -> Iterator[None]:
-    """The mask is inherited."""
-    resource_tracker.ensure_running()  # else it is started meanwhile, and lifts the mask
+    """Block interrupts; child processes inherit the signal mask."""
+    resource_tracker.ensure_running()  # otherwise it could start in this context and lift the mask
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -172,16 +173,16 @@ def _start(prepare: Callable[[], None] | None) -> None:
 
 
 def without_stderr() -> None:
-    """Send what libraries of this process say to nowhere: its answers tell what went wrong."""
+    """Discard what libraries of this process print; its answers report any problem."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     os.close(nowhere)
 
 
 def limit_memory(room_bytes: int) -> None:
-    """Let this process grow by so much from now on; more is a MemoryError, or ends it.
+    """Limit how much this process may grow from now on; more is a MemoryError, or ends it.
 
-    By its address space, where the system keeps such a limit (Linux).
+    Limits its address space, if the system enforces such a limit (Linux).
     """
     try:
         import resource
@@ -191,22 +192,22 @@ def limit_memory(room_bytes: int) -> None:
         wanted = pages * resource.getpagesize() + room_bytes
         if most == resource.RLIM_INFINITY or wanted < most:
             resource.setrlimit(resource.RLIMIT_AS, (wanted, most))
-    except (ImportError, OSError, ValueError):  # Windows; no /proc; a limit that is kept elsewhere
+    except (ImportError, OSError, ValueError):  # Windows; no /proc; or a limit enforced elsewhere
         return
 
 
 def end_with_parent(*, started_by_main_thread: bool = False) -> None:
-    """End this process as soon as the one that started it has ended.
+    """End this process as soon as the process that started it has ended.
 
     Args:
-        started_by_main_thread: on Linux, also while foreign code holds the interpreter: the kernel
-            ends it with the thread that started it.
+        started_by_main_thread: on Linux, also while foreign code holds the interpreter lock: the
+            kernel ends the process with the thread that started it.
     """
     threading.Thread(target=_outlive_nobody, daemon=True).start()
     if started_by_main_thread and sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         parent = multiprocessing.parent_process()
-        if parent is not None and os.getppid() != parent.pid:  # it ended before
+        if parent is not None and os.getppid() != parent.pid:  # the parent ended before this call
             os._exit(1)
 
 

@@ -1,14 +1,14 @@
-"""Memory that processes share: without a name, and really there before anybody writes to it.
+"""Memory shared by processes: unnamed, and reserved before any process writes to it.
 
-The standard library maps a sparse file in /dev/shm or in the temporary folder. Where that file
-system is full by the time a page is touched, the process that touches it ends with a bus error,
-which no ``try`` catches. So the space is reserved first, where that can fail with an error:
+The standard library maps a sparse file in /dev/shm or in the temporary folder. If that file system
+is full when a page is first touched, the process that touches it ends with a bus error, which no
+``try`` catches. The space is therefore reserved first, in a way that can fail with an error:
 
-    Linux              memfd_create(2): memory that needs room in no file system
-    else on POSIX      a file that was removed, in /dev/shm or the temporary folder, written once
-    Windows            the page file, as the standard library does it
+    Linux              memfd_create(2): memory that needs no space in any file system
+    other POSIX        a removed file, in /dev/shm or the temporary folder, written once
+    Windows            the page file, like the standard library
 
-It goes with the last process that has it.
+It is freed with the last process that uses it.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from pathlib import Path
 
 from rsna_lumbar.runtime.core.errors import DataError
 
-SHARED = Path("/dev/shm")  # of Linux, in memory
+SHARED = Path("/dev/shm")  # a file system in memory, on Linux
 BLOCK_BYTES = 2**20
 
 
 def shared_memory(size_bytes: int) -> Arena:
-    """Zeros that can be passed to a process when it is started; ``buffer`` is the memory.
+    """Zeroed memory that can be passed to a process when it starts; ``buffer`` accesses it.
 
     Raises:
-        DataError: there is no room for them anywhere.
+        DataError: there is no space for it anywhere.
     """
     if sys.platform == "win32":
         return Arena(size_bytes)
@@ -42,7 +42,7 @@ def shared_memory(size_bytes: int) -> Arena:
 
 
 def _reserved(size_bytes: int) -> int:
-    """A file of that size, all of it in memory or on disk."""
+    """A file of this size, completely in memory or on disk."""
     tried: list[str] = []
     for name, opened in _places():
         file = -1
@@ -63,7 +63,7 @@ def _reserved(size_bytes: int) -> int:
 
 
 def _places() -> list[tuple[str, Callable[[], int]]]:
-    """What to call a place in an error, and how to open a file there; the best first."""
+    """Name of each place for errors, and how to open a file there; the best first."""
     found: list[tuple[str, Callable[[], int]]] = []
     if sys.platform == "linux" and hasattr(os, "memfd_create"):
         found.append(("memory", _in_memory))
@@ -84,10 +84,10 @@ def _without_name(folder: Path) -> int:
 
 
 def _fill(file: int, size_bytes: int) -> None:
-    """Give the file its size, and every block of it a place."""
+    """Set the file's size and allocate all of its blocks."""
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(file, 0, size_bytes)
         return
-    left = size_bytes  # macOS has no such call
+    left = size_bytes  # macOS does not have this call
     while left > 0:
         left -= os.write(file, bytes(min(left, BLOCK_BYTES)))

@@ -1,8 +1,8 @@
-"""Telemetry of libraries: off in the environment as soon as any package of ours is imported.
+"""Switch off the telemetry of libraries when any package of this project is imported.
 
-A library reads its switch when it is imported or loaded, and a process that is started has it from
-the one that started it. So the four packages set all of them before they import anything else;
-what the user has set there does not count.
+A library reads its switch when it is imported or loaded, and a child process inherits it from its
+parent. The four packages therefore set all switches before they import anything else, and override
+the user's settings.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from __future__ import annotations
 import os
 
 OFF = {
-    # ONNX Runtime writes a device id and a database of events below HOME and looks its maker up by
-    # DNS, also after disable_telemetry_events().
+    # ONNX Runtime writes a device id and a database of events below HOME, and looks up its maker by
+    # DNS, even after disable_telemetry_events().
     "ORT_DISABLE_TELEMETRY": "1",
-    "YOLO_OFFLINE": "true",  # ultralytics: no events, no look for updates, no download
-    "NO_ALBUMENTATIONS_UPDATE": "1",  # ultralytics imports it where it is installed
+    "YOLO_OFFLINE": "true",  # ultralytics: no events, no update check, no download
+    "NO_ALBUMENTATIONS_UPDATE": "1",  # ultralytics imports albumentations if it is installed
 }
 
 
 def switch_off() -> None:
-    """Set every switch, for this process and those that it starts."""
+    """Set every switch, for this process and its child processes."""
     os.environ.update(OFF)

@@ -1,11 +1,11 @@
-"""Optional libraries: present, silent and offline before anything imports them.
+"""Check that optional libraries are installed, and make them silent and offline before import.
 
-The runtime imports none of them; training, export and benchmarks call this first. ultralytics
-reads its switches from the environment when it is imported: no telemetry, no look for updates, no
-download, no installing of packages, no experiment trackers, no chatter. What these libraries keep
-between runs (settings, a list of fonts, compiled code) would lie in folders of the user's, or stay
-in the temporary one: here it goes to a private folder that ends with the process which made it. A
-checkpoint is a pickle: it is loaded through ultralytics' list of allowed classes, unless the
+The runtime imports none of them; training, export and benchmarks call this first. ultralytics reads
+its switches from the environment when it is imported: no telemetry, no update check, no download,
+no package installation, no experiment trackers, no log output. These libraries keep files between
+runs (settings, a list of fonts, compiled code) in the user's folders, or leave them in the
+temporary folder. Here they use a private folder that is removed when the process that made it ends.
+A checkpoint is a pickle: it is loaded through ultralytics' list of allowed classes, unless the
 environment says ``ULTRALYTICS_SAFE_LOAD=false`` for a file that you trust.
 """
 
@@ -26,15 +26,15 @@ ALWAYS = {"YOLO_AUTOINSTALL": "false"}
 UNLESS_SET = {
     "YOLO_VERBOSE": "false",
     "ULTRALYTICS_SAFE_LOAD": "true",
-    # matplotlib: figures are drawn in the font that it brings. To list the system's it starts
-    # fontconfig, which writes a cache of its own.
+    # matplotlib: draw figures with its own font. To list the system's fonts it starts fontconfig,
+    # which writes its own cache.
     "MPL_IGNORE_SYSTEM_FONTS": "1",
 }
 READ_AT_IMPORT = {"YOLO_AUTOINSTALL": "AUTOINSTALL", "ULTRALYTICS_SAFE_LOAD": "SAFE_LOAD"}
-TRUE = ("1", "true", "yes", "on", "y", "t")  # as ultralytics reads its environment
+TRUE = ("1", "true", "yes", "on", "y", "t")  # values that ultralytics reads as true
 UNLESS_SET_OF = {
-    # Threads of OpenMP that spin while they wait made a training on a shared machine 60 times
-    # slower. Only there: benchmarks time PyTorch as it comes.
+    # OpenMP threads that spin while waiting made a training on a shared machine 60 times slower.
+    # Only for training: benchmarks time PyTorch with its defaults.
     "train": {"OMP_WAIT_POLICY": "PASSIVE"},
 }
 FOLDERS_UNLESS_SET = {
@@ -50,16 +50,16 @@ NEEDED = {
     "bench": ("torch", "onnx", "ultralytics"),
     "figures": ("matplotlib.figure",),
 }
-EXTRA_OF = {"convert": "export", "figures": "train"}  # of the others, their own name
+EXTRA_OF = {"convert": "export", "figures": "train"}  # other extras map to their own name
 
 
 def prepare_third_party(extra: str) -> None:
-    """Set the switches and import what an extra of this package brings.
+    """Set the switches and import the libraries that an extra of this package installs.
 
     Args:
         extra: ``train``, ``export`` or ``bench``; ``convert`` for the part of ``export`` that makes
-            one model file from another, without a checkpoint; ``figures`` for that of ``train``
-            which draws.
+            one model file from another, without a checkpoint; ``figures`` for the part of ``train``
+            that draws.
 
     Raises:
         UsageError: one of its libraries is not installed.
@@ -83,7 +83,7 @@ def prepare_third_party(extra: str) -> None:
 
 
 def _set_folders() -> None:
-    """One private folder for all that have none yet; processes that are started share it."""
+    """One private folder for each setting that is not set yet; child processes share it."""
     missing = FOLDERS_UNLESS_SET.keys() - os.environ.keys()
     if not missing:
         return
@@ -97,9 +97,9 @@ def _set_folders() -> None:
 
 def _silence_ultralytics() -> None:
     utils = import_module("ultralytics.utils")
-    # By dict's own update: in memory only, the file of a user who has one stays as it is.
+    # dict's own update changes memory only; a user's settings file stays as it is.
     dict.update(utils.SETTINGS, {"sync": False, **dict.fromkeys(TRACKERS, False)})
-    # Somebody may have imported it before, without our switches, which modules then took over.
+    # It may have been imported before, without our switches; correct the values modules copied.
     for name, constant in READ_AT_IMPORT.items():
         switch = os.environ[name].strip().lower() in TRUE
         for path, module in list(sys.modules.items()):
