@@ -1,6 +1,6 @@
-"""The challenge's layout: ``<images>/<study>/<series>/*.dcm``; folders name studies and series.
+"""The challenge's layout, ``<images>/<study>/<series>/*.dcm``: folders name studies and series.
 
-A study's folder is listed when the study is asked for.
+A study's folder is listed when the study is requested.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ from rsna_lumbar.runtime.studies.tables import SeriesTable, read_series_table
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """Where studies lie."""
+    """The folder of images, and the studies in it to use."""
 
     folder: Path
-    only: frozenset[str] | None  # where the data folders are studies of it
+    only: frozenset[str] | None  # if the data folders are studies: their names
 
 
 def images_folder(
@@ -48,7 +48,7 @@ def images_folder(
     table: SeriesTable | None,
     studies: Collection[str] | None,
 ) -> Images | None:
-    """The folder of images that the data folders mean; None where they are no challenge's."""
+    """The folder of images that the data folders mean; None if it is not the challenge's layout."""
     folders = [start.resolve() for start in starts if start.is_dir()]
     if len(folders) == len(starts) and {one.parent.name for one in folders} & set(IMAGE_FOLDERS):
         images, *others = {one.parent for one in folders}
@@ -65,21 +65,21 @@ def images_folder(
 
 
 def names_folders(images: Images, table: SeriesTable, walk: Walk) -> bool:
-    """Whether a table calls any study by its folder, or none that is there."""
+    """Whether the table names at least one study by its folder, or no study at all."""
     studies = {study_id for study_id, _ in table}
     return not studies or bool(studies & set(walk.listing(images.folder, []).folders))
 
 
 def _is_plain(names: Iterable[str]) -> bool:
-    """Whether these can be names of folders, and no paths."""
+    """Whether all of these can be names of folders, and none is a path."""
     return all(name == Path(name).name and name not in ("", ".", "..") for name in names)
 
 
 def _require_plain(names: Iterable[str], where: str) -> None:
-    """Nothing that is named may lie anywhere but in its folder.
+    """Check that names are plain folder names, so that none leads out of its folder.
 
     Raises:
-        DataError: a name is a path, or none.
+        DataError: a name is a path, or cannot be a name.
     """
     if not _is_plain(names):
         raise DataError(f"{where} names a study or series that can be no folder's name")
@@ -93,7 +93,7 @@ def stream_challenge(
     *,
     by_uid: bool = False,
 ) -> StudyStream:
-    """Studies by their folders, named by them or by the UID of the first header in them."""
+    """Studies by their folders, named by the folder or by the UID of the first header in it."""
     _require_plain(studies or (), "the list of studies")
     beside = _table_beside(images.folder) if table is None else None
     if table is None:
@@ -127,7 +127,7 @@ def stream_challenge(
 
 
 def _studies_there(images: Images, walk: Walk, strays: list[Skip]) -> set[str]:
-    """Names of the folders of studies; what lies beside them belongs to none."""
+    """Names of the folders of studies; files beside these folders belong to no study."""
     if images.only is not None:
         return set(images.only)
     listing = walk.listing(images.folder, strays)
@@ -139,7 +139,7 @@ def _studies_there(images: Images, walk: Walk, strays: list[Skip]) -> set[str]:
 def _studies_listed(
     table: SeriesTable, images: Images, studies: Collection[str] | None
 ) -> dict[str, dict[str, Group | None]]:
-    """Studies whose rows are asked for, and who reads those of their series that a table names."""
+    """Studies whose rows are requested -> the groups that read those series that a table names."""
     wanted = images.only if images.only is not None else studies
     listed: dict[str, dict[str, Group | None]] = {name: {} for name in studies or ()}
     for (study_id, series_id), group in table.items():
@@ -177,7 +177,7 @@ def _challenge_study(
     *,
     by_uid: bool,
 ) -> Study:
-    """A study; headers are read of what no table lists, and one of each series that it does."""
+    """A study; of series that a table lists only one header is read, of the others all."""
     skips: list[Skip] = []
     groups = listed or {}
     listing = walk.listing(folder, skips)
@@ -214,7 +214,7 @@ def _challenge_study(
 
 @dataclass(frozen=True, slots=True)
 class _Folder:
-    """Files of the folder of a series: what their headers say, and those that say nothing."""
+    """Files of a series folder: those with a readable header, and the others."""
 
     found: list[Found]
     unreadable: list[tuple[Path, Skip]]
@@ -239,7 +239,7 @@ def _told_by_headers(
     data: Path,
     skips: list[Skip],
 ) -> list[Series]:
-    """Series that no table lists; what cannot be read is named by the decoder, else here."""
+    """Series that no table lists. Unreadable files are reported by the decoder, or else here."""
     members = {name: one.found for name, one in folders.items() if one.found}
     names = {name: name for name in members}
     shown = {name: relative(folder / name, data) for name in members}
@@ -269,7 +269,7 @@ def _by_table(study_id: str, name: str, group: Group | None, files: tuple[Path, 
 
 
 def _with_uids(series: Sequence[Series]) -> list[Series]:
-    """Called by their UIDs; two folders of one are told apart."""
+    """Series named by their UIDs; two folders with the same UID get different names."""
     named: dict[str, Series] = {}
     for one in series:
         header = _first_header(one.files)
@@ -297,7 +297,7 @@ def _in_order(files: Iterable[Path]) -> tuple[Path, ...]:
 
 
 def _outside(paths: Iterable[Path], walk: Walk) -> list[Skip]:
-    """What lies where the layout has no place for it, each file with the reason it is not read."""
+    """Files that are outside the folders of the layout, each with the reason it is not read."""
     skips: list[Skip] = []
     files = [
         file

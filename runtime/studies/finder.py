@@ -1,12 +1,12 @@
 """Folder -> studies and their series, each with the group that reads it.
 
-Folders are looked into when a study is asked for, so that the first can be scored while the last
-are still to be listed; a tree, whose headers alone say what belongs together, is indexed first.
+A study's folder is read when the study is requested, so that the first study can be scored before
+the last is listed. A tree is indexed first, because only headers say which files belong together.
 
-Two layouts. **Challenge**: ``<images>/<study>/<series>/*.dcm`` where the folder of images is
+Two layouts. **Challenge**: ``<images>/<study>/<series>/*.dcm`` if the folder of images is named
 ``test_images`` or ``train_images`` (found from the root, from itself or from studies in it);
-folders name studies and series. **Tree**: any other folder, or a table that calls no study by its
-folder; headers name them. Nothing here depends on the order in which a file system lists files.
+folders name studies and series. **Tree**: any other folder, or a table that names no study by its
+folder; headers name them. The result never depends on the order in which a file system lists files.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from rsna_lumbar.runtime.studies.tree import Progress, stream_tree
 
 
 def ignore_progress(_: int) -> None:
-    """The progress of a caller who does not look."""
+    """The progress function of a caller who does not need progress."""
 
 
 def find_studies(
@@ -41,10 +41,10 @@ def find_studies(
     studies: Collection[str] | None = None,
     ids: str | None = None,
 ) -> Inventory:
-    """Find all studies and series in a folder, as :func:`stream_studies` does one by one.
+    """Find all studies and series in a folder; :func:`stream_studies` finds them one by one.
 
     Raises:
-        DataError: no such folder, nothing in it to score, or the table cannot be used.
+        DataError: the folder does not exist or has nothing to score, or the table cannot be used.
     """
     stream = stream_studies(data, series_table, progress, studies, ids)
     if not stream.ids:
@@ -53,7 +53,7 @@ def find_studies(
 
 
 def nothing_to_score(found: StudyStream) -> str:
-    """One line for a folder without a study."""
+    """A one-line message for a folder without a study."""
     return f"{found.data} holds no MR image ({len(found.strays)} other files); nothing to score"
 
 
@@ -65,23 +65,24 @@ def stream_studies(
     ids: str | None = None,
     own_files: Collection[Path] = (),
 ) -> StudyStream:
-    """Find studies; each is looked into when it is asked for. There may be none.
+    """Find studies; each is read when it is requested. There may be none.
 
     Args:
         data: a challenge root, its folder of images, one study, any tree of DICOM files, a file,
-            or several of these; what is named twice, or lies inside another, is found once.
+            or several of these; data that is named twice, or is inside other data, is found once.
         series_table: CSV with study_id, series_id, series_description, by folders or UIDs; without
-            it the table beside the folder of images is used, and headers where there is none.
-        progress: called with 1 for every file of a tree, all of which are looked at first.
-        studies: ids of the only studies wanted; one of them that is not there counts as listed
-            by a table. None takes all that there are.
+            it the table beside the folder of images is used, or headers if there is no table.
+        progress: called with 1 for every file of a tree, all of which are read first.
+        studies: ids of the only studies wanted; one that does not exist is treated as listed by
+            a table. None takes all studies.
         ids: ``folder`` or ``uid``: what names studies and series. None takes folders in the
-            challenge's layout, else the ids of the table, else UIDs. What the layout does not offer
-            by itself is read from all headers first.
-        own_files: resolved paths of what the caller writes, which is not seen where it is below.
+            challenge's layout, otherwise the ids of the table, otherwise UIDs. If the layout does
+            not give these ids, all headers are read first.
+        own_files: resolved paths of the caller's outputs, which are ignored if found in the data.
 
     Raises:
-        DataError: no such folder, none of the studies asked for, or the table cannot be used.
+        DataError: the folder does not exist, none of the requested studies exists, or the table
+            cannot be used.
     """
     given = [data] if isinstance(data, Path) else list(data)
     for start in given:
@@ -94,7 +95,7 @@ def stream_studies(
     if images is not None and not _of_images(given, images):
         images = None
     if images is not None and table is not None and not names_folders(images, table, walk):
-        starts = starts if images.only else [images.folder]  # by UIDs
+        starts = starts if images.only else [images.folder]  # the table names studies by UIDs
         walk, images = replace(walk, starts=tuple(starts)), None
     if images is None:
         return stream_tree(walk, starts, progress, table or {}, studies, ids=ids)
@@ -102,7 +103,7 @@ def stream_studies(
 
 
 def _of_images(given: Sequence[Path], images: Images) -> bool:
-    """Whether the layout has a place for all that was named, also where it lies inside another."""
+    """Whether all named data is inside the layout, even data that is inside other data."""
     return all(
         any(_holds(as_given(start), as_given(images.folder)) for as_given in (_absolute, _real))
         for start in given
@@ -110,7 +111,7 @@ def _of_images(given: Sequence[Path], images: Images) -> bool:
 
 
 def _holds(one: Path, other: Path) -> bool:
-    """Or is held by it."""
+    """Whether one path is, or is inside, the other."""
     return one.is_relative_to(other) or other.is_relative_to(one)
 
 

@@ -1,14 +1,14 @@
-"""Files of a tree -> studies: whose they are, where UIDs alone do not say it.
+"""Files of a tree -> studies; decides which patient a file belongs to if UIDs do not say.
 
-- Files under one StudyInstanceUID are of several patients where their PatientIDs disagree; where
-  these are blank, where neither the patient's folder nor the FrameOfReferenceUID is shared.
-- Without a StudyInstanceUID the patient's folder is the study, as far as its folders do not
-  contradict one another by their FrameOfReferenceUIDs.
-- Files that each have a SeriesInstanceUID of their own, and are alike, are one series.
+- Files with the same StudyInstanceUID belong to several patients if their PatientIDs differ; if
+  these are blank, if neither the patient's folder nor the FrameOfReferenceUID is shared.
+- Without a StudyInstanceUID the patient's folder is the study, unless its folders contradict
+  one another by their FrameOfReferenceUIDs.
+- Files that each have their own SeriesInstanceUID, and are otherwise alike, are one series.
 
-The **patient's folder** is the one that holds the folders of series: a folder of files of one
-series is the series', with those above that hold nothing else (``scans/1/DICOM``); one of several
-series is the patient's.
+The **patient's folder** is the one that contains the folders of series. A folder of files of one
+series belongs to the series, together with the folders above it that contain nothing else
+(``scans/1/DICOM``); a folder of files of several series is the patient's.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from rsna_lumbar.runtime.dicom.series_kind import plane_of
 from rsna_lumbar.runtime.studies.series_parts import Found
 from rsna_lumbar.runtime.studies.study import natural_key, relative, without_uid
 
-LEAST_ALIKE = 3  # files, each of a series of its own, that are one series
+# least number of files, each with its own series UID, that are joined into one series
+LEAST_ALIKE = 3
 
 T = TypeVar("T")
 Members = dict[str, list[Found]]  # key of a series -> its files
@@ -34,11 +35,11 @@ def studies_of(files: Sequence[Found], data: Path) -> list[tuple[str, int, Membe
 
     Args:
         files: in order.
-        data: the folder that they were found in.
+        data: the folder in which they were found.
 
     Returns:
-        For each study its UID, or what stands for one, how many patients share that, and its
-        series. The second patient under a UID is ``UID~2``.
+        For each study its UID or a replacement, the number of patients that share it, and its
+        series. The second patient with the same UID is ``UID~2``.
     """
     folders = _patient_folders(files, data)
     by_uid: dict[str, list[Found]] = defaultdict(list)
@@ -62,7 +63,7 @@ def _common_folder(files: Iterable[Found]) -> Path:
 
 
 def _patient_folders(files: Iterable[Found], data: Path) -> dict[Path, Path]:
-    """Folder of files -> the patient's."""
+    """Folder of files -> the patient's folder."""
     series: dict[Path, set[Hashable]] = defaultdict(set)
     for one in files:
         series[one.path.parent].add(one.header.series_uid or _kind(one))
@@ -74,14 +75,14 @@ def _patient_folders(files: Iterable[Found], data: Path) -> dict[Path, Path]:
         if len(series[folder]) > 1 or folder == data:
             return folder
         while folder.parent != data and below[folder.parent] == below[folder]:
-            folder = folder.parent  # that holds nothing but it
+            folder = folder.parent  # the parent contains nothing else
         return folder.parent
 
     return {folder: patients(folder) for folder in series}
 
 
 def _kind(one: Found) -> Hashable:
-    """What tells series apart where no UID does."""
+    """What distinguishes series without a UID."""
     header = one.header
     how = header.acquisitions[0]
     plane = plane_of(header.orientation) if header.orientation else None
@@ -89,7 +90,7 @@ def _kind(one: Found) -> Hashable:
 
 
 def _split_patients(files: Sequence[Found], folders: Mapping[Path, Path]) -> list[list[Found]]:
-    """Files under one StudyInstanceUID, patient by patient."""
+    """Files with the same StudyInstanceUID, split by patient."""
     patients = dict.fromkeys(one.header.patient for one in files if one.header.patient)
     if len(patients) > 1:
         return _with_owners(files, list(patients), folders)
@@ -101,7 +102,7 @@ def _split_patients(files: Sequence[Found], folders: Mapping[Path, Path]) -> lis
 def _with_owners(
     files: Sequence[Found], patients: Sequence[str], folders: Mapping[Path, Path]
 ) -> list[list[Found]]:
-    """By PatientID; a file without one goes with those of its series, folder or frame."""
+    """Split by PatientID; a file without one joins its series, folder or frame of reference."""
     owner: dict[Hashable, str] = {}
     for one in files:
         if one.header.patient:
@@ -121,10 +122,10 @@ def _signs(one: Found, folders: Mapping[Path, Path]) -> list[Hashable]:
 
 
 def _split_folders(files: Sequence[Found], folders: Mapping[Path, Path]) -> list[list[Found]]:
-    """Files without a StudyInstanceUID: by the patient's folder, as far as it is one's.
+    """Split files without a StudyInstanceUID by the patient's folder, if it is a single patient's.
 
-    Folders of which all files share a FrameOfReferenceUID are one patient's, and so is a folder
-    inside the patient's where both name the same patient.
+    Folders whose files all share a FrameOfReferenceUID belong to one patient, and so does a folder
+    inside the patient's folder if both name the same patient.
     """
     by_folder = _grouped(files, lambda one: folders[one.path.parent])
     split = [study for of_folder in by_folder for study in _split_inside(of_folder)]
@@ -132,7 +133,7 @@ def _split_folders(files: Sequence[Found], folders: Mapping[Path, Path]) -> list
 
 
 def _split_inside(files: Sequence[Found]) -> list[list[Found]]:
-    """The same, where folders of series stand for those of patients."""
+    """The same split, with folders of series in place of patients' folders."""
     patients = dict.fromkeys(one.header.patient for one in files if one.header.patient)
     if len(patients) > 1:
         own = {one.path.parent: one.path.parent for one in files}
@@ -140,14 +141,15 @@ def _split_inside(files: Sequence[Found]) -> list[list[Found]]:
     folders = {one.path.parent for one in files}
     kinds = {(one.path.parent, _kind(one)) for one in files}
     if len({kind for _, kind in kinds}) < len(folders) and not _framed(files):
-        return _grouped(files, lambda one: one.path.parent)  # each shows what the others do
+        # the folders repeat kinds of series: each is a study
+        return _grouped(files, lambda one: one.path.parent)
     return _connected(files, lambda one: one.path.parent)
 
 
 def _joined_studies(
     studies: Sequence[list[Found]], folders: Mapping[Path, Path]
 ) -> list[list[Found]]:
-    """Groups that share a FrameOfReferenceUID, or a patient in a folder inside the other's."""
+    """Join groups that share a FrameOfReferenceUID, or a patient whose folders are nested."""
     root = _Roots()
     owned = {(one.header.patient, folders[one.path.parent]) for of in studies for one in of}
     for index, study in enumerate(studies):
@@ -163,9 +165,10 @@ def _joined_studies(
 
 
 def _connected(files: Sequence[Found], folder_of: Callable[[Found], Path]) -> list[list[Found]]:
-    """Groups of files of which no two share a folder or a FrameOfReferenceUID.
+    """Groups of files such that no two groups share a folder or a FrameOfReferenceUID.
 
-    One group where some have no FrameOfReferenceUID: then nothing says that they disagree.
+    If some files have no FrameOfReferenceUID there is only one group, because nothing says that the
+    files disagree.
     """
     if not _framed(files):
         return [list(files)]
@@ -190,7 +193,7 @@ class _Roots:
         return top
 
     def join(self, one: Hashable, other: Hashable) -> None:
-        """Connect two; nothing where the other says nothing."""
+        """Connect two things; does nothing if the second is empty."""
         if other:
             self._above[self.of(one)] = self.of(other)
 
@@ -215,7 +218,7 @@ def _series(files: Iterable[Found], data: Path) -> Members:
 
 
 def _joined(members: Members) -> Members:
-    """Series of one file each that are alike become one, under the first of their UIDs."""
+    """Join series of one file each that are alike, under the first of their UIDs."""
     alike: dict[Hashable, list[str]] = defaultdict(list)
     for key, files in members.items():
         if len(files) == 1 and files[0].header.frames == 1:

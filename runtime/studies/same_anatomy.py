@@ -1,13 +1,13 @@
-"""Of series that show the same anatomy, one is read: a maximum over copies inflates grades.
+"""Choose one of several series that show the same anatomy: a maximum over copies inflates grades.
 
-The order of preference is ``preference``: a plain picture before one that is fat-suppressed (STIR
-too), made after a contrast agent, 3D, or computed from others; then the one with the most slices;
-then, of T2, the one with the usual echo; then the later one, since a repeat was made for a reason.
-Series that cover different parts are all read.
+The order of preference is ``preference``: a plain picture before one that is fat-suppressed (also
+STIR), acquired after a contrast agent, 3D, or computed from others; then the series with the most
+slices; then, for T2, the one with the usual echo; then the later one, because a repeat was made for
+a reason. Series that cover different parts of the body are all read.
 
-A slice is covered where one that is already read lies within three quarters of the distance
+A slice is covered if a slice that is already read lies within three quarters of the distance
 between its slices (a quarter inside one series, whose slices may interleave), and, for sagittal
-ones, where the pictures share half of their height. A series is a copy where more than half of its
+slices, if the pictures share half of their height. A series is a copy if more than half of its
 slices are covered.
 """
 
@@ -20,21 +20,21 @@ from rsna_lumbar.runtime.core.labels import FORAMINAL
 from rsna_lumbar.runtime.studies.series_parts import Part
 from rsna_lumbar.runtime.studies.study import natural_key
 
-REACH, REACH_INSIDE = 0.75, 0.25  # of the distance between slices
-REACH_ALONE_MM = 1.0  # of a single slice
+REACH, REACH_INSIDE = 0.75, 0.25  # shares of the distance between slices
+REACH_ALONE_MM = 1.0  # for a single slice
 REACH_FAR_MM = 50.0
 MOST_COVERED = 0.5
-USUAL_ECHO_MS = 100.0  # of a T2; of the echoes of a map the nearest is read
+USUAL_ECHO_MS = 100.0  # for T2; of the echoes of a map, the nearest is read
 
 
 def without_copies(
     parts: Iterable[Part], first: Iterable[Part] = ()
 ) -> tuple[list[Part], list[tuple[Part, Part]]]:
-    """Parts of one kind -> those that are read, and each copy with the part that covers it.
+    """Parts of one kind -> the parts that are read, and each copy with the part that covers it.
 
     Args:
-        parts: told by their headers.
-        first: what is read in any case.
+        parts: parts whose kind is known from their headers.
+        first: parts that are read in any case.
     """
     kept = list(first)
     copies: list[tuple[Part, Part]] = []
@@ -61,7 +61,7 @@ def preference(part: Part) -> tuple[object, ...]:
 
 
 def _unusual_ms(part: Part) -> float:
-    """How far the echo of a T2 is from the usual one."""
+    """Difference between the echo time of a T2 part and the usual one."""
     echo_ms = part.acquisition.echo_ms
     is_t2 = part.verdict.reader is not FORAMINAL
     return abs(echo_ms - USUAL_ECHO_MS) if is_t2 and echo_ms else 0.0
@@ -90,10 +90,10 @@ def _covers(one: Part, part: Part, at_mm: float) -> bool:
 
 
 def _may_cover(one: Part, part: Part) -> bool:
-    """Whether a part shows anything of what another does.
+    """Whether a part can show the same anatomy as another.
 
-    Positions in another frame of reference cannot be compared: of sagittal series, which show the
-    whole lumbar spine, one is read; axial ones may be of other discs, and all are.
+    Positions in different frames of reference cannot be compared. Of sagittal series, which show
+    the whole lumbar spine, one is read; axial series may show other discs, so all are read.
     """
     mine, theirs = part.positions_mm, one.positions_mm
     if not mine or not theirs:
@@ -110,7 +110,7 @@ def same_frame(one: Part, other: Part) -> bool:
 
 
 def _share_height(part: Part, other: Part) -> bool:
-    """Whether sagittal pictures show the same height; axial ones are told by their positions."""
+    """Whether sagittal pictures show the same height; axial ones are compared by position."""
     if part.plane != "sagittal":
         return True
     mine, theirs = part.height_mm, other.height_mm

@@ -1,4 +1,4 @@
-"""Looking into folders: what they hold, what cannot be listed, and what is none of the inputs."""
+"""List folders: their files and subfolders, errors, and files to ignore."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rsna_lumbar.runtime.studies.study import natural_key, relative
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What one folder holds."""
+    """The content of one folder."""
 
     folders: list[str] = field(default_factory=list)  # names
     files: list[Path] = field(default_factory=list)
@@ -23,17 +23,17 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Walk:
-    """A data folder to look into; what the run itself writes there is not seen.
+    """A data folder to walk through, without the files that the run itself writes there.
 
-    Both ways take ``skips``, to which they add what cannot be listed.
+    Both methods take ``skips``, and add to it what cannot be listed.
     """
 
     data: Path
-    own_files: frozenset[Path] = frozenset()  # resolved; a handful
-    starts: tuple[Path, ...] = ()  # below the data folder, or it alone
+    own_files: frozenset[Path] = frozenset()  # resolved; only a few
+    starts: tuple[Path, ...] = ()  # folders below the data folder, or only the data folder
 
     def listing(self, folder: Path, skips: list[Skip]) -> Listing:
-        """What a folder holds; nothing where it is none."""
+        """The content of a folder; empty if it is not a folder."""
         found = Listing()
         try:
             for entry in os.scandir(folder):
@@ -48,12 +48,12 @@ class Walk:
         return found
 
     def below(self, folder: Path, skips: list[Skip]) -> Iterator[Path]:
-        """Every file below a folder, no folder entered twice.
+        """Every file below a folder; no folder is entered twice.
 
-        Links are followed out of what was named; what lies inside that is met on its own way.
-        A zip archive that holds DICOM files is gone through like a folder; its members have paths
-        below its own, which `open_dicom` reads. Where ``folder`` is a file, it is yielded, or its
-        members are.
+        Links that lead out of the named data are followed; links to targets inside it are not,
+        because these are reached anyway. A zip archive that contains DICOM files is walked through
+        like a folder; its members have paths below its own, which `open_dicom` reads. If
+        ``folder`` is a file, the file or its members are yielded.
         """
         seen: set[tuple[int, int]] = set()
         waiting = [folder] if self._leads_on(folder) else []
@@ -100,7 +100,7 @@ def _file_or_members(file: Path) -> tuple[Path, ...]:
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """False also for a link that leads round in a circle: whoever opens it will say so."""
+    """Also False for a circular link: opening it will report the error."""
     try:
         return entry.is_dir()
     except OSError:

@@ -1,7 +1,7 @@
 """Files of one series -> parts: frames of one kind, plane, echo and size.
 
-Mostly a series is one part. It is several where an archive gave all series of a study one UID,
-where two echoes share a series, and where an enhanced file holds several planes.
+Usually a series is one part. It has several if an archive gave all series of a study one UID,
+if two echoes share a series, or if an enhanced file contains several planes.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from rsna_lumbar.runtime.dicom.acquisition import Acquisition
 from rsna_lumbar.runtime.dicom.header import Header, Vector
 from rsna_lumbar.runtime.dicom.series_kind import NOBODYS, Verdict, plane_of, verdict
 
-# Echoes further apart than this are two of one series; GE's effective ones vary by a few percent.
+# Echo times with a larger ratio are two echoes; GE's effective ones vary by a few percent.
 ECHO_RATIO = 1.15
-# What is so little of a series has an odd header rather than another picture.
+# A part of at most this size has an odd header; it is not a different picture.
 FEW_FRAMES, FEW_MORE, FEW_SHARE, FEW_BESIDE = 2, 4, 0.1, 3
 LOCALIZER_SLICES = 7  # at most, in each of several planes
 LOCALIZER_SHARE = 0.6  # at most, in the plane with the most
@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A file and what its header says."""
+    """A file and its header."""
 
     path: Path
     header: Header
@@ -64,23 +64,23 @@ class FrameOf:
         return plane_of(self.orientation) if self.orientation else None
 
 
-@dataclass(frozen=True, eq=False)  # without slots: what is worked out is kept
+@dataclass(frozen=True, eq=False)  # without slots, so that properties can be cached
 class Part:
     """Frames of one series that belong together."""
 
-    series: str  # its key
+    series: str  # key of the series
     plane: str | None
     verdict: Verdict
     frames: tuple[FrameOf, ...]
 
     @cached_property
     def acquisition(self) -> Acquisition:
-        """That of most frames."""
+        """The acquisition of most of the frames."""
         return Counter(one.acquisition for one in self.frames).most_common(1)[0][0]
 
     @property
     def header(self) -> Header:
-        """That of the first file."""
+        """The header of the first file."""
         return self.frames[0].file.header
 
     @property
@@ -89,21 +89,21 @@ class Part:
 
     @cached_property
     def positions_mm(self) -> tuple[float, ...]:
-        """Along the patient axis that the slices follow, rising; of frames that have a position."""
+        """Positions along the patient axis that the slices follow, rising; if they have one."""
         axis = {"sagittal": 0, "coronal": 1, "axial": 2}.get(self.plane or "")
         centres = (one.centre_mm for one in self.frames)
         return tuple(sorted(c[axis] for c in centres if c)) if axis is not None else ()
 
     @cached_property
     def gap_mm(self) -> float | None:
-        """Between neighbouring slices, the median."""
+        """Distance between neighbouring slices, the median."""
         steps = np.diff(self.positions_mm)
         steps = steps[steps > 1e-3]
         return float(np.median(steps)) if len(steps) else None
 
     @cached_property
     def height_mm(self) -> tuple[float, float] | None:
-        """From the feet to the head, what most pictures show; None where that is not told."""
+        """What most pictures show, from the feet to the head; None if that is not known."""
         spans = [span for one in self.frames if (span := _height_mm(one)) is not None]
         return (
             (median(low for low, _ in spans), median(high for _, high in spans)) if spans else None
@@ -111,7 +111,7 @@ class Part:
 
     @property
     def width_mm(self) -> float:
-        """Of the stack, as far as the middle 90 % of its slices tell: few odd ones do not count."""
+        """Width of the stack over the middle 90 % of its slices, to ignore a few odd ones."""
         if not self.positions_mm:
             return 0.0
         low = np.quantile(self.positions_mm, 0.05, method="higher")
@@ -120,7 +120,7 @@ class Part:
 
 
 def parts_of(series: str, files: Iterable[Found]) -> list[Part]:
-    """Split a series; the largest part comes first."""
+    """Split a series into parts, the largest first."""
     frames = [FrameOf(one, index) for one in files for index in range(told_frames(one.header))]
     echoes = _echo_clusters(frames)
     groups: dict[tuple[object, ...], list[FrameOf]] = defaultdict(list)
@@ -142,7 +142,7 @@ def _verdict(one: FrameOf) -> Verdict:
 
 
 def told_frames(header: Header) -> int:
-    """How many frames are told apart: all of them only where they differ."""
+    """Number of frames to distinguish: all of them only if they differ."""
     return max(map(len, (header.acquisitions, header.orientations, header.centres_mm)))
 
 
@@ -163,11 +163,11 @@ def _echo_clusters(frames: Sequence[FrameOf]) -> dict[float | None, int]:
 
 
 def _without_strays(parts: list[Part]) -> list[Part]:
-    """Few files with an odd header join the part they are of, silent ones one of their plane.
+    """Join a few odd headers to their part, and headers without facts to one of their plane.
 
-    What says that it is a localizer or a map stays what it is. Files of another plane are told
-    again when they are decoded, and left out by name. Frames of an enhanced file are no strays:
-    its header was written in one piece.
+    A part whose header says that it is a localizer or a map is not joined. Files of another plane
+    are found again when they are decoded, and reported as left out. Frames of an enhanced file are
+    never strays, because its header was written in one piece.
     """
     speaking = [part for part in parts if part.verdict.tells] or parts[:1]
     joined: dict[Part, list[FrameOf]] = {}
@@ -200,7 +200,7 @@ def _of_single_frames(part: Part) -> bool:
 
 
 def _told_by_look(parts: list[Part]) -> list[Part]:
-    """Localizers by what they are: few slices in several planes, or few and thick ones."""
+    """Recognise localizers by geometry: few slices in several planes, or few and thick ones."""
     counts = Counter[str]()
     for part in parts:
         counts[part.plane or ""] += len(part.frames)
@@ -224,7 +224,7 @@ def _few_and_thick(part: Part) -> bool:
 
 
 def _few_of_a_file(part: Part, parts: Sequence[Part]) -> bool:
-    """Frames of an enhanced file beside many more of another plane."""
+    """Whether these are few frames of an enhanced file, beside many more in another plane."""
     count = len(part.frames)
     if count > FEW_FRAMES or _of_single_frames(part):
         return False

@@ -1,18 +1,18 @@
 """The files of one study -> its series, each with the detector that reads it, and why.
 
-    files -> parts (series_parts.py) -> who reads each, by its header (series_kind.py) and by the
-    others of the study -> one of those that show the same anatomy (same_anatomy.py) -> series
+    files -> parts (series_parts.py) -> detector of each part, by its header (series_kind.py) and by
+    the other parts of the study -> one of those with the same anatomy (same_anatomy.py) -> series
 
-What the others of a study tell:
+Rules that use the other parts of a study:
 
-- Where nothing says that it is a lumbar spine, sizes decide: a sagittal picture shows 180 to 500 mm
-  of height and a stack of at most 130 mm across (a brain is 140 wide and more, a knee 160 high); an
-  axial stack is read beside such a sagittal one, at its height; of sagittal stacks one above the
-  other the lowest is the lumbar spine, and one alone is unknown where several parts of the spine
-  are named.
-- Where no header of a study gives times, as those of the challenge do not, a sagittal series that
-  says nothing is the kind that is left over, and an axial one is T2.
-- What cannot be told is a fault only where its kind is missing.
+- If nothing says that it is a lumbar spine, sizes decide. A sagittal picture must show 180 to
+  500 mm of height in a stack of at most 130 mm across (a brain is 140 wide and more, a knee 160
+  high). An axial stack is read beside such a sagittal stack, at its height. Of sagittal stacks
+  one above the other, the lowest is the lumbar spine; a single stack is unknown if several parts
+  of the spine are named.
+- If no header of a study gives times, as in the challenge, a sagittal series whose header says
+  nothing is of the kind that is left over, and an axial series is T2.
+- A series of unknown kind is a fault only if its kind is missing.
 """
 
 from __future__ import annotations
@@ -49,21 +49,21 @@ from rsna_lumbar.runtime.studies.study import (
 
 HEIGHT_MM = (180.0, 500.0)
 WIDEST_STACK_MM = 130.0
-ABOVE_MM = 150.0  # between the middles of two sagittal stacks one above the other
-MOST_SHARED = 1 / 3  # of their height
-BESIDE_MM = 30.0  # that an axial stack may lie above or below the sagittal pictures
+ABOVE_MM = 150.0  # between the middles of two sagittal stacks that lie one above the other
+MOST_SHARED = 1 / 3  # share of their height
+BESIDE_MM = 30.0  # distance that an axial stack may lie above or below the sagittal pictures
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """What a table says of the series of one study."""
+    """The rows of a table for the series of one study."""
 
-    groups: Mapping[str, Group | None] = field(default_factory=dict)  # id -> who is to read it
-    aliases: Mapping[str, Iterable[str]] = field(default_factory=dict)  # key -> other ids of it
-    used: set[str] = field(default_factory=set)  # ids that meant a series; takes them
+    groups: Mapping[str, Group | None] = field(default_factory=dict)  # id -> group that reads it
+    aliases: Mapping[str, Iterable[str]] = field(default_factory=dict)  # key -> its other ids
+    used: set[str] = field(default_factory=set)  # ids that matched a series; filled while matching
 
     def of(self, key: str, name: str, ending: str) -> str | None:
-        """The row that means a part of a series: by its own name, else by another of the series."""
+        """The row for a part of a series: by its own name, or else by another id of the series."""
         names = (name, *(f"{alias}{ending}" for alias in self.aliases.get(key, ())))
         return next((one for one in names if one in self.groups), None)
 
@@ -77,18 +77,18 @@ def series_of(
     *,
     is_spine: bool,
 ) -> tuple[list[Series], list[Skip]]:
-    """Series of a study by their headers, and what was left out and why.
+    """Series of a study by their headers; and what was left out, with the reason.
 
-    Further parts of a series are called like it, with ~2, ~3 and so on, the largest first: names
-    follow from the files alone, whatever a table says.
+    Further parts of a series are named like it, with ~2, ~3 and so on, the largest first. These
+    names depend on the files alone, never on a table.
 
     Args:
-        study_id: of the study.
+        study_id: id of the study.
         members: key of a series -> its files.
-        names: key of a series -> its id, each another one.
-        shown: key of a series -> what reports call it.
-        rows: of a table; what they list is read as they say, whatever headers say.
-        is_spine: whether the place of the files says that they show lumbar spines.
+        names: key of a series -> its id; the ids are unique.
+        shown: key of a series -> its name in reports.
+        rows: rows of a table; series listed there are read as the table says, not the headers.
+        is_spine: whether the location of the files says that they show lumbar spines.
     """
     named: dict[Part, str] = {}
     taken = set(names.values())
@@ -122,9 +122,10 @@ BY_TABLE = ("the table", "listed as another kind")
 
 
 def _listed(parts: list[Part], named: Mapping[Part, str], rows: Rows) -> list[Part]:
-    """Parts of a series as a table lists them; it may name the series, or parts of it.
+    """Parts of a series as a table lists them; a row may name the series or a part of it.
 
-    A row of a series means the parts that headers give to its detector, or else all of them.
+    A row for a series applies to the parts that headers assign to its detector, or else to all of
+    its parts.
     """
     own: dict[Part, str] = {}
     for number, part in enumerate(parts, start=1):
@@ -150,18 +151,18 @@ def _by_table(part: Part, group: Group | None) -> Part:
 
 
 def _unused(base: str, taken: Container[str], number: int) -> str:
-    """A name for a further part of a series that is no other's."""
+    """An unused name for a further part of a series."""
     return next(one for n in count(number) if (one := f"{base}~{n}") not in taken)
 
 
 def _renamed(before: Sequence[Part], after: list[Part], named: dict[Part, str]) -> list[Part]:
-    """The same parts with other verdicts keep their names."""
+    """Parts with a new verdict keep their names."""
     named |= {new: named[old] for old, new in zip(before, after, strict=True)}
     return after
 
 
 def _by_sizes(parts: Iterable[Part]) -> list[Part]:
-    """Parts of which nothing says that they show a lumbar spine, told by size and place."""
+    """Decide by size and position for parts whose headers do not name a lumbar spine."""
     sized = [_by_height(part) for part in parts]
     beside = _sagittal(sized)
     sized = [_by_station(part, beside) for part in sized]
@@ -170,7 +171,7 @@ def _by_sizes(parts: Iterable[Part]) -> list[Part]:
 
 
 def _open(part: Part, plane: str) -> bool:
-    """Whether it is to be read and only its size says that it is a spine."""
+    """Whether it would be read, and only its size can say that it is a spine."""
     told = part.verdict.body_told or not isinstance(part.verdict.reader, Group)
     return part.plane == plane and not told
 
@@ -188,12 +189,12 @@ def _by_height(part: Part) -> Part:
 
 
 def _sagittal(parts: Iterable[Part]) -> list[Part]:
-    """Those that are read."""
+    """The sagittal parts that are read."""
     return [p for p in parts if p.plane == "sagittal" and isinstance(p.verdict.reader, Group)]
 
 
 def _by_station(part: Part, beside: Sequence[Part]) -> Part:
-    """The lowest of sagittal stacks one above the other is the lumbar spine."""
+    """Of sagittal stacks one above the other, only the lowest is the lumbar spine."""
     height = part.height_mm
     if not _open(part, "sagittal") or height is None:
         return part
@@ -207,14 +208,14 @@ def _by_station(part: Part, beside: Sequence[Part]) -> Part:
 
 
 def _is_above(one: tuple[float, float], other: tuple[float, float] | None) -> bool:
-    """Whether stations: far apart, and with little in common."""
+    """Whether these are different stations: far apart, with little overlap."""
     if other is None or sum(one) / 2 <= sum(other) / 2 + ABOVE_MM:
         return False
     return other[1] - one[0] < MOST_SHARED * (one[1] - one[0])
 
 
 def _by_sagittal(part: Part, beside: Sequence[Part]) -> Part:
-    """An axial stack is read at the height of a sagittal one."""
+    """Read an axial stack only at the height of a sagittal one."""
     if not _open(part, "axial"):
         return part
     if not beside:
@@ -237,7 +238,7 @@ def _doubted(part: Part, why: str) -> Part:
 
 
 def _by_what_is_left(parts: list[Part]) -> list[Part]:
-    """In a study whose headers give no times, what says nothing is the kind that is left over."""
+    """In a study without times, assign parts of unknown kind to the kind that is left over."""
     if any(one.acquisition.has_times for part in parts for one in part.frames):
         return parts
     told = {part.verdict.reader for part in parts}
@@ -262,7 +263,7 @@ LEFT_OVER = "the kind that the others leave over"
 
 
 def _excused(part: Part, found: Iterable[object]) -> Part:
-    """What cannot be told is no fault where each kind that it could be is read."""
+    """A part of unknown kind is no fault if every kind that it could be is read."""
     could_be = set(part.verdict.could_be)
     if part.verdict.reader is UNKNOWN and could_be and could_be <= set(found):
         return replace(part, verdict=replace(part.verdict, reader=NOBODYS))
@@ -274,7 +275,7 @@ def _excused(part: Part, found: Iterable[object]) -> Part:
 
 @dataclass(frozen=True, slots=True)
 class _Told:
-    """Parts of one series that become a record; they are called like the first."""
+    """Parts of one series that become one record, named like the first part."""
 
     parts: Sequence[Part]
     reader: Group | Reason
@@ -362,7 +363,7 @@ def _group_from(why: str) -> str:
 
 
 def _body_told(told: _Told) -> bool:
-    """Whether it matters, and a header says it."""
+    """Whether a header names the body part, or the body part does not matter."""
     first = _largest(told.parts).verdict
     return first.body_told or not isinstance(told.reader, Group)
 
@@ -383,7 +384,7 @@ def _facts(parts: Sequence[Part]) -> Facts:
 
 
 def facts_of(header: Header, slices: int) -> Facts:
-    """What is known of a series by the header of one of its files."""
+    """The facts of a series from the header of one of its files."""
     how = header.acquisitions[0]
     turned = header.orientation
     return Facts(

@@ -1,4 +1,4 @@
-"""The folders and files that a command line names as DATA: which are looked into, once each."""
+"""The folders and files that a command line names as DATA; each is searched only once."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from rsna_lumbar.runtime.core.errors import DataError
 
 
 def distinct(starts: Sequence[Path]) -> list[Path]:
-    """Several starts made absolute, without those that are, or lie inside, another.
+    """Several starts as absolute paths, without those that equal or lie inside another.
 
-    One alone stays as it was given. Links stay as they are named; what they lead to decides.
+    A single start stays as given. Links keep their names; their targets are compared.
     """
     if len(starts) < 2:
         return list(starts)
@@ -27,14 +27,14 @@ def distinct(starts: Sequence[Path]) -> list[Path]:
 
 
 def common_folder(starts: Sequence[Path]) -> Path:
-    """What files are named relative to; of several, all absolute.
+    """The folder that file names are relative to; several starts must be absolute.
 
     Raises:
-        DataError: they have none.
+        DataError: the starts have no common folder.
     """
     if len(starts) == 1:
         return starts[0] if starts[0].is_dir() else starts[0].parent
     try:
         return Path(os.path.commonpath(starts))
-    except ValueError:  # Windows
+    except ValueError:  # Windows: on different drives
         raise DataError("DATA lies on several drives; score them one after the other") from None

@@ -1,4 +1,4 @@
-"""What a folder holds, as records: studies, their series, and how both are named and ordered."""
+"""Records of what was found: studies and their series, and how both are named and ordered."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from pathlib import Path
 from rsna_lumbar.runtime.core.labels import Group
 from rsna_lumbar.runtime.core.reasons import Skip
 
-# What a root of the challenge means: the first of these that holds a study asked for, or else of
-# the table, or else the first there is.
+# Folder of images that a challenge root means: the first one that contains a requested study,
+# otherwise a study of the table, otherwise the first one that exists.
 IMAGE_FOLDERS = ("test_images", "train_images")
 
 
 FOLDER, UID = "folder", "uid"  # what names studies and series
-# Who said which detector reads a series.
+# Source of the assignment of a series to a detector.
 FROM_TABLE, FROM_HEADER, FROM_OTHERS = "table", "header", "other series"
-FROM_CALLER = "caller"  # of the Python API
-NO_BODY_PART = "no header names a body part"  # how the ``why`` of such a series ends
+FROM_CALLER = "caller"  # set by a caller of the Python API
+NO_BODY_PART = "no header names a body part"  # end of ``why`` for a series without a body part
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What headers say of a series. Times in milliseconds."""
+    """The facts that headers state about a series. Times in milliseconds."""
 
     plane: str | None
     slices: int
@@ -38,21 +38,22 @@ class Facts:
     echo_ms: float | None
     repetition_ms: float | None
     inversion_ms: float | None
-    description: str  # shown by --list alone: it stands in no output of a run
+    description: str  # shown by --list only; never in an output of a run
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """Files of one series, in natural order of their names, and who reads it (None: nobody)."""
+    """Files of one series, in natural order of names, and the group that reads it, or None."""
 
     study_id: str
     series_id: str
     group: Group | None
     group_from: str  # FROM_TABLE, FROM_HEADER, FROM_OTHERS or FROM_CALLER
     files: tuple[Path, ...]
-    frames: Mapping[Path, frozenset[int]] = field(default_factory=dict)  # where not all are read
-    facts: Facts | None = None  # None where no header could be read
-    why: str = ""  # that group, or nobody
+    # only for files of which not all frames are read
+    frames: Mapping[Path, frozenset[int]] = field(default_factory=dict)
+    facts: Facts | None = None  # None if no header could be read
+    why: str = ""  # the reason for the group, or for None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,47 +62,47 @@ class Study:
 
     study_id: str
     series: tuple[Series, ...]
-    listed: bool  # a table asks for its rows, whatever was found
-    skips: tuple[Skip, ...] = ()  # what of it was left out when it was found
+    listed: bool  # a table asks for its rows, even if nothing was found
+    skips: tuple[Skip, ...] = ()  # what was left out of it while listing
 
     def of(self, group: Group) -> tuple[Series, ...]:
         return tuple(series for series in self.series if series.group is group)
 
     @property
     def file_count(self) -> int:
-        """Files of series that some group reads."""
+        """Number of files in series that a group reads."""
         return sum(len(series.files) for series in self.series if series.group is not None)
 
     @property
     def without_body_part(self) -> bool:
-        """Whether series are read by their headers, none of which names a body part."""
+        """Whether series are read by their headers, and no header names a body part."""
         read = [one for one in self.series if one.group and one.group_from != FROM_TABLE]
         return bool(read) and all(one.why.endswith(NO_BODY_PART) for one in read)
 
 
 @dataclass(frozen=True, slots=True)
 class StudyStream:
-    """Studies that are looked into one by one, in the order of the submission's rows."""
+    """Studies that are read one by one, in the order of the submission's rows."""
 
     data: Path
     ids: tuple[str, ...]
     strays: tuple[Skip, ...]  # files that belong to no study
-    studies: Iterator[Study]  # to be gone through once
-    table: Path | None = None  # that names kinds of series
+    studies: Iterator[Study]  # an iterator that can be used only once
+    table: Path | None = None  # the table that names series kinds
 
     @property
     def count(self) -> int:
         return len(self.ids)
 
     def twice(self) -> tuple[StudyStream, StudyStream]:
-        """For two that go through it; what one has seen and the other has not is kept."""
+        """Two streams for two consumers; studies that only one has seen are kept in memory."""
         one, other = tee(self.studies)
         return replace(self, studies=one), replace(self, studies=other)
 
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """What a folder holds. Studies are in the order of the submission's rows."""
+    """All studies that were found, in the order of the submission's rows."""
 
     data: Path
     studies: tuple[Study, ...]
@@ -112,7 +113,7 @@ class Inventory:
         return tuple(study.study_id for study in self.studies)
 
     def stream(self) -> StudyStream:
-        """The same, to be gone through once."""
+        """The same studies as a stream, to be used only once."""
         return StudyStream(self.data, self.ids, self.strays, iter(self.studies))
 
     @property
@@ -122,7 +123,7 @@ class Inventory:
 
     @property
     def file_count(self) -> int:
-        """Files of series that some group reads."""
+        """Number of files in series that a group reads."""
         return sum(study.file_count for study in self.studies)
 
 
@@ -130,12 +131,12 @@ WITHOUT_UID = "no-uid-"
 
 
 def without_uid(folder: str) -> str:
-    """What names a study or series by UID that has none: not the folder, which may be a name."""
+    """The id of a study or series without a UID; not its folder, which may be a person's name."""
     return f"{WITHOUT_UID}{hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]}"
 
 
 def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
-    """Sort key under which ``9.dcm`` comes before ``10.dcm``; no two names share one."""
+    """Sort key that puts ``9.dcm`` before ``10.dcm``; it is unique for every name."""
     parts = (
         (0, int(part), "") if part.isascii() and part.isdigit() else (1, 0, part)
         for part in re.split(r"([0-9]+)", name)
@@ -145,10 +146,10 @@ def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
 
 
 def relative(path: Path, data: Path) -> str:
-    """A path as reports name it: relative to the data folder, with forward slashes."""
+    """A path for reports: relative to the data folder, with forward slashes."""
     return Path(os.path.relpath(path, data)).as_posix()
 
 
 def in_row_order(study_ids: Iterable[str]) -> list[str]:
-    """Rows are sorted as text, where "_" comes after the digits: "12_..." before "1_..."."""
+    """Rows are sorted as text, and "_" comes after the digits: "12_..." comes before "1_..."."""
     return sorted(study_ids, key=lambda name: name + "_")

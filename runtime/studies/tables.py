@@ -1,4 +1,4 @@
-"""CSV tables that say what to score: series with their kinds, and lists of studies."""
+"""CSV tables that say what to score: tables of series with their kinds, and lists of studies."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from rsna_lumbar.runtime.core.csv_cells import as_named
 from rsna_lumbar.runtime.core.errors import DataError
 from rsna_lumbar.runtime.core.labels import GROUP_BY_KIND, Group, study_of_row
 
-# (study id, series id) -> who reads it; None where it is listed as another kind.
+# (study id, series id) -> the group that reads it; None if another kind is listed.
 SeriesTable = dict[tuple[str, str], Group | None]
-DELIMITERS = ",;\t"  # a spreadsheet writes the second where commas stand in numbers
+DELIMITERS = ",;\t"  # spreadsheets write ";" where "," is the decimal separator
 TABLE_COLUMNS = ("study_id", "series_id", "series_description")
 
 
@@ -22,10 +22,10 @@ class _MissingColumn(DataError):
 
 
 def read_series_table(path: Path) -> SeriesTable:
-    """Who reads each series. Any kind but the three is nobody's.
+    """Read the group of each series; None for any kind except the three.
 
     Raises:
-        DataError: it is no such table, a name is empty, or two rows contradict each other.
+        DataError: it is not such a table, a name is empty, or two rows contradict each other.
     """
     groups: SeriesTable = {}
     lines: dict[tuple[str, str], int] = {}
@@ -43,14 +43,14 @@ def read_series_table(path: Path) -> SeriesTable:
 
 
 def read_study_list(path: Path) -> tuple[str, ...]:
-    """Study ids of a CSV table, each once, sorted.
+    """Read the study ids of a CSV table, without duplicates, sorted.
 
     Args:
-        path: with a column ``study_id``, such as train.csv, or ``row_id``, such as
+        path: a table with a column ``study_id``, such as train.csv, or ``row_id``, such as
             sample_submission.csv.
 
     Raises:
-        DataError: it is no such table, or names no study.
+        DataError: it is not such a table, or names no study.
     """
     try:
         cells = [row["study_id"] for row in read_rows(path, ("study_id",))]
@@ -69,13 +69,13 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     """Columns of a CSV table as text, stripped.
 
     Raises:
-        DataError: it is no such table, or lacks a column.
+        DataError: it is not such a table, or lacks a column.
     """
     return [row for _, row in _numbered_rows(path, columns)]
 
 
 def _numbered_rows(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
-    """With the number of the line that each ends in. Not by pandas, which takes 0.3 s to load."""
+    """Rows with the number of the line they end in. No pandas: it takes 0.3 s to import."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             text = stream.read()
@@ -96,7 +96,7 @@ def _numbered_rows(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[s
 
 
 def _fits(text: str, delimiter: str, columns: Sequence[str]) -> bool:
-    """Whether a header that is delimited so has all columns."""
+    """Whether a header with this delimiter has all columns."""
     try:
         reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
         return set(columns) <= {name.strip() for name in next(reader, [])}

@@ -1,4 +1,4 @@
-"""Any tree of DICOM files: headers alone say what belongs together, so it is indexed first."""
+"""Any tree of DICOM files, indexed first because only headers say which files belong together."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ UNSAID = "neither class nor modality"
 
 @dataclass(frozen=True, slots=True)
 class _Study:
-    """A study as it was found, and what a table says of it."""
+    """A study as it was found, and its rows in a table."""
 
     uid: str
-    patients: int  # that share the UID
+    patients: int  # number of patients that share the UID
     members: Members
-    listed_as: str | None  # study id of the table
+    listed_as: str | None  # its study id in the table
     rows: Rows
 
     @property
@@ -57,15 +57,15 @@ def stream_tree(
     *,
     ids: str | None = None,
 ) -> StudyStream:
-    """Studies by their UIDs, by the ids of a table, or by the folder of their files.
+    """Studies named by their UIDs, by the ids of a table, or by the folder of their files.
 
     Args:
-        walk: of the folder that files are named relative to.
-        starts: folders and files to look into.
+        walk: the folder that file names are relative to.
+        starts: folders and files to search.
         progress: called with 1 for each file.
-        table: who reads which series, by folders or UIDs; may be empty.
-        studies: names of the only ones wanted.
-        ids: FOLDER or UID; None takes the ids of the table where it has the study, else UIDs.
+        table: the group that reads each series, by folders or UIDs; may be empty.
+        studies: names of the only studies wanted.
+        ids: FOLDER or UID; None takes the ids of the table if it lists the study, otherwise UIDs.
     """
     strays: list[Skip] = []
     files = _read_headers(walk, starts, progress, strays, unsaid=bool(table))
@@ -97,7 +97,7 @@ def stream_tree(
 def _read_headers(
     walk: Walk, starts: Sequence[Path], progress: Progress, strays: list[Skip], *, unsaid: bool
 ) -> list[Found]:
-    """Every file that is an MR image; with ``unsaid`` also what does not say what it is."""
+    """Headers of all MR images; with ``unsaid`` also of files that do not say what they are."""
     found: list[Found] = []
     below = dict.fromkeys(path for start in starts for path in walk.below(start, strays))
     for path in sorted(below, key=lambda path: natural_key(relative(path, walk.data))):
@@ -114,7 +114,7 @@ def _read_headers(
 
 
 class _Table:
-    """A table of series, whose rows are found by UIDs, or by names or paths of folders."""
+    """A table of series, searched by UIDs, or by names or paths of folders."""
 
     def __init__(self, table: SeriesTable, data: Path) -> None:
         self.data = data
@@ -127,11 +127,11 @@ class _Table:
         return set(self._rows)
 
     def rows(self, study_id: str) -> Mapping[str, Group | None]:
-        """Series id -> who is to read it."""
+        """Series id -> the group that is to read it."""
         return self._rows.get(study_id, {})
 
     def matched(self, uid: str, patients: int, members: Members, strays: list[Skip]) -> _Study:
-        """A study with its rows; what does not say what it is stays where a row names it."""
+        """A study with its rows; files that do not say what they are stay if a row names them."""
         aliases = self._aliases(members)
         study_id = self._study_id(uid, members, aliases)
         rows = Rows(self.rows(study_id) if study_id else {}, aliases)
@@ -151,7 +151,7 @@ class _Table:
     def _study_id(
         self, uid: str, members: Members, aliases: Mapping[str, Collection[str]]
     ) -> str | None:
-        """What the table calls a study: the one of its names with the most series."""
+        """The table's id for a study: the one of its possible names with the most series."""
         folders = {one.path.parent for files in members.values() for one in files}
         above = {one for folder in folders for one in (folder, *folder.parents)}
         names = {uid, *(name for folder in above for name in self._names(folder))}
@@ -166,7 +166,7 @@ class _Table:
         return uid if uid in self._rows else None
 
     def _aliases(self, members: Members) -> dict[str, set[str]]:
-        """Key of a series -> what a table may call it: its UID, and the folder that is its own."""
+        """Key of a series -> possible ids in a table: its UID, and the folder that only it uses."""
         if not self._rows:
             return {key: {key} for key in members}
         counts: dict[Path, Counter[str]] = defaultdict(Counter)
@@ -181,7 +181,7 @@ class _Table:
         return aliases
 
     def _names(self, folder: Path) -> tuple[str, ...]:
-        """What a table may call a folder; nothing above the data folder."""
+        """Possible ids of a folder in a table; nothing above the data folder."""
         if folder == self.data:
             return (folder.resolve().name,)
         inside = folder.is_relative_to(self.data)
@@ -206,7 +206,7 @@ def _study(
 def _not_found(
     study_id: str, rows: Mapping[str, Group | None], used: Container[str]
 ) -> Iterator[Skip]:
-    """Rows of a detector's kind that mean no series."""
+    """Rows with a detector's kind that match no series."""
     for series_id, group in sorted(rows.items()):
         if group is not None and series_id not in used:
             what = f"{study_id}/{series_id}"
@@ -214,7 +214,7 @@ def _not_found(
 
 
 def _regrouped(name: str, found: _Study) -> Iterator[Skip]:
-    """What UIDs alone did not tell."""
+    """Report studies that UIDs alone did not determine."""
     if found.patients > 1:
         why = f"one study by its UID, {found.patients} patients"
         yield Skip(Reason.REGROUPED, name, why)
