@@ -105,14 +105,14 @@ def cli(
     strict: bool,
     quiet: bool,
 ) -> int:
-    """Score the lumbar MR studies below DATA: 25 rows a study.
+    """Score the lumbar MR studies below DATA: 25 rows per study.
 
     DATA is a root of the challenge's data, one study of it, any tree of DICOM files, or a file;
-    several may be named. Beside the submission stands <name>.run.json: what was used, what was
-    skipped, and why.
+    several may be named. The file <name>.run.json beside the submission says what was used, what
+    was skipped, and why.
 
     Exit codes: 0 all scored; 3 finished, but a file could not be used or is doubtful, a series was
-    missing, or nothing but the prior is in the rows; 2 wrong usage; 1 failure, or no row at all.
+    missing, or all rows rest on the prior; 2 wrong usage; 1 failure, or no row at all.
     Research use only, not a medical device.
     """
     if list_only:

@@ -72,7 +72,7 @@ def kind_of(group: Group | None) -> str:
 CONDITIONS = tuple(condition for group in GROUPS for condition in group.conditions)
 LOCATIONS = tuple(location for group in GROUPS for location in group.locations)  # 25
 
-# sample_submission.csv is sorted by row id; inside a study that is the order of these suffixes.
+# sample_submission.csv is sorted by row id; within a study, in the order of these suffixes.
 ROW_LOCATIONS = tuple(sorted(LOCATIONS, key="_".join))
 SUBMISSION_COLUMNS = ("row_id", *GRADES)
 

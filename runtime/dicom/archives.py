@@ -39,8 +39,7 @@ from rsna_lumbar.runtime.dicom.file_kinds import (
 
 BLOCK_BYTES = 2**14
 INFLATED_BLOCK_BYTES = 2**16
-# that may be needed to tell a file's kind
-MOST_KIND_BYTES = ISO_AT + ISO_BYTES + INFLATED_BLOCK_BYTES
+MOST_KIND_BYTES = ISO_AT + ISO_BYTES + INFLATED_BLOCK_BYTES  # bytes needed to tell a kind
 MOST_GZIP_PARTS = 2**14  # per file; a block of bgzip holds 64 KiB
 # Size of a zip archive's directory: names and offsets of its members, about 100 bytes each.
 MOST_DIRECTORY_BYTES = 2**24
