@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsna_lumbar.runtime.system.atomic_files import write_atomically
+from rsna_lumbar.runtime.system.user_folders import user_cache_folder
 
 KEPT = 24  # compiled models, the newest; those of YOLOv8n take some 10 MB each
 SUFFIX = ".blob"
@@ -30,9 +31,8 @@ WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 def cache_folder() -> Path:
-    """Below ``$XDG_CACHE_HOME``, on Windows ``%LOCALAPPDATA%``, else ~/.cache."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
-    return Path(base or Path.home() / ".cache") / "rsna-lumbar" / "openvino"
+    """In the user's cache folder."""
+    return user_cache_folder() / "openvino"
 
 
 def compiled_once(
@@ -49,7 +49,10 @@ def compiled_once(
         compile_model: compiles it.
         load: what OpenVINO exported -> the compiled model; RuntimeError where it will not.
     """
-    folder = cache_folder()
+    try:
+        folder = cache_folder()
+    except RuntimeError:  # no home
+        return compile_model()
     if not _private(folder):
         return compile_model()
     path = folder / f"{_key(depends_on)}{SUFFIX}"
