@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsna_lumbar.runtime.system.atomic_files import write_atomically
+from rsna_lumbar.runtime.system.user_folders import user_cache_folder
 
 KEPT = 24  # number of compiled models kept, the newest; a YOLOv8n model takes about 10 MB
 SUFFIX = ".blob"
@@ -31,9 +32,8 @@ WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 def cache_folder() -> Path:
-    """The cache folder: in ``$XDG_CACHE_HOME``, on Windows ``%LOCALAPPDATA%``, else ~/.cache."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
-    return Path(base or Path.home() / ".cache") / "rsna-lumbar" / "openvino"
+    """The cache folder, inside the user's cache folder."""
+    return user_cache_folder() / "openvino"
 
 
 def compiled_once(
@@ -50,7 +50,10 @@ def compiled_once(
         compile_model: compiles the model.
         load: exported model -> compiled model; raises RuntimeError if OpenVINO rejects it.
     """
-    folder = cache_folder()
+    try:
+        folder = cache_folder()
+    except RuntimeError:  # no home folder
+        return compile_model()
     if not _private(folder):
         return compile_model()
     path = folder / f"{_key(depends_on)}{SUFFIX}"

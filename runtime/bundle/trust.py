@@ -15,14 +15,14 @@ from functools import cached_property
 from pathlib import Path
 
 from rsna_lumbar.runtime.core.errors import UsageError
+from rsna_lumbar.runtime.system.user_folders import user_data_folder
 
 WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 def trust_list() -> Path:
-    """Path of the list, in ``$XDG_DATA_HOME``, on Windows ``%LOCALAPPDATA%``, or ~/.local/share."""
-    base = os.environ.get("XDG_DATA_HOME") or os.environ.get("LOCALAPPDATA")
-    return Path(base or Path.home() / ".local" / "share") / "rsna-lumbar" / "engines"
+    """Path of the list, inside the user's data folder."""
+    return user_data_folder() / "engines"
 
 
 def trusted_engines() -> frozenset[str]:

@@ -118,9 +118,10 @@ def stored_pixels(dataset: FileDataset) -> StoredPixels:
     else:
         _check_count(layout.count)
         declared = layout.frames
-    pixels = _by_table(dataset, syntax, layout)
+    pixels, failed = _by_table(dataset, syntax, layout)
     if pixels is None:
         decoder = BY_PLUGIN if syntax.is_encapsulated else PYDICOM
+        decoder += f" after {failed} of {DECODERS[syntax].name}" if failed else ""
         pixels = _by_pydicom(dataset, syntax)
         _require_declared_size(dataset, syntax, declared)
     else:
@@ -131,18 +132,22 @@ def stored_pixels(dataset: FileDataset) -> StoredPixels:
     return StoredPixels(frames, f"{syntax.name}: {decoder}")
 
 
-def _by_table(dataset: FileDataset, syntax: UID, layout: Layout | None) -> PixelArray | None:
-    """Pixels, or None if pydicom has to decode them."""
+def _by_table(
+    dataset: FileDataset, syntax: UID, layout: Layout | None
+) -> tuple[PixelArray | None, str]:
+    """Pixels, or None if pydicom has to decode them; and the name of an error that caused it."""
     decoder = DECODERS.get(syntax)
     element = dataset.get_item(PIXEL_DATA, keep_deferred=True)
     if decoder is None or layout is None or not isinstance(element, RawDataElement):
-        return None
+        return None, ""
     try:
-        return _without_stray_bits(decoder.decode(element, layout), layout)
+        return _without_stray_bits(decoder.decode(element, layout), layout), ""
     except SkipFile:
         raise
-    except Exception:
-        return None
+    except _Unusual:
+        return None, ""
+    except Exception as error:  # counted in the run manifest, so that a bug here shows
+        return None, type(error).__name__
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # pylibjpeg-rle's panic is no Exception; pydicom would panic too
