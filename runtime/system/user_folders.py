@@ -1,4 +1,4 @@
-"""The user's own folders, as each system has them: ``$XDG_CACHE_HOME``, ``%LOCALAPPDATA%``, ..."""
+"""The user's folders on each system: ``$XDG_CACHE_HOME``, ``%LOCALAPPDATA%``, ..."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ NAME = "rsna-lumbar"
 
 
 def user_cache_folder() -> Path:
-    """For what can be made again: compiled models.
+    """Folder for files that can be made again: compiled models.
 
     Raises:
-        RuntimeError: the user has no home.
+        RuntimeError: the user has no home folder.
     """
     from platformdirs import user_cache_path
 
@@ -19,10 +19,10 @@ def user_cache_folder() -> Path:
 
 
 def user_data_folder() -> Path:
-    """For what the user decided: which engines are trusted.
+    """Folder for the user's decisions: which engines are trusted.
 
     Raises:
-        RuntimeError: the user has no home.
+        RuntimeError: the user has no home folder.
     """
     from platformdirs import user_data_path
 
@@ -30,6 +30,6 @@ def user_data_folder() -> Path:
 
 
 def _absolute(folder: Path) -> Path:
-    if not folder.is_absolute():  # as it was written into a variable, or "~" without a home
+    if not folder.is_absolute():  # from a variable, or "~" without a home folder
         raise RuntimeError(f"{folder} is no absolute path")
     return folder
