@@ -30,8 +30,8 @@ from rsna_lumbar.runtime.backends.cuda_runtime import Cuda
 from rsna_lumbar.runtime.backends.tensorrt_slot import (
     DTYPES,
     OUTPUTS,
-    Lane,
-    Pending,
+    BatchUnderWay,
+    SizedContext,
     Slot,
     answer_of,
     batch_sizes,
@@ -104,7 +104,7 @@ class TensorRTSession(Session):
         size = next(one for one in self._sizes if one >= count)
         self._upload(slot, slices, member, size)
         self._run(slot, size, sets)
-        pending = slot.pending = Pending(slot, sets)
+        pending = slot.pending = BatchUnderWay(slot, sets)
         return lambda: self._finish(pending)
 
     def close(self) -> None:
@@ -142,26 +142,26 @@ class TensorRTSession(Session):
 
     def _run(self, slot: Slot, size: int, sets: int) -> None:
         self._cuda.order(self._computes, slot.uploaded)
-        if size not in slot.lanes:
-            slot.lanes[size] = self._lane(slot, size)
-        self._submit(slot.lanes[size])
+        if size not in slot.contexts:
+            slot.contexts[size] = self._context_for(slot, size)
+        self._submit(slot.contexts[size])
         for name, answer in slot.outputs.items():
             self._cuda.download(slot.addresses[name], answer[:sets], self._computes)
         self._cuda.record(slot.done, self._computes)
 
-    def _submit(self, lane: Lane) -> None:
+    def _submit(self, sized: SizedContext) -> None:
         def enqueue() -> bool:
-            return bool(lane.context.execute_async_v3(self._computes))
+            return bool(sized.context.execute_async_v3(self._computes))
 
-        if self._captures and lane.runs == 1:
-            lane.graph = self._cuda.capture(self._computes, enqueue)
-        if lane.graph is not None:
-            self._cuda.launch(lane.graph, self._computes)
+        if self._captures and sized.runs == 1:
+            sized.graph = self._cuda.capture(self._computes, enqueue)
+        if sized.graph is not None:
+            self._cuda.launch(sized.graph, self._computes)
         elif not enqueue():
             raise BackendError(f"TensorRT did not accept a batch on {self.device}")
-        lane.runs += 1
+        sized.runs += 1
 
-    def _finish(self, pending: Pending) -> Outputs:
+    def _finish(self, pending: BatchUnderWay) -> Outputs:
         if pending.answer is None:
             self._require_open()
             self._cuda.select()
@@ -194,12 +194,12 @@ class TensorRTSession(Session):
         }
         return Slot(slices, member, outputs, addresses, self._cuda.event(), self._cuda.event())
 
-    def _lane(self, slot: Slot, size: int) -> Lane:
+    def _context_for(self, slot: Slot, size: int) -> SizedContext:
         context = self._new_context()
         if context is None:
             raise BackendError(f"TensorRT made no execution context on {self.device}")
-        lane = Lane(context)
-        self._cuda.releases.callback(lane.close)
+        sized = SizedContext(context)
+        self._cuda.releases.callback(sized.close)
         context.set_device_memory(self._scratch, self._scratch_size)
         size_px = slot.slices.shape[1]
         shapes = {
@@ -211,7 +211,7 @@ class TensorRTSession(Session):
             taken.append(context.set_tensor_address(name, address))
         if not all(taken):
             raise BackendError(f"TensorRT refuses a batch of {size} slices on {self.device}")
-        return lane
+        return sized
 
 
 def _no_context() -> None:

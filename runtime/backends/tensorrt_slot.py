@@ -30,7 +30,7 @@ def batch_sizes(engine: Engine) -> tuple[int, ...]:
 
 
 @dataclass(slots=True)
-class Lane:
+class SizedContext:
     """A slot at one batch size."""
 
     context: Any
@@ -51,12 +51,12 @@ class Slot:
     addresses: Mapping[str, int]  # GPU addresses of all of these buffers
     uploaded: int  # event
     done: int  # event
-    lanes: dict[int, Lane] = field(default_factory=dict)  # by batch size
-    pending: Pending | None = None
+    contexts: dict[int, SizedContext] = field(default_factory=dict)  # by batch size
+    pending: BatchUnderWay | None = None
 
 
 @dataclass(slots=True)
-class Pending:
+class BatchUnderWay:
     """A batch in flight, or its result."""
 
     slot: Slot

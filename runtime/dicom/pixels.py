@@ -79,7 +79,7 @@ Decode = Callable[[RawDataElement, Layout], PixelArray]
 
 
 @dataclass(frozen=True, slots=True)
-class Decoder:
+class PixelDecoder:
     """A decoder of the table, as named in the run manifest."""
 
     name: str
@@ -216,10 +216,10 @@ CODESTREAMS = {
     **dict.fromkeys((*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes), "libjpeg.utils"),
     **dict.fromkeys(JPEG2000TransferSyntaxes, "openjpeg.utils"),
 }  # modules that read the header of a frame
-AS_STORED, BY_PYLIBJPEG = Decoder("as stored", _native), Decoder("pylibjpeg-rle", _rle)
+AS_STORED, BY_PYLIBJPEG = PixelDecoder("as stored", _native), PixelDecoder("pylibjpeg-rle", _rle)
 # for every syntax that is not in the table
 PYDICOM, BY_PLUGIN = "pydicom", "pydicom with pylibjpeg"
-DECODERS: Mapping[str, Decoder] = {
+DECODERS: Mapping[str, PixelDecoder] = {
     ImplicitVRLittleEndian: AS_STORED,
     ExplicitVRLittleEndian: AS_STORED,
     DeflatedExplicitVRLittleEndian: AS_STORED,

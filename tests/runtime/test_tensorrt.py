@@ -316,7 +316,7 @@ def test_a_run_that_is_not_accepted_is_an_error(gpu: Gpu) -> None:
     with gpu.open() as session:
         session.run(*BATCHES[1])
         for slot in session._slots:  # type: ignore[attr-defined]
-            for lane in slot.lanes.values():
+            for lane in slot.contexts.values():
                 lane.context.addresses.pop("peak")
         session.run(*BATCHES[1])
         with pytest.raises(BackendError, match="did not accept"):
