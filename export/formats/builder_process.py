@@ -24,7 +24,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import connection
 from pathlib import Path
-from pickle import UnpicklingError
 from threading import Lock, Thread
 from typing import Any
 
@@ -213,7 +212,7 @@ def _talk(
         pipe.send_bytes(graph)
         while True:
             heard.put(pipe.recv())
-    except (EOFError, OSError, UnpicklingError):  # its end, or cut off by it
+    except Exception:  # the pipe ended, or a message is cut off or made by another version of us
         heard.put(_Lost())
 
 

@@ -23,7 +23,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from multiprocessing import connection
 from pathlib import Path
-from pickle import UnpicklingError
 from types import TracebackType
 from typing import Any, Self
 
@@ -250,7 +249,7 @@ class _Worker:
         """Receive its next message; False if there will be no more."""
         try:
             replies = self.pipe.recv()
-        except (EOFError, OSError, UnpicklingError):  # it ended, perhaps in the middle of a message
+        except Exception:  # it ended, or a message is cut off or made by another version of us
             self.broken = True
             return False
         self.silent_s = 0.0

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from ending import DEADLINE_S, is_gone, wait_for
-from ending_work import echo, end_at_work, grumble, refuse, stumble
+from ending_work import echo, end_at_work, grumble, refuse, speak_strangely, stumble
 from toys import write_clinical_study, write_toy_bundle
 
 from rsna_lumbar.export.formats import builder_process
@@ -83,6 +83,14 @@ def test_a_builder_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     hanging = partial(end_at_work, "hang")
     with pytest.raises(ExportError, match=r"hangs, no sign of life for 2 s in 'at work'$"):
         build_apart(hanging, GRAPH, name="toy fp32", log=None, report=hurry)
+    assert not multiprocessing.active_children()
+
+
+def test_a_message_that_cannot_be_read_ends_the_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the package is updated while it builds: the process imports the new one."""
+    monkeypatch.setattr(builder_process, "END_S", SHORT_S)
+    with pytest.raises(ExportError, match=r"the builder broke off in 'at work'$"):
+        build(speak_strangely)
     assert not multiprocessing.active_children()
 
 

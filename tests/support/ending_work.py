@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
 
 from ending import end
 
@@ -22,6 +23,20 @@ def end_at_work(way: str, graph: bytes, voice: Voice) -> Built:
     voice.say("toy fp32: at work")
     print("last words", file=sys.stderr, flush=True)
     end(way)
+    return echo(graph, voice)
+
+
+class _Stranger:
+    """Arrives as a message that the process which started the builder cannot read."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return import_module, ("a_module_that_is_nowhere",)
+
+
+def speak_strangely(graph: bytes, voice: Voice) -> Built:
+    voice.say("toy fp32: at work")
+    voice.put(_Stranger())  # type: ignore[arg-type]
+    end("hang")
     return echo(graph, voice)
 
 
