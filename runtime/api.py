@@ -8,9 +8,10 @@ from collections.abc import Callable, Collection, Generator, Iterable, Iterator,
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
+from weakref import WeakSet
 
 import numpy as np
-from pydicom.dataset import FileDataset
+from pydicom.dataset import Dataset
 
 from rsna_lumbar.runtime.backends import NO_OPTIONS
 from rsna_lumbar.runtime.core.errors import BundleError, DataError, UsageError
@@ -25,22 +26,26 @@ from rsna_lumbar.runtime.core.labels import (
 from rsna_lumbar.runtime.core.reasons import Skip
 from rsna_lumbar.runtime.decode.decoder import DecodeInMemory, Image
 from rsna_lumbar.runtime.decode.slice_sets import SELECTIONS, SetRequest, SliceSet, decode_sets
+from rsna_lumbar.runtime.inference.compatibility import AUTO
 from rsna_lumbar.runtime.inference.loaded_bundle import OpenBundle
 from rsna_lumbar.runtime.inference.pipeline import decoded_sets, looked_at, scored
 from rsna_lumbar.runtime.inference.plan import plan_for
 from rsna_lumbar.runtime.inference.scores import GroupScore, StudyScore
 from rsna_lumbar.runtime.inference.selection import Wanted
 from rsna_lumbar.runtime.run.console import choice_line, missing_groups_line, skip_line
-from rsna_lumbar.runtime.run.submission import submission_rows
+from rsna_lumbar.runtime.run.submission import submission_header, submission_lines, submission_rows
 from rsna_lumbar.runtime.studies.finder import nothing_to_score, stream_studies
 from rsna_lumbar.runtime.studies.study import (
+    FOLDER,
     FROM_CALLER,
+    UID,
     Inventory,
     Series,
     Study,
     StudyStream,
 )
 from rsna_lumbar.runtime.studies.tables import read_study_list
+from rsna_lumbar.runtime.system.atomic_files import write_atomically
 from rsna_lumbar.runtime.system.machine import CPU
 
 if TYPE_CHECKING:
@@ -50,12 +55,19 @@ LOGGER = logging.getLogger("rsna_lumbar")
 AnyPath = str | os.PathLike[str]
 Data = AnyPath | Sequence[AnyPath] | Inventory | StudyStream
 Progress = Callable[[int, int], object]
+FRAME_COLUMNS = (
+    *SUBMISSION_COLUMNS,
+    *("study_id", "condition", "level", "filled"),
+    *(f"{grade}_{what}" for grade in GRADES for what in ("peak", "file", "frame", "x", "y")),
+)
+LARGEST_ITEM_BYTES = 4  # of an array: preprocessing computes in 64 bits
 
 
 class Scores(Iterator[StudyScore]):
     """Scores of studies in the order of the submission, each available as soon as it is done.
 
-    An iterator that can be used only once. ``count`` is the number of studies.
+    An iterator that can be used only once, and a context manager: closed, it ends its decoding
+    processes. ``count`` is the number of studies.
     """
 
     def __init__(
@@ -100,7 +112,24 @@ class Scores(Iterator[StudyScore]):
         if not places:
             rows = [row for score in self for row in submission_rows(score)]
             return pd.DataFrame(rows, columns=list(SUBMISSION_COLUMNS))
-        return pd.DataFrame([row for score in self for row in _rows_with_places(score)])
+        rows_with_places = [row for score in self for row in _rows_with_places(score)]
+        return pd.DataFrame(rows_with_places, columns=list(FRAME_COLUMNS))
+
+    def to_csv(self, path: AnyPath) -> None:
+        """Write the remaining studies as the command writes a submission, when all are scored.
+
+        Args:
+            path: written aside and renamed at the end. Names that a spreadsheet would take for a
+                formula are escaped; a frame holds them as they are.
+        """
+        text = submission_header() + "".join(map(submission_lines, self))
+        write_atomically(Path(path), text)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Stop decoding; the remaining studies are not scored."""
@@ -144,6 +173,10 @@ class Scorer(OpenBundle):
         trust: bool = False,
         options: Mapping[str, str] = NO_OPTIONS,
     ) -> None:
+        if options and backend == AUTO:
+            raise UsageError("options are those of one runtime library; name its backend as well")
+        if batch_size is not None and batch_size < 1:
+            raise UsageError(f"batch_size is {batch_size}; it must be 1 or more")
         wanted = Wanted(backend, precision, device, batch_size)
         plan = plan_for(Path(bundle), wanted, trust=trust)
         try:
@@ -154,6 +187,8 @@ class Scorer(OpenBundle):
                 raise
             # The bundle was replaced between reading its manifest and reading its files.
             super().__init__(again, threads=threads, options=options)
+        self._given_out: WeakSet[Scores] = WeakSet()
+        self._closed = False
         LOGGER.info("%s", choice_line(self))
         if line := missing_groups_line(self.bundle):
             LOGGER.info("%s", line)
@@ -187,8 +222,13 @@ class Scorer(OpenBundle):
             DataError: the folder does not exist or has nothing to score, or a table cannot be used.
             UsageError: an option has an invalid value, or no path is given.
         """
+        self._require_open()
         if slices not in SELECTIONS:
             raise UsageError(f"slices {slices!r} is none of {', '.join(SELECTIONS)}")
+        if ids not in (None, FOLDER, UID):
+            raise UsageError(f"ids {ids!r} is none of {FOLDER}, {UID}; the command alone has hash")
+        if workers is not None and workers < 0:
+            raise UsageError(f"workers is {workers}; it must be 0 or more")
         if isinstance(data, Inventory | StudyStream):
             if series is not None or studies is not None or ids is not None:
                 raise UsageError("series, studies and ids are for paths, not for what was found")
@@ -196,7 +236,9 @@ class Scorer(OpenBundle):
         else:
             found = _found(data, series, studies, ids)
         found, workers = looked_at(found, workers, small_job=0, on_gpu=self.device != CPU)
-        return Scores(found, self._score(found, workers, slices), progress)
+        scores = Scores(found, self._score(found, workers, slices), progress)
+        self._given_out.add(scores)
+        return scores
 
     def score_study(
         self,
@@ -227,6 +269,7 @@ class Scorer(OpenBundle):
             DataError: an array that is not (rows, columns) integers.
             BackendError: a model failed, or returned a value that is not a number.
         """
+        self._require_open()
         given = {SPINAL: spinal, FORAMINAL: foraminal, SUBARTICULAR: subarticular}
         images = {
             Path(group.name, str(index)): _checked(image, f"{group.name}/{index}")
@@ -263,6 +306,17 @@ class Scorer(OpenBundle):
         """The second half of :meth:`score`: score studies whose sets are decoded."""
         return scored(self, found, sets)
 
+    def close(self) -> None:
+        """Release the models, and end the decoding of scores that were not taken to their end."""
+        self._closed = True
+        for scores in list(self._given_out):
+            scores.close()
+        super().close()
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise UsageError("the scorer is closed; open another")
+
     def _score(self, found: StudyStream, workers: int, slices: str) -> Generator[StudyScore]:
         here, ahead = found.twice()
         with closing(self.decoded(ahead, workers=workers, slices=slices)) as sets:
@@ -280,7 +334,9 @@ def _found(
     if isinstance(studies, str | os.PathLike):
         wanted = read_study_list(Path(studies))
     elif studies is not None:
-        wanted = set(studies)
+        wanted = {str(one) for one in studies}
+        if not wanted:
+            raise UsageError("the list of studies is empty; None takes all that there are")
     if not several:
         raise UsageError("no folder or file was named")
     table = None if series is None else Path(series)
@@ -291,12 +347,16 @@ def _found(
 
 
 def _checked(image: Image, name: str) -> Image:
-    if isinstance(image, FileDataset):
+    if isinstance(image, Dataset):
+        if getattr(image, "file_meta", None) is None:
+            raise DataError(f"{name} has no file meta information, which names its transfer syntax")
         return image
     array = np.asarray(image)
-    if array.ndim != 2 or not np.issubdtype(array.dtype, np.integer):
+    integers = np.issubdtype(array.dtype, np.integer) and array.itemsize <= LARGEST_ITEM_BYTES
+    if array.ndim != 2 or not array.size or not integers:
         raise DataError(
-            f"{name} is {array.dtype} of shape {array.shape}; give (rows, columns) integers"
+            f"{name} is {array.dtype} of shape {array.shape}; "
+            "give (rows, columns) integers of at most 32 bits"
         )
     return array
 

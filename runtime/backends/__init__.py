@@ -118,7 +118,7 @@ class Backend(Protocol):
             options: options of the runtime library, by its names; set after those of this package.
 
         Raises:
-            UsageError: the device or the library is not available, or an option is unknown.
+            UsageError: the device or the library is not available, or an option is refused.
             BackendError: the runtime library rejects the model.
         """
 

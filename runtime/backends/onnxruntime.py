@@ -113,7 +113,7 @@ def open_session(
     for name, value in options.items():
         try:
             settings.add_session_config_entry(name, value)
-        except RuntimeError as error:
+        except (RuntimeError, TypeError) as error:
             raise UsageError(f"ONNX Runtime refuses the config entry {name}: {error}") from error
     return OnnxSession(_create(content[0], settings, device), device, detector)
 

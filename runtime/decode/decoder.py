@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.dataset import FileDataset
+from pydicom.dataset import Dataset, FileDataset
 
 from rsna_lumbar.runtime.core.preprocess import Preprocessing
 from rsna_lumbar.runtime.core.reasons import Reason, SkipFile
@@ -23,7 +23,7 @@ from rsna_lumbar.runtime.dicom.slices import (
 )
 
 Decoded = list[Slice] | SkipFile
-Image = FileDataset | NDArray[np.integer]
+Image = Dataset | NDArray[np.integer]
 
 
 class Decoder(Protocol):
@@ -77,7 +77,11 @@ class DecodeInMemory:
     def submit(self, file: Path, size_px: int) -> Callable[[], Decoded]:
         def slices() -> list[Slice]:
             image = self._images[file]
-            frames = frames_of(image) if isinstance(image, FileDataset) else [frame_of_array(image)]
+            frames = (
+                frames_of(cast(FileDataset, image))
+                if isinstance(image, Dataset)
+                else [frame_of_array(image)]
+            )
             return slices_of(frames, file, size_px, self._preprocessing)
 
         return partial(_tried, slices)

@@ -17,6 +17,7 @@ Files and results are sent several at a time: a message costs 0.1 ms on either s
 from __future__ import annotations
 
 import multiprocessing
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -52,6 +53,8 @@ NO_START = (
 )
 START_TIMEOUT_S = 300.0  # for imports from a cold, shared disk
 
+# One process is started at a time: what is put aside meanwhile belongs to the whole process.
+_STARTING = threading.Lock()
 _SPAWN = multiprocessing.get_context("spawn")  # forking a process with threads may deadlock
 
 
@@ -187,7 +190,7 @@ class DecodingPool:
             args=(theirs, memory, free, self._preprocessing, in_main_thread()),
             daemon=True,
         )
-        with main_module_hidden(), interrupts_ignored(), quiet_stderr():  # also while it imports
+        with _STARTING, main_module_hidden(), interrupts_ignored(), quiet_stderr():
             process.start()
         theirs.close()  # so that the pipe closes when the worker ends
         return _Worker(process, ours, memory, free)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:  # DICOM code is imported while the models load
     from rsna_lumbar.runtime.studies.study import StudyStream
 
 COMPLETE, INCOMPLETE = 0, 3
+SMALL_JOB = 1  # decoding process: one that crashes must not end the run
 SETS_BEFORE_MODELS = 12  # decoded while the models load: four studies, 300 slices
 
 
@@ -85,7 +86,9 @@ def _score(
         require_no_input(results.targets, found)
         names = _names(request, results)
         rest, stamps = left_to_do(found, results, names)
-        rest, workers = looked_at(rest, request.workers, small_job=1, on_gpu=plan.device != CPU)
+        rest, workers = looked_at(
+            rest, request.workers, small_job=SMALL_JOB, on_gpu=plan.device != CPU
+        )
         here, ahead = rest.twice()
         sets = stack.enter_context(
             closing(decoded_sets(plan.bundle, ahead, workers=workers, slices=request.slices))

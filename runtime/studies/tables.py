@@ -56,13 +56,23 @@ def read_study_list(path: Path) -> tuple[str, ...]:
         cells = [row["study_id"] for row in read_rows(path, ("study_id",))]
     except _MissingColumn as error:
         try:
-            cells = [study_of_row(row["row_id"]) for row in read_rows(path, ("row_id",))]
+            cells = _studies_of_rows(path)
         except _MissingColumn:
             raise error from None
     ids = tuple(sorted(set(map(as_named, cells)) - {""}))
     if not ids:
         raise DataError(f"{path} names no study")
     return ids
+
+
+def _studies_of_rows(path: Path) -> list[str]:
+    cells = []
+    for line, row in _numbered_rows(path, ("row_id",)):
+        study_id = study_of_row(row["row_id"])
+        if row["row_id"] and not study_id:
+            raise DataError(f"{path} line {line}: {row['row_id']!r} names no row of the challenge")
+        cells.append(study_id)
+    return cells
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:

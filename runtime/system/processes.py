@@ -52,7 +52,8 @@ def main_module_hidden() -> Iterator[None]:
     """Processes spawned in this context do not import the script that starts them.
 
     So the script needs no ``if __name__ == "__main__":``. Objects passed to these processes must
-    not be defined in the script.
+    not be defined in the script. Other threads see an empty ``__main__`` meanwhile, for the
+    milliseconds that a start takes; two of these contexts must not overlap.
     """
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 NAME = "rsna-lumbar"
@@ -15,7 +16,7 @@ def user_cache_folder() -> Path:
     """
     from platformdirs import user_cache_path
 
-    return _absolute(user_cache_path(NAME, appauthor=False))
+    return _folder("XDG_CACHE_HOME", user_cache_path(NAME, appauthor=False))
 
 
 def user_data_folder() -> Path:
@@ -26,10 +27,13 @@ def user_data_folder() -> Path:
     """
     from platformdirs import user_data_path
 
-    return _absolute(user_data_path(NAME, appauthor=False))
+    return _folder("XDG_DATA_HOME", user_data_path(NAME, appauthor=False))
 
 
-def _absolute(folder: Path) -> Path:
+def _folder(variable: str, usual: Path) -> Path:
+    """Below the variable, on every system, or where the system has such folders."""
+    asked = os.environ.get(variable)
+    folder = Path(asked, NAME) if asked else usual
     if not folder.is_absolute():  # from a variable, or "~" without a home folder
         raise RuntimeError(f"{folder} is no absolute path")
     return folder

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from toys import write_clinical_study, write_toy_bundle
 
-from rsna_lumbar.runtime.decode import factory
+from rsna_lumbar.runtime.run import run as run_module
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +21,7 @@ def toy_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def decode_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without ``--workers`` a run starts no process, which takes it longer than all the rest."""
-    monkeypatch.setattr(factory, "default_workers", lambda *_, **__: 0)
+    monkeypatch.setattr(run_module, "SMALL_JOB", 0)
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +26,7 @@ from rsna_lumbar.runtime.core.reasons import Reason
 from rsna_lumbar.runtime.core.turning import AS_STORED
 from rsna_lumbar.runtime.demo import demo_bundle, demo_studies
 from rsna_lumbar.runtime.dicom.slices import read_frames
+from rsna_lumbar.runtime.inference import pipeline
 from rsna_lumbar.runtime.inference.scores import StudyScore
 from rsna_lumbar.runtime.run.submission import DIGITS
 from rsna_lumbar.runtime.studies.finder import find_studies, stream_studies
@@ -134,6 +141,91 @@ def test_nothing_to_score_is_an_error(scorer: Scorer, tmp_path: Path) -> None:
         scorer.score([])
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"ids": "hash"}, "ids 'hash' is none of folder, uid"),
+        ({"workers": -1}, "workers is -1"),
+        ({"studies": []}, "list of studies is empty"),
+    ],
+)
+def test_invalid_options_are_refused(scorer: Scorer, options: dict[str, object], told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        scorer.score(demo_studies(), **options)  # type: ignore[arg-type]
+
+
+def test_ids_may_be_numbers(scorer: Scorer, study: Study) -> None:
+    """As a column of a data frame has them."""
+    (score,) = scorer.score(demo_studies(), studies=[int(study.study_id)])  # type: ignore[list-item]
+    assert score.study_id == study.study_id
+
+
+def test_a_closed_scorer_says_so(toy_bundle: Path) -> None:
+    with Scorer(toy_bundle, device="cpu") as closed:
+        scores = closed.score(demo_studies(), workers=1)
+        next(scores)
+    assert list(scores) == [] and not multiprocessing.active_children()
+    with pytest.raises(UsageError, match="is closed"):
+        closed.score(demo_studies())
+    with pytest.raises(UsageError, match="batch_size is 0"):
+        Scorer(toy_bundle, batch_size=0)
+
+
+def test_a_file_is_written_as_the_command_writes_it(
+    toy_bundle: Path, toy_root: Path, tmp_path: Path
+) -> None:
+    root = Path(shutil.copytree(toy_root, tmp_path / "root"))
+    (root / "test_images" / "7").rename(root / "test_images" / "=1+1")
+    run(root / "test_images", "--bundle", toy_bundle, "--output", tmp_path / "a.csv")
+    with Scorer(toy_bundle) as scorer:
+        scorer.score(root / "test_images").to_csv(tmp_path / "b.csv")
+        frame = scorer.score(root / "test_images", studies=["=1+1"]).to_frame(places=True)
+        assert set(frame.study_id) == {"=1+1"}
+        left = scorer.score(root / "test_images")
+        columns = list(left.to_frame(places=True))
+        assert list(left.to_frame(places=True)) == columns == list(frame)
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+    assert "'=1+1_" in (tmp_path / "b.csv").read_text()
+
+
+def test_a_script_without_a_main_guard_is_run_once(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "print('once')\n"
+        "from rsna_lumbar.runtime import Scorer\n"
+        "from rsna_lumbar.runtime.demo import demo_bundle, demo_studies\n"
+        "with Scorer(demo_bundle(), device='cpu') as scorer:\n"
+        "    print(len(scorer.score(demo_studies(), workers=2).to_frame()))\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert (done.stdout.split(), done.stderr) == (["once", "50"], "")
+
+
+def test_threads_that_score_leave_the_process_as_it_was(toy_bundle: Path) -> None:
+    main, errors = sys.modules["__main__"], os.fstat(2)
+
+    def score() -> int:
+        with Scorer(toy_bundle, device="cpu") as scorer:
+            return len(scorer.score(demo_studies(), workers=3).to_frame())
+
+    with ThreadPoolExecutor(3) as threads:
+        assert [one.result() for one in [threads.submit(score) for _ in range(3)]] == [50] * 3
+    assert sys.modules["__main__"] is main
+    assert os.path.samestat(os.fstat(2), errors)
+
+
+@pytest.mark.parametrize(("most", "workers"), [(1000, 0), (10, 1)])
+def test_large_jobs_are_decoded_elsewhere(
+    scorer: Scorer, monkeypatch: pytest.MonkeyPatch, most: int, workers: int
+) -> None:
+    monkeypatch.setattr(pipeline, "FILES_WORTH_A_POOL", most)
+    monkeypatch.setattr(pipeline, "default_workers", lambda *_, **__: 1)
+    scores = scorer.score(demo_studies())
+    next(scores)
+    assert len(multiprocessing.active_children()) == workers
+    scores.close()
+
+
 def test_progress_counts_studies(scorer: Scorer) -> None:
     seen: list[tuple[int, int]] = []
     list(scorer.score(demo_studies(), progress=lambda done, of: seen.append((done, of))))
@@ -209,11 +301,30 @@ def test_a_bad_image_is_named_and_the_others_are_scored(scorer: Scorer, study: S
     assert found.groups[0].slice_count == len(some) - 1
 
 
+def test_a_data_set_that_no_file_holds_will_do(
+    scorer: Scorer, study: Study, of_files: StudyScore
+) -> None:
+    """As a network service hands it over."""
+    images = {name: list(map(as_received, some)) for name, some in images_of(study).items()}
+    assert_alike(scorer.score_study(**images), of_files)
+    del images["spinal"][0].file_meta
+    with pytest.raises(DataError, match="spinal/0 has no file meta information"):
+        scorer.score_study(**images)
+
+
+def as_received(file: pydicom.FileDataset) -> pydicom.Dataset:
+    received = pydicom.Dataset(file)
+    received.file_meta = file.file_meta
+    return received
+
+
 @pytest.mark.parametrize(
     ("image", "told"),
     [
         (np.zeros((4, 4)), r"foraminal/0 is float64 of shape \(4, 4\)"),
         (np.zeros((2, 4, 4), np.int16), r"foraminal/0 is int16 of shape \(2, 4, 4\)"),
+        (np.zeros((0, 0), np.int16), r"foraminal/0 is int16 of shape \(0, 0\)"),
+        (np.zeros((4, 4), np.uint64), r"foraminal/0 is uint64 .* at most 32 bits"),
     ],
 )
 def test_an_array_that_is_no_slice_is_refused(scorer: Scorer, image: np.ndarray, told: str) -> None:
@@ -262,9 +373,13 @@ def test_the_log_says_what_the_command_says(
 
 def test_options_reach_the_runtime_library(toy_bundle: Path) -> None:
     entry = {"session.intra_op.allow_spinning": "0"}
-    with Scorer(toy_bundle, device="cpu", options=entry) as scorer:
+    with Scorer(toy_bundle, backend="onnxruntime", options=entry) as scorer:
         (model,) = scorer.models["spinal"]
         settings = model.session._session.get_session_options()  # type: ignore[attr-defined]
         assert settings.get_session_config_entry("session.intra_op.allow_spinning") == "0"
     with pytest.raises(UsageError, match="refuses the config entry"):
-        Scorer(toy_bundle, device="cpu", options={"x" * 5000: "1"})
+        Scorer(toy_bundle, backend="onnxruntime", options={"x" * 5000: "1"})
+    with pytest.raises(UsageError, match="refuses the config entry"):
+        Scorer(toy_bundle, backend="onnxruntime", options={"a": 1})  # type: ignore[dict-item]
+    with pytest.raises(UsageError, match="name its backend"):
+        Scorer(toy_bundle, options=entry)

@@ -358,8 +358,11 @@ def test_none_of_the_studies_asked_for(toy_root: Path) -> None:
 def test_a_sample_submission_is_a_study_list(tmp_path: Path) -> None:
     path = tmp_path / "sample_submission.csv"
     rows = [row_id(study, *location) for study in ("7", "12") for location in ROW_LOCATIONS]
-    path.write_text("row_id,normal_mild\n" + "".join(f"{row},0.3\n" for row in (*rows, "x")))
+    path.write_text("row_id,normal_mild\n" + "".join(f"{row},0.3\n" for row in rows))
     assert read_study_list(path) == ("12", "7")
+    path.write_text(path.read_text() + "7_spinal_canal_stenosis_L1_L2,0.3\n")
+    with pytest.raises(DataError, match=r"line 52: .*names no row"):
+        read_study_list(path)
 
 
 def test_a_study_list_is_any_table_with_study_id(tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from commands import run
 from ending import DEADLINE_S, is_gone, kill_tree, wait_for
 from toys import write_clinical_study
 
-from rsna_lumbar.runtime.decode import factory
 from rsna_lumbar.runtime.inference import pipeline
+from rsna_lumbar.runtime.run import run as run_module
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits and signals of Linux")
 OUTPUTS = ("out.csv", "out.jsonl")
@@ -27,7 +27,7 @@ FINISHED = ["out.csv", "out.jsonl", "out.run.json"]
 STUDIES = 6
 SMALL_CHUNKS = "from rsna_lumbar.runtime.inference import pipeline; pipeline.STUDIES_A_CHUNK = 2\n"
 DECODED_HERE = (  # so that the limit is on outputs alone
-    "from rsna_lumbar.runtime.decode import factory; factory.default_workers = lambda *_, **__: 0\n"
+    "from rsna_lumbar.runtime.run import run; run.SMALL_JOB = 0\n"
 )
 # Something is done before a study is written, when so many are still to come.
 BEFORE = """
@@ -92,7 +92,7 @@ def resumes(
     files = (root, "--bundle", bundle, "--output", out, "--evidence", evidence)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline, "STUDIES_A_CHUNK", 2)
-        patch.setattr(factory, "default_workers", lambda *_, **__: 0)
+        patch.setattr(run_module, "SMALL_JOB", 0)
         assert run(*files, "--threads", "1", "--resume", *words) == 3
     assert contents(folder) == expected
     assert sorted(path.name for path in folder.iterdir()) == FINISHED

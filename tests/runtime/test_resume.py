@@ -24,8 +24,8 @@ from rsna_lumbar.runtime.backends.onnxruntime import OnnxSession
 from rsna_lumbar.runtime.bundle.manifest import read_bundle, write_manifest
 from rsna_lumbar.runtime.cli import main
 from rsna_lumbar.runtime.core.errors import run_failed
-from rsna_lumbar.runtime.decode import factory
 from rsna_lumbar.runtime.inference import pipeline
+from rsna_lumbar.runtime.run import run as run_module
 from rsna_lumbar.runtime.run.journal import Journal
 
 FORK = "fork"
@@ -66,7 +66,7 @@ def small_and_quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def make_small_and_quick(patch: pytest.MonkeyPatch) -> None:
     """Small chunks, decoded in this process: a hundred runs start no hundred others."""
     patch.setattr(pipeline, "STUDIES_A_CHUNK", 2)
-    patch.setattr(factory, "default_workers", lambda *_, **__: 0)
+    patch.setattr(run_module, "SMALL_JOB", 0)
 
 
 def run(root: Path, bundle: Path, folder: Path, *words: object) -> int:

@@ -13,8 +13,8 @@ import pytest
 from toys import write_clinical_study
 
 from rsna_lumbar.runtime.cli import main
-from rsna_lumbar.runtime.decode import factory
 from rsna_lumbar.runtime.inference import pipeline
+from rsna_lumbar.runtime.run import run as run_module
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="needs /proc; no order was looked at"
@@ -124,7 +124,7 @@ def trail(toy_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Trail:
     words = (root, "--bundle", toy_bundle, "--output", output, "--evidence", evidence)
     with pytest.MonkeyPatch.context() as patch, recorded(folder) as changes:
         patch.setattr(pipeline, "STUDIES_A_CHUNK", 2)
-        patch.setattr(factory, "default_workers", lambda *_, **__: 0)
+        patch.setattr(run_module, "SMALL_JOB", 0)
         with pytest.raises(SystemExit) as ended:
             main([*map(str, words), "--ids", "hash", "--threads", "1", "--quiet"])
     assert ended.value.code == 0

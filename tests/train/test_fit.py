@@ -131,6 +131,28 @@ def test_metrics_by_class_are_those_of_the_class() -> None:
     assert found["c"] == {"boxes": 1, "precision": 0, "recall": 0, "map50": 0, "map50_95": 0}
 
 
+def test_moments_of_a_checkpoint_lie_as_their_weights_do() -> None:
+    """They may come from another kind of device; a fused kernel takes them as they lie."""
+    import torch
+
+    from rsna_lumbar.train.fitting.trainer import fit_to_device
+
+    torch.manual_seed(0)
+    last = torch.channels_last
+    weight = torch.nn.Parameter(torch.rand(4, 3, 3, 3).to(memory_format=last))
+    optimizer = torch.optim.AdamW([weight])
+    weight.grad = torch.rand(4, 3, 3, 3).to(memory_format=last)
+    optimizer.step()
+    moment = optimizer.state[weight]["exp_avg"].clone()
+    optimizer.state[weight]["exp_avg"] = moment.contiguous(memory_format=torch.contiguous_format)
+    fit_to_device(optimizer, torch.device("cpu"))
+    assert optimizer.state[weight]["exp_avg"].stride() == weight.stride()
+    assert torch.equal(optimizer.state[weight]["exp_avg"], moment)
+    assert optimizer.param_groups[0]["fused"] is True
+    fit_to_device(optimizer, torch.device("cuda"))
+    assert optimizer.param_groups[0]["fused"] is None
+
+
 def test_the_same_seed_gives_the_same_weights(trained: tuple[Path, Path], tmp_path: Path) -> None:
     options = FitOptions(model="demo", epochs=1, batch_size=3, device="cpu")
     fit(trained[0], [SPINAL], tmp_path / "again", options)

@@ -92,10 +92,14 @@ class LumbarTrainer(DetectionTrainer):
     def build_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
         """On a CPU with the update of all weights as one kernel, in half the time."""
         optimizer: torch.optim.Optimizer = super().build_optimizer(*args, **kwargs)  # type: ignore[no-untyped-call]
-        if self.device.type == "cpu":
-            for group in optimizer.param_groups:
-                group["fused"] = True
+        fit_to_device(optimizer, self.device)
         return optimizer
+
+    def resume_training(self, ckpt: Any) -> None:
+        """Also on another kind of device than the training began on."""
+        super().resume_training(ckpt)  # type: ignore[no-untyped-call]
+        optimizer: Any = self.optimizer
+        fit_to_device(optimizer, self.device)
 
     def build_dataset(
         self, img_path: str, mode: str = "train", batch: int | None = None
@@ -138,6 +142,20 @@ class LumbarTrainer(DetectionTrainer):
 
     def final_eval(self) -> None:
         """Keep the last weights; they were validated in the last epoch already."""
+
+
+def fit_to_device(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
+    """One kernel for all weights on a CPU, and moments that lie in memory as their weights do.
+
+    A checkpoint brings both from the device that it was written on. The kernels take moments as
+    they lie: on a GPU another order is refused, on a CPU it is another element.
+    """
+    for group in optimizer.param_groups:
+        group["fused"] = device.type == "cpu" or None
+    for weight, state in optimizer.state.items():
+        for name in ("exp_avg", "exp_avg_sq"):
+            if name in state:
+                state[name] = torch.empty_like(weight).copy_(state[name])
 
 
 def metrics_by_class(measured: Any) -> dict[str, dict[str, float | int | None]]:
