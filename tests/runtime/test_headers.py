@@ -25,7 +25,8 @@ from toys import AXIAL, SAGITTAL, slice_pixels, write_clinical_slice
 
 from rsna_lumbar.runtime.core.labels import FORAMINAL
 from rsna_lumbar.runtime.core.reasons import Reason, SkipFile
-from rsna_lumbar.runtime.dicom import dataset, header
+from rsna_lumbar.runtime.dicom import dataset as dataset_module
+from rsna_lumbar.runtime.dicom import header
 from rsna_lumbar.runtime.dicom.dataset import open_dicom, quiet_pydicom
 from rsna_lumbar.runtime.dicom.header import mr_claim, read_header
 from rsna_lumbar.runtime.dicom.raw_values import (
@@ -155,7 +156,7 @@ def test_missing_facts_are_none(tmp_path: Path) -> None:
 def test_a_file_too_large_for_one_piece_reads_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size_limit: int
 ) -> None:
-    monkeypatch.setattr(dataset, "WHOLE_FILE_BYTES", size_limit)
+    monkeypatch.setattr(dataset_module, "WHOLE_FILE_BYTES", size_limit)
     write_clinical_slice(tmp_path / "a.dcm", slice_pixels(1))
     (frame,) = read_frames(tmp_path / "a.dcm")
     np.testing.assert_array_equal(frame.pixels, slice_pixels(1))
@@ -200,9 +201,9 @@ def test_only_so_much_of_a_header_is_looked_at(
     dataset.save_as(tmp_path / "b.dcm")
     header = read_header(tmp_path / "b.dcm")
     assert header.orientation is not None
-    monkeypatch.setattr(dataset, "MOST_HEADER_BYTES", 10_000)  # the header has 9 thousand
+    monkeypatch.setattr(dataset_module, "MOST_HEADER_BYTES", 10_000)  # the header has 9 thousand
     assert read_header(tmp_path / "b.dcm") == header
-    monkeypatch.setattr(dataset, "MOST_HEADER_BYTES", 1000)
+    monkeypatch.setattr(dataset_module, "MOST_HEADER_BYTES", 1000)
     with pytest.raises(SkipFile, match="a header of more than") as raised:
         read_header(tmp_path / "b.dcm")
     assert raised.value.reason is Reason.TOO_LARGE
@@ -215,7 +216,7 @@ def test_what_nobody_asked_for_is_passed_over(tmp_path: Path) -> None:
     dataset = write_clinical_slice(tmp_path / "a.dcm", slice_pixels(0))
     header = read_header(tmp_path / "a.dcm")
     block = dataset.private_block(0x0009, "large", create=True)
-    block.add_new(0x01, "OB", bytes(2 * dataset.MOST_HEADER_BYTES))
+    block.add_new(0x01, "OB", bytes(2 * dataset_module.MOST_HEADER_BYTES))
     dataset.save_as(tmp_path / "a.dcm")
     assert read_header(tmp_path / "a.dcm") == header
 
