@@ -46,6 +46,7 @@ from rsna_lumbar.runtime.studies.study import (
 )
 from rsna_lumbar.runtime.studies.tables import read_study_list
 from rsna_lumbar.runtime.system.atomic_files import write_atomically
+from rsna_lumbar.runtime.system.closing import Closing
 from rsna_lumbar.runtime.system.machine import CPU
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ FRAME_COLUMNS = (
 LARGEST_ITEM_BYTES = 4  # of an array: preprocessing computes in 64 bits
 
 
-class Scores(Iterator[StudyScore]):
+class Scores(Iterator[StudyScore], Closing):
     """Scores of studies in the order of the submission, each available as soon as it is done.
 
     An iterator that can be used only once, and a context manager: closed, it ends its decoding
@@ -124,12 +125,6 @@ class Scores(Iterator[StudyScore]):
         """
         text = submission_header() + "".join(map(submission_lines, self))
         write_atomically(Path(path), text)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Stop decoding; the remaining studies are not scored."""

@@ -11,18 +11,19 @@ library itself.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from types import MappingProxyType, TracebackType
-from typing import Protocol, Self
+from types import MappingProxyType
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rsna_lumbar.runtime.bundle.records import Detector, Model
 from rsna_lumbar.runtime.core.errors import UsageError
+from rsna_lumbar.runtime.system.closing import Closing
 
 NO_OPTIONS: Mapping[str, str] = MappingProxyType({})
 BACKENDS = {
@@ -47,7 +48,7 @@ class Outputs:
     cell: NDArray[np.int64]  # (G, C)
 
 
-class Session(ABC):
+class Session(Closing):
     """A model opened by a backend, with the detector's calibration as input; a context manager.
 
     A GPU session runs batches asynchronously by itself. A session that computes in the calling
@@ -75,17 +76,6 @@ class Session(ABC):
     @abstractmethod
     def close(self) -> None:
         """Release the model and its memory."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 Wait = Callable[[], Outputs]

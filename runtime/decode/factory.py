@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 
 from rsna_lumbar.runtime.core.preprocess import Preprocessing
 from rsna_lumbar.runtime.decode.decoder import DecodeHere, Decoder
@@ -24,7 +24,7 @@ def open_decoder(
         largest_px: side of the largest square that will be requested.
     """
     if workers == 0:
-        return DecodeHere(preprocessing)
+        return nullcontext(DecodeHere(preprocessing))
     return DecodingPool(workers, preprocessing, largest_px=largest_px)
 
 

@@ -24,8 +24,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from multiprocessing import connection
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from rsna_lumbar.runtime.core.errors import DataError
 from rsna_lumbar.runtime.core.preprocess import Preprocessing
@@ -33,6 +32,7 @@ from rsna_lumbar.runtime.core.reasons import Reason, SkipFile
 from rsna_lumbar.runtime.decode.decoder import Decoded
 from rsna_lumbar.runtime.decode.worker import Memory, Places, Reply, new_memory, work
 from rsna_lumbar.runtime.dicom.slices import Slice
+from rsna_lumbar.runtime.system.closing import Closing
 from rsna_lumbar.runtime.system.processes import (
     in_main_thread,
     interrupts_ignored,
@@ -58,7 +58,7 @@ _STARTING = threading.Lock()
 _SPAWN = multiprocessing.get_context("spawn")  # forking a process with threads may deadlock
 
 
-class DecodingPool:
+class DecodingPool(Closing):
     """Worker processes that decode files; a context manager.
 
     Args:
@@ -106,17 +106,6 @@ class DecodingPool:
         for worker in self._workers:
             worker.end()
         self._workers = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _answer(self, task: _Task) -> Decoded:
         if task.answer is None:

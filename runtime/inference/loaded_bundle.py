@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
-from types import TracebackType
-from typing import Self
 
 from rsna_lumbar.runtime.backends import NO_OPTIONS
 from rsna_lumbar.runtime.bundle.records import Bundle
@@ -17,10 +15,11 @@ from rsna_lumbar.runtime.core.errors import BackendError
 from rsna_lumbar.runtime.inference.plan import Plan
 from rsna_lumbar.runtime.inference.selection import Candidate, Choice
 from rsna_lumbar.runtime.inference.sessions import open_best
+from rsna_lumbar.runtime.system.closing import Closing
 from rsna_lumbar.runtime.system.cores import usable_cores
 
 
-class OpenBundle:
+class OpenBundle(Closing):
     """The models of a plan, opened; a context manager.
 
     Args:
@@ -78,14 +77,3 @@ class OpenBundle:
     def close(self) -> None:
         """Release the models."""
         self._resources.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
