@@ -240,9 +240,7 @@ def _parse(source: _Source, tags: tuple[str, ...] | None, *, force: bool = False
     return dataset
 
 
-def _parsed(
-    stream: BinaryIO | _Stream, tags: tuple[str, ...] | None, force: bool
-) -> FileDataset:
+def _parsed(stream: BinaryIO | _Stream, tags: tuple[str, ...] | None, force: bool) -> FileDataset:
     return pydicom.dcmread(
         stream,  # type: ignore[arg-type]
         stop_before_pixels=tags is not None,
