@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import cycle, tee
+from itertools import chain, count, cycle, tee
 from pathlib import Path
 
 from rsna_lumbar.runtime.core.labels import Group
@@ -145,6 +145,12 @@ WITHOUT_UID = "no-uid-"
 def without_uid(folder: str) -> str:
     """The id of a study or series without a UID; not its folder, which may be a person's name."""
     return f"{WITHOUT_UID}{hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]}"
+
+
+def unused(name: str, taken: Container[str]) -> str:
+    """The name if it is not taken, or else with ~2, ~3 and so on."""
+    candidates = chain([name], (f"{name}~{number}" for number in count(2)))
+    return next(one for one in candidates if one not in taken)
 
 
 def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
