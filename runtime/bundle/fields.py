@@ -71,7 +71,7 @@ def as_declared(value: Any, hint: Any, name: str) -> Any:
         return None if value is None else as_declared(value, hint, name)
     if get_origin(hint) is tuple:
         return _tuple(value, get_args(hint), name)
-    if is_dataclass(hint):
+    if isinstance(hint, type) and is_dataclass(hint):
         return record(hint, value, name)
     if hint is float:
         return _finite(value, name)

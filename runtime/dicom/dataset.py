@@ -242,7 +242,7 @@ def _parse(source: _Source, tags: tuple[str, ...] | None, *, force: bool = False
 
 def _parsed(stream: BinaryIO | _Stream, tags: tuple[str, ...] | None, force: bool) -> FileDataset:
     return pydicom.dcmread(
-        stream,  # type: ignore[arg-type]
+        stream,
         stop_before_pixels=tags is not None,
         specific_tags=list(_as_tags(tags)) if tags else None,
         force=force,
