@@ -143,8 +143,8 @@ def cli(
     from rsna_lumbar.runtime.run.run import run
 
     request = Request(
-        data, bundle, output, evidence, series, studies, backend, precision, device, batch_size,
-        workers, threads, slices, trust, ids, resume, strict, quiet, demo, sizes or Sizes(),
+        data, bundle, series, studies, ids, backend, precision, trust, device, workers, threads,
+        slices, evidence, resume, strict, output, batch_size, quiet, demo, sizes or Sizes(),
     )  # fmt: skip
     return run(request)
 

@@ -12,7 +12,6 @@ import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from operator import iadd
 from pathlib import Path
 from typing import Self
 
@@ -81,7 +80,9 @@ class Decoding:
     def add(self, other: Decoding) -> None:
         """Add the counts of another record."""
         for one in fields(self):
-            setattr(self, one.name, iadd(getattr(self, one.name), getattr(other, one.name)))
+            total = getattr(self, one.name)
+            total += getattr(other, one.name)
+            setattr(self, one.name, total)
 
 
 @dataclass(frozen=True, slots=True)
