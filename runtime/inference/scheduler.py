@@ -1,10 +1,20 @@
 """Sets in, scores out: every group has an open batch, and some batches are in flight.
 
-    set -> filler of its group -> batch -> session -> peaks -> group score -> study score
+    set -> packer of its group -> batch -> session -> peaks -> group score -> study score
 
 Sets arrive study by study, so the first study is complete after a few batches, and only a few
 studies are in memory, no matter how many there are. Every step depends only on the order of the
 sets.
+
+If a batch does not fit into memory (MemoryError, or OutOfMemory of a runtime library):
+
+    scheduler   1. wait for the other batches in flight, and drop their results
+                2. queue the failed batch, those behind it, and the partly filled ones, in order
+    bundle      3. close the models and open them for batches of half the size; note it
+                   (a batch of one slice: BackendError ends the run, finished chunks are kept)
+    scheduler   4. cut the queued batches to the new size, and go on
+    journal     5. the line of each later chunk has the batch size and the note
+    next run    6. --resume opens the models for the last batch size; the run manifest has the note
 """
 
 from __future__ import annotations
@@ -34,12 +44,7 @@ from rsna_lumbar.runtime.studies.study import Study
 
 
 class Assembly:
-    """Scores the sets of many studies.
-
-    Args:
-        opened: an open bundle. If a batch does not fit into memory, its models are opened again for
-            smaller batches, and everything in flight is scored again with these.
-    """
+    """Scores the sets of many studies; with smaller batches if one does not fit into memory."""
 
     def __init__(self, opened: OpenBundle) -> None:
         self._opened = opened
@@ -121,7 +126,7 @@ class Assembly:
                 parts.clear()
 
     def _with_smaller_batches(self, failed: _UnderWay, error: Exception) -> None:
-        """Score the failed batch and all batches submitted after it again, in order."""
+        """Steps 1, 2 and 4 after a lack of memory (see above)."""
         begun = (failed, *self._under_way)
         for wait in (wait for one in begun for wait in one.waits):
             with suppress(BackendError, MemoryError):
