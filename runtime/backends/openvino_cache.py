@@ -29,7 +29,6 @@ HASH_BYTES = hashlib.sha256().digest_size
 
 
 def cache_folder() -> Path:
-    """The cache folder, inside the user's cache folder."""
     return user_cache_folder() / "openvino"
 
 

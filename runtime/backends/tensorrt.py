@@ -74,7 +74,7 @@ def open_session(
 
 
 def default_batch_size(device: str) -> int:
-    """Default number of slices in a batch; an engine may take fewer."""
+    """An engine may take fewer slices in a batch."""
     return DEFAULT_BATCH_SIZE
 
 

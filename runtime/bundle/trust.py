@@ -18,7 +18,6 @@ from rsna_lumbar.runtime.system.user_folders import only_mine, user_data_folder
 
 
 def trust_list() -> Path:
-    """Path of the list, inside the user's data folder."""
     return user_data_folder() / "engines"
 
 

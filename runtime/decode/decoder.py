@@ -49,12 +49,7 @@ class DecodeHere:
 
 
 class DecodeInMemory:
-    """Turns images that are in memory into squares, when the result is requested.
-
-    Args:
-        preprocessing: the bundle's preprocessing.
-        images: name -> image: a data set, or (rows, columns) integers.
-    """
+    """Turns images into squares on request: data sets, or (rows, columns) integers, by name."""
 
     ahead = 0
 

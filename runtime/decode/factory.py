@@ -16,13 +16,7 @@ FILES_WORTH_A_POOL = 300
 def open_decoder(
     workers: int, preprocessing: Preprocessing, *, largest_px: int
 ) -> AbstractContextManager[Decoder]:
-    """A decoder with this many processes; 0 decodes in this process.
-
-    Args:
-        workers: number of processes.
-        preprocessing: the bundle's preprocessing.
-        largest_px: side of the largest square that will be requested.
-    """
+    """A decoder with this many processes, for squares of up to ``largest_px``; 0 decodes here."""
     if workers == 0:
         return nullcontext(DecodeHere(preprocessing))
     return DecodingPool(workers, preprocessing, largest_px=largest_px)

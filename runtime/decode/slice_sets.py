@@ -131,12 +131,6 @@ def read_sets(
 ) -> dict[str, NDArray[np.uint8]]:
     """Decode the sets of one group of an inventory, for verification and benchmarks.
 
-    Args:
-        inventory: from :func:`rsna_lumbar.runtime.find_studies`.
-        group: the group whose series to read.
-        size_px: side of the squares.
-        preprocessing: the preprocessing that the detectors expect.
-
     Returns:
         Study id -> (n, size_px, size_px) uint8, n > 0, in the order of the inventory; studies
         without a slice are excluded.
@@ -188,12 +182,7 @@ def _usable(decoded: Decoded, group: Group, before: Seen) -> Decoded:
     """Refuse a file if no frame is in the group's plane, or if all of it is in the set already.
 
     Files that share an instance's UID but not its pixels both count, because it is not possible
-    to tell which of them is wrong.
-
-    Args:
-        decoded: frames of a file, or why there are none.
-        group: the group that reads them.
-        before: files already in the set; this file is added to it.
+    to tell which of them is wrong. The file is added to ``before``, the files of the set.
     """
     if isinstance(decoded, SkipFile):
         return decoded

@@ -103,11 +103,7 @@ def read_frames(path: Path) -> list[Frame]:
 
 
 def frames_of(dataset: FileDataset) -> list[Frame]:
-    """Every frame of a parsed file, in the form of :func:`read_frames`.
-
-    Raises:
-        SkipFile: the file is not a usable MR image; the exception gives the reason.
-    """
+    """Every frame of a parsed file; raises SkipFile like :func:`read_frames`."""
     require_mr_image(dataset)
     stored = stored_pixels(dataset)
     inverted = shows_high_values_dark(dataset)
@@ -132,11 +128,7 @@ def frames_of(dataset: FileDataset) -> list[Frame]:
 
 
 def frame_of_array(pixels: PixelArray) -> Frame:
-    """Pixels without a header: they are not turned, and larger values are brighter.
-
-    Args:
-        pixels: (rows, columns) integers.
-    """
+    """(rows, columns) integers without a header: not turned, and larger values are brighter."""
     return Frame(
         pixels=pixels,
         inverted=False,
@@ -151,25 +143,14 @@ def frame_of_array(pixels: PixelArray) -> Frame:
 
 
 def read_slices(path: Path, size_px: int, preprocessing: Preprocessing) -> list[Slice]:
-    """Decode a file into squares, one per frame.
-
-    Raises:
-        SkipFile: the file is not a usable MR image; the exception gives the reason.
-    """
+    """Decode a file into squares, one per frame; raises SkipFile like :func:`read_frames`."""
     return slices_of(read_frames(path), path, size_px, preprocessing)
 
 
 def slices_of(
     frames: Sequence[Frame], path: Path, size_px: int, preprocessing: Preprocessing
 ) -> list[Slice]:
-    """Frames as squares.
-
-    Args:
-        frames: frames of one file.
-        path: name of the file.
-        size_px: side of the squares.
-        preprocessing: the preprocessing that the detector expects.
-    """
+    """The frames of one file, named ``path``, as squares of size_px per side."""
     return [
         Slice(
             image=frame.square(size_px, preprocessing),
@@ -190,11 +171,7 @@ def slices_of(
 
 
 def doubt_of(pixels: PixelArray) -> str:
-    """Doubt about a frame that looks half copied: zeros at its end, with a blunt edge above them.
-
-    Args:
-        pixels: (rows, columns) as stored.
-    """
+    """Doubt about pixels (rows, columns) that look half copied: zeros below a blunt edge."""
     if pixels[-1].any():
         return ""
     widths = np.count_nonzero(pixels, axis=1)

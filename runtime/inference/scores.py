@@ -87,12 +87,7 @@ def study_score(
 ) -> StudyScore:
     """Combine the groups of a study; groups without slices get the bundle's prior rows.
 
-    Args:
-        study: the study as it was found.
-        detectors: the bundle's detectors.
-        scored: name of the group -> its score.
-        skipped: skipped while decoding.
-        decoding: counts of its decoded files.
+    ``scored`` is name of the group -> its score; ``skipped`` is what decoding left out.
     """
     skips = [*study.skips, *skipped]
     if not study.listed and not any(study.of(detector.group) for detector in detectors):
