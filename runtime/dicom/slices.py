@@ -40,17 +40,20 @@ LEAST_WIDTH_AT_END = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One stored frame: (rows, columns) integers, possibly read-only, and facts from the header."""
+    """One stored frame: (rows, columns) integers, possibly read-only, and facts from the header.
+
+    Pixels without a header have the defaults: they are not turned, and larger values are brighter.
+    """
 
     pixels: PixelArray
-    inverted: bool  # larger values mean darker
-    geometry: Geometry | None
-    spacing_mm: tuple[float, float] | None  # between rows, between columns
-    instance_number: int | None
-    instance_uid: str  # SOPInstanceUID, the same for all frames of a file; may be empty
-    decoded_by: str  # transfer syntax and decoder
-    turn: Turn | None  # turns it upright; None if the header has no orientation
-    padding: Padding | None  # stored values that are not image
+    inverted: bool = False  # larger values mean darker
+    geometry: Geometry | None = None
+    spacing_mm: tuple[float, float] | None = None  # between rows, between columns
+    instance_number: int | None = None
+    instance_uid: str = ""  # SOPInstanceUID, the same for all frames of a file; may be empty
+    decoded_by: str = "array"  # transfer syntax and decoder
+    turn: Turn | None = None  # turns it upright; None if the header has no orientation
+    padding: Padding | None = None  # stored values that are not image
 
     def square(self, size_px: int, preprocessing: Preprocessing) -> NDArray[np.uint8]:
         """The frame as a detector sees it, (size_px, size_px) uint8."""
@@ -125,21 +128,6 @@ def frames_of(dataset: FileDataset) -> list[Frame]:
         for index, image in enumerate(stored.frames)
         for geometry in [frame_geometry(dataset, index)]
     ]
-
-
-def frame_of_array(pixels: PixelArray) -> Frame:
-    """(rows, columns) integers without a header: not turned, and larger values are brighter."""
-    return Frame(
-        pixels=pixels,
-        inverted=False,
-        geometry=None,
-        spacing_mm=None,
-        instance_number=None,
-        instance_uid="",
-        decoded_by="array",
-        turn=None,
-        padding=None,
-    )
 
 
 def read_slices(path: Path, size_px: int, preprocessing: Preprocessing) -> list[Slice]:
