@@ -54,8 +54,10 @@ class DecodeInMemory:
     def submit(self, file: Path, size_px: int) -> Callable[[], Decoded]:
         def slices() -> list[Slice]:
             image = self._images[file]
-            is_file = isinstance(image, Dataset)
-            frames = frames_of(cast(FileDataset, image)) if is_file else [Frame(image)]
+            if isinstance(image, Dataset):
+                frames = frames_of(cast(FileDataset, image))
+            else:
+                frames = [Frame(image)]
             return slices_of(frames, file, size_px, self._preprocessing)
 
         return partial(_tried, slices)

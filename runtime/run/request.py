@@ -50,6 +50,9 @@ class Request:
         found: dict[str, Any] = {}
         for one in fields(self):
             value = getattr(self, one.name)
+            if one.name in NO_OPTIONS:
+                continue
+            if one.name == "data":
+                value = [names(str(path)) for path in value]
             found[one.name] = names(str(value)) if isinstance(value, Path) else value
-        found["data"] = [names(str(path)) for path in self.data]
-        return {name: value for name, value in found.items() if name not in NO_OPTIONS}
+        return found
