@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Self
 
@@ -79,11 +79,10 @@ class Decoding:
 
     def add(self, other: Decoding) -> None:
         """Add the counts of another record."""
-        self.files += other.files
-        self.skipped += other.skipped
-        self.left_out += other.left_out
-        self.without_orientation += other.without_orientation
-        self.by += other.by
+        for one in fields(self):
+            total = getattr(self, one.name)
+            total += getattr(other, one.name)
+            setattr(self, one.name, total)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,12 +131,6 @@ def read_sets(
 ) -> dict[str, NDArray[np.uint8]]:
     """Decode the sets of one group of an inventory, for verification and benchmarks.
 
-    Args:
-        inventory: from :func:`rsna_lumbar.runtime.find_studies`.
-        group: the group whose series to read.
-        size_px: side of the squares.
-        preprocessing: the preprocessing that the detectors expect.
-
     Returns:
         Study id -> (n, size_px, size_px) uint8, n > 0, in the order of the inventory; studies
         without a slice are excluded.
@@ -159,22 +152,18 @@ def _gather(
         for file, wait in zip(files, results, strict=True):
             frames = _asked_for(wait(), request.frames.get(file))
             decoded = _usable(frames, request.group, before)
-            left_out = 0
-            if not isinstance(frames, SkipFile) and not isinstance(decoded, SkipFile):
-                left_out = len(frames) - len(decoded)
-            if left_out:
-                told = f"{left_out} frames"
-                skips.append(Skip(Reason.OTHER_PLANE, relative(file, data), told))
             if isinstance(decoded, SkipFile):
                 decoding.skipped += 1
-                skips.append(Skip(decoded.reason, relative(file, data), decoded.detail))
-            else:
-                doubt = next((one.doubt for one in decoded if one.doubt), "")
-                if doubt:
-                    skips.append(Skip(Reason.ZERO_TAIL, relative(file, data), doubt))
-                of_series.extend(decoded)
-                decoding.files += 1
-                decoding.by[decoded[0].decoded_by] += 1
+                skips.append(decoded.named(relative(file, data)))
+                continue
+            if left_out := len(frames) - len(decoded):  # type: ignore[arg-type]
+                told = f"{left_out} frames"
+                skips.append(Skip(Reason.OTHER_PLANE, relative(file, data), told))
+            if doubt := next((one.doubt for one in decoded if one.doubt), ""):
+                skips.append(Skip(Reason.ZERO_TAIL, relative(file, data), doubt))
+            of_series.extend(decoded)
+            decoding.files += 1
+            decoding.by[decoded[0].decoded_by] += 1
         selected = select(sorted(of_series, key=_place_in_series), request.group)
         decoding.left_out += len(of_series) - len(selected)
         decoding.without_orientation += sum(one.turn is None for one in selected)
@@ -193,12 +182,7 @@ def _usable(decoded: Decoded, group: Group, before: Seen) -> Decoded:
     """Refuse a file if no frame is in the group's plane, or if all of it is in the set already.
 
     Files that share an instance's UID but not its pixels both count, because it is not possible
-    to tell which of them is wrong.
-
-    Args:
-        decoded: frames of a file, or why there are none.
-        group: the group that reads them.
-        before: files already in the set; this file is added to it.
+    to tell which of them is wrong. The file is added to ``before``, the files of the set.
     """
     if isinstance(decoded, SkipFile):
         return decoded

@@ -19,9 +19,14 @@ from rsna_lumbar.runtime.decode.slice_sets import SetRequest, SliceSet, decode_s
 from rsna_lumbar.runtime.inference.loaded_bundle import OpenBundle
 from rsna_lumbar.runtime.inference.scheduler import Assembly
 from rsna_lumbar.runtime.inference.scores import StudyScore
-from rsna_lumbar.runtime.studies.study import Inventory, Series, Study, StudyStream
-
-STUDIES_A_CHUNK = 32
+from rsna_lumbar.runtime.studies.study import (
+    STUDIES_A_CHUNK,
+    Inventory,
+    Series,
+    Study,
+    StudyStream,
+    chunk_ends,
+)
 
 
 def decoded_sets(
@@ -29,11 +34,8 @@ def decoded_sets(
 ) -> Generator[SliceSet, None, None]:
     """Every set of every study, including empty ones, in the order of scoring.
 
-    Args:
-        bundle: its detectors decide what is read, its preprocessing how.
-        found: studies, read a little ahead.
-        workers: decoding processes, started with the first set; 0 decodes in this process.
-        slices: a name in ``rsna_lumbar.runtime.decode.slice_sets.SELECTIONS``.
+    Studies are read a little ahead. ``workers`` decoding processes start with the first set; 0
+    decodes in this process. ``slices`` is a name in ``decode.slice_sets.SELECTIONS``.
     """
     largest_px = max(one.size_px for one in bundle.detectors)
     with open_decoder(workers, bundle.preprocessing, largest_px=largest_px) as decoder:
@@ -43,7 +45,10 @@ def decoded_sets(
 
 
 def scored(
-    opened: OpenBundle, found: Inventory | StudyStream, sets: Iterable[SliceSet]
+    opened: OpenBundle,
+    found: Inventory | StudyStream,
+    sets: Iterable[SliceSet],
+    studies_a_chunk: int = STUDIES_A_CHUNK,
 ) -> Iterator[StudyScore]:
     """Score studies whose sets are decoded, in order, each as soon as its last batch is done.
 
@@ -53,11 +58,11 @@ def scored(
     """
     assembly = Assembly(opened)
     sets = iter(sets)
-    for number, study in enumerate(found.studies, start=1):
+    for study, ends_chunk in zip(found.studies, chunk_ends(studies_a_chunk), strict=False):
         assembly.begin(as_read_by(opened.bundle, study))
         for _ in opened.bundle.detectors:
             assembly.add(next(sets))
-        if number % STUDIES_A_CHUNK == 0:
+        if ends_chunk:
             assembly.flush()
         yield from assembly.complete()
     yield from assembly.finish()
@@ -97,12 +102,12 @@ def _no_detector(study: Study, series: Series) -> Skip:
 def looked_at(
     found: StudyStream, workers: int | None, *, small_job: int, on_gpu: bool
 ) -> tuple[StudyStream, int]:
-    """Decide how many decoding processes to use for the studies.
+    """Decide how many decoding processes to use; continue with the returned stream.
 
     Only as many studies are read as are needed to tell a small job from a large one.
 
     Args:
-        found: studies; the caller must continue with the returned stream instead.
+        found: the studies.
         workers: requested number of processes; None decides here.
         small_job: number of processes for a few files.
         on_gpu: whether the models run on a GPU.
@@ -115,7 +120,7 @@ def looked_at(
         files += study.file_count
         if files >= FILES_WORTH_A_POOL:
             break
-    again = replace(found, studies=chain(first, found.studies))
+    again = found.narrowed(chain(first, found.studies))
     return again, small_job if files < FILES_WORTH_A_POOL else default_workers(files, on_gpu=on_gpu)
 
 

@@ -1,10 +1,20 @@
 """Sets in, scores out: every group has an open batch, and some batches are in flight.
 
-    set -> filler of its group -> batch -> session -> peaks -> group score -> study score
+    set -> packer of its group -> batch -> session -> peaks -> group score -> study score
 
 Sets arrive study by study, so the first study is complete after a few batches, and only a few
 studies are in memory, no matter how many there are. Every step depends only on the order of the
 sets.
+
+If a batch does not fit into memory (MemoryError, or OutOfMemory of a runtime library):
+
+    scheduler   1. wait for the other batches in flight, and drop their results
+                2. queue the failed batch, those behind it, and the partly filled ones, in order
+    bundle      3. close the models and open them for batches of half the size; note it
+                   (a batch of one slice: BackendError ends the run, finished chunks are kept)
+    scheduler   4. cut the queued batches to the new size, and go on
+    journal     5. the line of each later chunk has the batch size and the note
+    next run    6. --resume opens the models for the last batch size; the run manifest has the note
 """
 
 from __future__ import annotations
@@ -20,7 +30,7 @@ from rsna_lumbar.runtime.backends import Outputs, Session, Wait
 from rsna_lumbar.runtime.core.errors import BackendError, OutOfMemory
 from rsna_lumbar.runtime.core.reasons import Skip
 from rsna_lumbar.runtime.decode.slice_sets import Decoding, SliceSet
-from rsna_lumbar.runtime.inference.batches import Batch, Filler
+from rsna_lumbar.runtime.inference.batches import Batch, Packer
 from rsna_lumbar.runtime.inference.loaded_bundle import OpenBundle
 from rsna_lumbar.runtime.inference.scores import (
     GroupScore,
@@ -34,17 +44,12 @@ from rsna_lumbar.runtime.studies.study import Study
 
 
 class Assembly:
-    """Scores the sets of many studies.
-
-    Args:
-        opened: an open bundle. If a batch does not fit into memory, its models are opened again for
-            smaller batches, and everything in flight is scored again with these.
-    """
+    """Scores the sets of many studies; with smaller batches if one does not fit into memory."""
 
     def __init__(self, opened: OpenBundle) -> None:
         self._opened = opened
         self._detectors = {one.group.name: one for one in opened.bundle.detectors}
-        self._fillers = self._new_fillers()
+        self._packers = self._new_packers()
         self._todo: deque[tuple[str, Batch]] = deque()
         self._under_way: deque[_UnderWay] = deque()
         self._parts: dict[str, list[PartPeaks]] = {name: [] for name in self._detectors}
@@ -64,12 +69,13 @@ class Assembly:
         name = one.request.group.name
         if one.slices:
             current.awaited.add(name)
-            self._todo.extend((name, batch) for batch in self._fillers[name].add(one))
+            full = self._packers[name].add(one, len(one.slices))
+            self._todo.extend((name, Batch(parts)) for parts in full)
             self._compute()
 
     def flush(self) -> None:
         """Submit partly filled batches: no batch is shared with later sets."""
-        self._todo.extend(self._rest_of_fillers())
+        self._todo.extend(self._partly_filled())
         self._compute()
 
     def complete(self) -> Iterator[StudyScore]:
@@ -120,22 +126,22 @@ class Assembly:
                 parts.clear()
 
     def _with_smaller_batches(self, failed: _UnderWay, error: Exception) -> None:
-        """Score the failed batch and all batches submitted after it again, in order."""
+        """Steps 1, 2 and 4 after a lack of memory (see above)."""
         begun = (failed, *self._under_way)
         for wait in (wait for one in begun for wait in one.waits):
             with suppress(BackendError, MemoryError):
                 wait()
         self._under_way.clear()
         again = [(one.name, one.batch) for one in begun]
-        self._todo = deque([*again, *self._todo, *self._rest_of_fillers()])
+        self._todo = deque([*again, *self._todo, *self._partly_filled()])
         self._opened.halve_batches(error)
-        self._fillers = self._new_fillers()
+        self._packers = self._new_packers()
 
-    def _rest_of_fillers(self) -> list[tuple[str, Batch]]:
-        return [(name, one) for name, filler in self._fillers.items() for one in filler.flush()]
+    def _partly_filled(self) -> list[tuple[str, Batch]]:
+        return [(name, Batch(p)) for name, one in self._packers.items() for p in one.flush()]
 
-    def _new_fillers(self) -> dict[str, Filler]:
-        return {name: Filler(self._opened.batch_size) for name in self._detectors}
+    def _new_packers(self) -> dict[str, Packer[SliceSet]]:
+        return {name: Packer(self._opened.batch_size) for name in self._detectors}
 
     @property
     def _ahead(self) -> int:

@@ -20,11 +20,6 @@ def left_to_do(
 ) -> tuple[StudyStream, deque[tuple[str, str]]]:
     """The studies after those of finished chunks; each is stamped when it is read.
 
-    Args:
-        found: all studies; the finished ones are consumed.
-        results: results of the interrupted run.
-        names: names of studies in the outputs.
-
     Returns:
         The studies; and id and stamp of each study that was read, added before it is decoded.
 
@@ -41,7 +36,7 @@ def left_to_do(
                     f"remove {results.journal_path} to start again"
                 )
     stamps: deque[tuple[str, str]] = deque()
-    return StudyStream(found.data, found.ids, found.strays, _stamped(found, stamps)), stamps
+    return found.narrowed(_stamped(found, stamps)), stamps
 
 
 def stamp(study: Study, data: Path) -> str:

@@ -9,7 +9,6 @@ import os
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import chain, count
 from pathlib import Path
 
 from rsna_lumbar.runtime.core.errors import DataError
@@ -29,6 +28,7 @@ from rsna_lumbar.runtime.studies.study import (
     in_row_order,
     natural_key,
     relative,
+    unused,
     without_uid,
 )
 from rsna_lumbar.runtime.studies.tables import SeriesTable, read_series_table
@@ -70,18 +70,13 @@ def names_folders(images: Images, table: SeriesTable, walk: Walk) -> bool:
     return not studies or bool(studies & set(walk.listing(images.folder, []).folders))
 
 
-def _is_plain(names: Iterable[str]) -> bool:
-    """Whether all of these can be names of folders, and none is a path."""
-    return all(name == Path(name).name and name not in ("", ".", "..") for name in names)
-
-
 def _require_plain(names: Iterable[str], where: str) -> None:
     """Check that names are plain folder names, so that none leads out of its folder.
 
     Raises:
         DataError: a name is a path, or cannot be a name.
     """
-    if not _is_plain(names):
+    if not all(name == Path(name).name and name not in ("", ".", "..") for name in names):
         raise DataError(f"{where} names a study or series that can be no folder's name")
 
 
@@ -226,8 +221,7 @@ def _read_folder(files: Iterable[Path], data: Path) -> _Folder:
         try:
             folder.found.append(Found(path, read_header(path)))
         except SkipFile as skip:
-            named = Skip(skip.reason, relative(path, data), skip.detail)
-            folder.unreadable.append((path, named))
+            folder.unreadable.append((path, skip.named(relative(path, data))))
     return folder
 
 
@@ -274,8 +268,7 @@ def _with_uids(series: Sequence[Series]) -> list[Series]:
     for one in series:
         header = _first_header(one.files)
         uid = header.series_uid if header and header.series_uid else without_uid(one.series_id)
-        names = chain([uid], (f"{uid}~{number}" for number in count(2)))
-        name = next(name for name in names if name not in named)
+        name = unused(uid, named)
         named[name] = replace(one, series_id=name)
     return list(named.values())
 
@@ -311,7 +304,7 @@ def _why_not_read(file: Path, data: Path) -> Skip:
     try:
         read_header(file)
     except SkipFile as skip:
-        return Skip(skip.reason, relative(file, data), skip.detail)
+        return skip.named(relative(file, data))
     return Skip(Reason.OUTSIDE_SERIES, relative(file, data))
 
 

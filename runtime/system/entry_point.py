@@ -52,18 +52,16 @@ def entry_point(
     The function ends the process: with the command's return value if that is an int, otherwise
     0; with one line on standard error and 1 or 2 after an error; with 130 if interrupted.
 
-    Args:
-        command: the click command.
-        name: name of the script.
-        quote_errors: print the text of unexpected errors; False if it may quote patient data.
+    ``quote_errors`` prints the text of unexpected errors; False if it may quote patient data.
     """
 
-    def main(arguments: Sequence[str] | None = None) -> None:
+    def main(arguments: Sequence[str] | None = None, *, given: object = None) -> None:
+        """``given``: what the command takes from its caller besides its options."""
         words = list(sys.argv[1:] if arguments is None else arguments)
         _open_closed_streams()
         signal.signal(signal.SIGTERM, _terminate)
         try:
-            result = command.main(words, prog_name=name, standalone_mode=False)
+            result = command.main(words, prog_name=name, standalone_mode=False, obj=given)
         except click.ClickException as error:
             with suppress(OSError):
                 error.show()

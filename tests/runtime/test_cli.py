@@ -9,30 +9,17 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from commands import run
-from ending import DEADLINE_S
+from commands import run, run_here
+from ending import DEADLINE_S, wait_for
 from toys import write_clinical_study
 
 from rsna_lumbar.runtime.dicom.dataset import open_dicom
-from rsna_lumbar.runtime.inference.pipeline import STUDIES_A_CHUNK
 
-# Before the last study is written, it waits for a signal.
-NEVER_DONE = f"""
-import time
-from rsna_lumbar.runtime.cli import main
-from rsna_lumbar.runtime.run.writer import Writer
-def write(self, score):
-    if len(self.stamps) == 1:
-        time.sleep({DEADLINE_S})
-    really(self, score)
-really, Writer._write = Writer._write, write
-main()
-"""
+PAUSED = str(Path(__file__).parents[1] / "support" / "paused_run.py")
 Capture = pytest.CaptureFixture[str]
 
 
@@ -82,7 +69,6 @@ def test_the_same_run_gives_the_same_bytes(root: Path, toy_bundle: Path, tmp_pat
     assert outputs("a", 1) == outputs("b", 1) == outputs("c", 8)
 
 
-@pytest.mark.usefixtures("decode_here")
 def test_relevant_slices_only(toy_bundle: Path, tmp_path: Path) -> None:
     """19 sagittal slices 4 mm apart: 25 mm to either side of the middle hold 13, 40 mm all."""
     write_clinical_study(tmp_path / "root" / "test_images", "5", counts=(19, 19, 3))
@@ -90,7 +76,7 @@ def test_relevant_slices_only(toy_bundle: Path, tmp_path: Path) -> None:
     for slices in ("all", "relevant"):
         output = tmp_path / f"{slices}.csv"
         words = ("--output", output, "--slices", slices, "--threads", 1)
-        assert run(tmp_path / "root", "--bundle", toy_bundle, *words) == 0
+        assert run_here(tmp_path / "root", "--bundle", toy_bundle, *words) == 0
         manifest = json.loads((tmp_path / f"{slices}.run.json").read_text())
         assert manifest["options"]["slices"] == slices
         counted = manifest["counts"]
@@ -112,7 +98,6 @@ def spoil(path: Path, kind: str) -> None:
         path.write_bytes(content.replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.9.9\0"))
 
 
-@pytest.mark.usefixtures("decode_here")
 @pytest.mark.parametrize(
     ("kind", "code"),
     [("not_dicom", 0), ("bad_pixels", 3), ("no_pixels", 3), ("unknown_transfer_syntax", 3)],
@@ -122,10 +107,10 @@ def test_a_bad_file_is_named_and_everything_else_scored(
 ) -> None:
     """Files that are no DICOM at all are counted and listed, but are no fault of the run."""
     clean, output = tmp_path / "clean.csv", tmp_path / "out.csv"
-    assert run(root, "--bundle", toy_bundle, "--output", clean) == 0
+    assert run_here(root, "--bundle", toy_bundle, "--output", clean) == 0
     spoil(root / "test_images" / "12" / "22" / "2.dcm", kind)
     capsys.readouterr()
-    assert run(root, "--bundle", toy_bundle, "--output", output) == code
+    assert run_here(root, "--bundle", toy_bundle, "--output", output) == code
     lines = [line for line in capsys.readouterr().err.splitlines() if "2.dcm" in line]
     assert len(lines) == 1
     assert lines[0].startswith(f"skipped: test_images/12/22/2.dcm: {kind}")
@@ -144,13 +129,12 @@ def test_a_bad_file_is_named_and_everything_else_scored(
     assert all(a == b for a, b in others)
 
 
-@pytest.mark.usefixtures("decode_here")
 def test_a_missing_series_is_filled_and_said(
     root: Path, toy_bundle: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     shutil.rmtree(root / "test_images" / "12" / "11")
     output = tmp_path / "out.csv"
-    assert run(root, "--bundle", toy_bundle, "--output", output) == 3
+    assert run_here(root, "--bundle", toy_bundle, "--output", output) == 3
     assert "filled from the prior: 12: series_missing (Sagittal T2/STIR)" in capsys.readouterr().err
     manifest = json.loads((tmp_path / "out.run.json").read_text())
     assert manifest["filled_from_prior"] == [
@@ -159,35 +143,33 @@ def test_a_missing_series_is_filled_and_said(
     assert len(rows_of(output)) == 75
 
 
-@pytest.mark.usefixtures("decode_here")
 def test_only_the_studies_of_a_list(root: Path, toy_bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("study_id\n7\n")
     out = tmp_path / "out.csv"
     assert (
-        run(root, "--bundle", toy_bundle, "--output", out, "--studies", tmp_path / "list.csv") == 0
+        run_here(root, "--bundle", toy_bundle, "--output", out, "--studies", tmp_path / "list.csv")
+        == 0
     )
     assert {row["row_id"].split("_")[0] for row in rows_of(out)} == {"7"}
     assert len(rows_of(out)) == 25
 
 
-@pytest.mark.usefixtures("decode_here")
 def test_strict_writes_nothing(root: Path, toy_bundle: Path, tmp_path: Path) -> None:
     shutil.rmtree(root / "test_images" / "12" / "11")
     output = tmp_path / "out.csv"
     output.write_text("old")
-    assert run(root, "--bundle", toy_bundle, "--output", output, "--strict") == 1
+    assert run_here(root, "--bundle", toy_bundle, "--output", output, "--strict") == 1
     assert output.read_text() == "old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "root"]
 
 
-@pytest.mark.usefixtures("decode_here")
 def test_a_study_without_any_kind_gets_no_rows(
     root: Path, toy_bundle: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     for path in (root / "test_images" / "7").rglob("*.dcm"):
         path.write_text("broken")
     output = tmp_path / "out.csv"
-    assert run(root, "--bundle", toy_bundle, "--output", output) == 3
+    assert run_here(root, "--bundle", toy_bundle, "--output", output) == 3
     assert "no rows: 7: no_series_to_score" in capsys.readouterr().err
     assert len(rows_of(output)) == 50
 
@@ -356,13 +338,12 @@ def test_a_signal_ends_cleanly_and_keeps_the_old_output(
     said: str,
 ) -> None:
     """Ctrl-C reaches the command and its decoding processes alike, a kill the command alone."""
-    for index in range(STUDIES_A_CHUNK):
-        shutil.copytree(root / "test_images" / "12", root / "test_images" / f"9{index:03}")
     output = tmp_path / "out.csv"
     output.write_text("old")
+    sign = tmp_path.parent / f"{number}-waits"
     words = [root, "--bundle", toy_bundle, "--output", output, "--workers", "2"]
     running = subprocess.Popen(
-        [sys.executable, "-c", NEVER_DONE, *map(str, words)],
+        [sys.executable, PAUSED, "1", str(sign), *map(str, words)],
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
@@ -370,7 +351,7 @@ def test_a_signal_ends_cleanly_and_keeps_the_old_output(
     assert running.stderr is not None
     with running, running.stderr:
         assert "onnxruntime fp32 on" in running.stderr.readline()
-        time.sleep(0.2)
+        wait_for(sign.exists)
         send(running.pid, number)
         errors = running.stderr.read()
         assert running.wait(timeout=DEADLINE_S) == code
@@ -378,8 +359,8 @@ def test_a_signal_ends_cleanly_and_keeps_the_old_output(
     assert lines == ([said] if said else [])
     assert output.read_text() == "old"
     left = {path.name for path in tmp_path.iterdir()} - {"out.csv", "root"}
-    assert left in (set(), {".out.csv.part", ".out.csv.journal", ".out.run.json.part"})
-    assert bool(left) == ("studies are done and kept for --resume" in errors)
+    assert left == {".out.csv.part", ".out.csv.journal"}
+    assert "2 studies are done and kept for --resume" in errors
     assert run(root, "--bundle", toy_bundle, "--output", output, "--resume") == 0
     assert run(root, "--bundle", toy_bundle, "--output", tmp_path / "whole.csv") == 0
     assert output.read_bytes() == (tmp_path / "whole.csv").read_bytes()

@@ -25,8 +25,10 @@ from rsna_lumbar.runtime.core.labels import GROUPS, SPINAL, Group
 from rsna_lumbar.runtime.core.postprocess import Calibration, probabilities, set_peaks
 from rsna_lumbar.runtime.core.preprocess import Preprocessing
 from rsna_lumbar.runtime.core.reasons import Reason
+from rsna_lumbar.runtime.decode import worker_pool
 from rsna_lumbar.runtime.dicom.slices import read_slices
 from rsna_lumbar.runtime.inference import loaded_bundle
+from rsna_lumbar.runtime.inference.pipeline import scored
 from rsna_lumbar.runtime.inference.scores import StudyScore
 from rsna_lumbar.runtime.run.submission import submission_lines, submission_rows
 from rsna_lumbar.runtime.studies.finder import find_studies, stream_studies
@@ -164,13 +166,12 @@ def test_a_missing_series_gets_the_prior(toy_bundle: Path, toy_root: Path, tmp_p
     assert submission_lines(by_id["100"]) == submission_lines(untouched)
 
 
-def test_more_studies_than_a_chunk(
-    toy_bundle: Path, toy_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_more_studies_than_a_chunk(toy_bundle: Path, toy_root: Path) -> None:
     """Chunks of one study: batches cannot be shared, results cannot differ but by rounding."""
     expected = score(toy_bundle, toy_root)
-    monkeypatch.setattr("rsna_lumbar.runtime.inference.pipeline.STUDIES_A_CHUNK", 1)
-    alone = score(toy_bundle, toy_root)
+    found = find_studies(toy_root)
+    with Scorer(toy_bundle, device="cpu") as scorer:
+        alone = list(scored(scorer, found, scorer.decoded(found), studies_a_chunk=1))
     assert [study.study_id for study in alone] == [study.study_id for study in expected]
     for one, two in zip(alone, expected, strict=True):
         for a, b in zip(one.groups, two.groups, strict=True):
@@ -182,7 +183,7 @@ def test_the_first_study_is_scored_before_the_last_is_looked_into(
     toy_bundle: Path, tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And what is looked into, decoded and scored ahead does not grow with their number."""
-    monkeypatch.setattr("rsna_lumbar.runtime.decode.worker_pool.IN_HAND", 8)
+    monkeypatch.setattr(worker_pool, "IN_HAND", 8)
     for number in range(40):
         write_clinical_study(
             tmp_path / "test_images", str(100 + number), seed=number, counts=(2, 2, 2)
