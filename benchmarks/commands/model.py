@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import click
 
-from rsna_lumbar.benchmarks.commands.shared import command_line, output_options
+from rsna_lumbar.benchmarks.commands.shared import (
+    SCALE_HELP,
+    SCALES,
+    output_options,
+    whole_numbers,
+    work_folder,
+)
+from rsna_lumbar.benchmarks.harness.command_line import command_line
 from rsna_lumbar.runtime.core.labels import GROUP_BY_NAME
 from rsna_lumbar.runtime.system.entry_point import common_options
 
@@ -16,54 +22,34 @@ LARGEST_STRIDE_PX = 32
 ROUNDS, BLOCK_S = 10, 300.0
 
 
-def _numbers(text: str) -> tuple[int, ...]:
-    try:
-        numbers = tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise click.BadParameter("give whole numbers with commas between: 384,640") from None
-    if min(numbers) < 1:
-        raise click.BadParameter("numbers from 1 on")
-    return tuple(dict.fromkeys(numbers))
-
-
-def _batch_sizes(_: click.Context, __: click.Parameter, text: str) -> tuple[int, ...]:
-    return _numbers(text)
-
-
-def _sizes(_: click.Context, __: click.Parameter, text: str) -> tuple[int, ...]:
-    sizes = _numbers(text)
+def _sizes(context: click.Context, parameter: click.Parameter, text: str) -> tuple[int, ...]:
+    sizes = whole_numbers(context, parameter, text)
     if any(size % LARGEST_STRIDE_PX for size in sizes):
         raise click.BadParameter(f"every size must be a multiple of {LARGEST_STRIDE_PX}")
     return sizes
 
 
-@click.command("model")
+@click.command("model", short_help="Score graphs against PyTorch, ultralytics and the peak.")
 @click.option(
     "--weights",
     type=click.Path(path_type=Path),
-    help="Checkpoint of a detector.  Without it: random weights with realistic activations.",
+    help="Checkpoint of a detector. Default: random weights with realistic activations.",
 )
 @click.option("--sizes", default="384,640", show_default=True, callback=_sizes, help="Pixels.")
 @click.option(
-    "--batch-sizes", default="1,16", show_default=True, callback=_batch_sizes, help="Slices."
+    "--batch-sizes", default="1,16", show_default=True, callback=whole_numbers, help="Slices."
 )
 @click.option(
     "--contenders",
-    help="Only these keys, with commas between, and always pytorch.  Without it: all.",
+    help="Only these keys, comma-separated, and always pytorch. Default: all.",
 )
-@click.option(
-    "--scale",
-    type=click.Choice(("n", "s", "m", "l", "x")),
-    default="n",
-    show_default=True,
-    help="YOLOv8 scale of the random weights.",
-)
+@click.option("--scale", type=SCALES, default="n", show_default=True, help=SCALE_HELP)
 @click.option(
     "--group",
     type=click.Choice(tuple(GROUP_BY_NAME)),
     default="subarticular",
     show_default=True,
-    help="Whose classes the random weights have.",
+    help="The random weights have the classes of this group.",
 )
 @click.option(
     "--series-slices", type=click.IntRange(1), default=MEDIAN_AXIAL_SLICES, show_default=True
@@ -73,7 +59,7 @@ def _sizes(_: click.Context, __: click.Parameter, text: str) -> tuple[int, ...]:
     type=click.FloatRange(0, min_open=True),
     default=BLOCK_S,
     show_default=True,
-    help="Fewer rounds, at least 3, where a size and batch would take longer.",
+    help="If a size and batch would take longer, it gets fewer rounds, at least 3.",
 )
 @output_options(rounds=ROUNDS)
 @common_options
@@ -94,20 +80,21 @@ def cli(
     csv_path: Path | None,
     plot_path: Path | None,
 ) -> None:
-    """Time our score graph against what one would run otherwise, on the CPU.
+    """Time the score graph against the usual ways of running the network, on the CPU.
 
-    The same weights and the same slices go, in turns, through PyTorch (as saved, fused, channels
-    last, compiled), ultralytics predict, ultralytics' own ONNX and OpenVINO exports, and our score
+    All contenders get the same weights and slices, in turns: PyTorch (as saved, fused, channels
+    last, compiled), ultralytics predict, ultralytics' own ONNX and OpenVINO exports, and the score
     graph in ONNX Runtime (fp32, int8) and OpenVINO (fp32, bf16, int8). Matrix products in the same
-    rounds show what the machine could do at most. What cannot be had here is named below the table,
-    with the reason. int8 is calibrated on textured slices, also for --weights: that is enough to
-    time it. The table goes to standard output.
+    rounds show what the machine can do at most. Contenders that are not available here are named
+    below the table, with the reason. int8 is calibrated on textured slices, even with --weights;
+    that is enough to time it. The table goes to standard output.
     """
     from rsna_lumbar.runtime.system.ultralytics_env import prepare_third_party
 
     prepare_third_party("bench")
     from rsna_lumbar.benchmarks.harness.report import as_table, write_outputs
     from rsna_lumbar.benchmarks.model.contenders import chosen_contenders
+    from rsna_lumbar.benchmarks.model.plots import draw_model
     from rsna_lumbar.benchmarks.model.run import ModelOptions, run_benchmark
 
     options = ModelOptions(
@@ -123,11 +110,7 @@ def cli(
         threads=threads,
         command=command_line(context),
     )
-    with tempfile.TemporaryDirectory(prefix="rsna-bench-") as folder:
-        results = run_benchmark(options, Path(folder))
+    with work_folder(None) as folder:
+        results = run_benchmark(options, folder)
     click.echo(as_table(results))
-    write_outputs(results, json_path=json_path, csv_path=csv_path)
-    if plot_path:
-        from rsna_lumbar.benchmarks.model.plots import draw_model
-
-        draw_model(results, plot_path)
+    write_outputs(results, json_path, csv_path, plot_path, draw_model)

@@ -1,16 +1,17 @@
-"""What a change costs: ``rsna-run`` of two builds over the same studies, in turns.
+"""Times a change: ``rsna-run`` of two builds over the same studies, in turns.
 
-    pip install --no-deps --target before .      # in a checkout of the one
+    pip install --no-deps --target before .      # in a checkout of one build
     pip install --no-deps --target after .       # in a checkout of the other
     benchmarks/before_after before after [--variants ...] [--studies N] [--rounds N] [--work DIR]
 
-Prints wall time and CPU time of both, whole and by stages, their ratio by round, and whether what
-comes out is the same bytes. Dependencies are those of the environment that it runs in.
+Prints wall time and CPU time of both, whole and by stages, their ratio by round, and whether the
+outputs are the same bytes. Both use the dependencies of this environment.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import click
@@ -18,57 +19,44 @@ import numpy as np
 from before_after_stages import Build, stages_in_turns
 from stage_clock import Task
 
-from rsna_lumbar.benchmarks.commands.shared import (
-    FILE,
-    bundle_options,
-    command_line,
-    work_folder,
-)
-from rsna_lumbar.benchmarks.harness.bench_bundle import BenchBundle, make_bench_bundle
-from rsna_lumbar.benchmarks.harness.fresh_runs import FreshRuns
-from rsna_lumbar.benchmarks.harness.machine import describe_machine, versions
-from rsna_lumbar.benchmarks.harness.median_study import MEDIAN, TABLE, draw_studies, repeat_studies
+from rsna_lumbar.benchmarks.commands.shared import FILE, bundle_options, work_folder
+from rsna_lumbar.benchmarks.harness.command_line import command_line
+from rsna_lumbar.benchmarks.harness.fresh_runs import FreshOptions, FreshRuns, prepare
+from rsna_lumbar.benchmarks.harness.machine import machine_conditions
+from rsna_lumbar.benchmarks.harness.median_study import TABLE, repeat_studies
 from rsna_lumbar.benchmarks.harness.process_tree import Measured
 from rsna_lumbar.benchmarks.harness.report import (
+    Block,
     Column,
     Results,
     RowValues,
+    as_json,
     as_table,
-    write_outputs,
 )
-from rsna_lumbar.benchmarks.harness.timing import Samples, Summary, orders, ratios, summary
+from rsna_lumbar.benchmarks.harness.timing import Samples, Summary, in_turns, ratios, summary
 from rsna_lumbar.benchmarks.harness.variants import Variant
+from rsna_lumbar.runtime.system.atomic_files import write_atomically
 from rsna_lumbar.runtime.system.cores import usable_cores
 from rsna_lumbar.runtime.system.entry_point import common_options, entry_point
 
 BEFORE, AFTER = "before", "after"
-DISTINCT = 4
-
-
-def _range(value: Summary) -> str:
-    return f"{value.median:.3f} ({value.low:.3f}-{value.high:.3f})"
-
-
-def _median(value: Summary) -> str:
-    return f"{value.median:.1f}" if value.median >= 100 else f"{value.median:#.3g}"
-
-
+RATIO = "{0.median:.3f} ({0.low:.3f}-{0.high:.3f})"
 COLUMNS = (
-    Column("contender", "after over before", str, left=True),
-    Column("cpu_before_s", "CPU s before", _median),
-    Column("cpu_after_s", "after", _median),
-    Column("cpu_ratio", "ratio (range)", _range),
-    Column("wall_before_s", "wall s before", _median),
-    Column("wall_after_s", "after", _median),
-    Column("wall_ratio", "ratio (range)", _range),
-    Column("same_bytes", "same bytes", lambda value: "yes" if value else "no"),
+    Column("contender", "after over before", left=True),
+    Column("cpu_before_s", "CPU s before", "{.median:.3g}"),
+    Column("cpu_after_s", "after", "{.median:.3g}"),
+    Column("cpu_ratio", "ratio (range)", RATIO),
+    Column("wall_before_s", "wall s before", "{.median:.3g}"),
+    Column("wall_after_s", "after", "{.median:.3g}"),
+    Column("wall_ratio", "ratio (range)", RATIO),
+    Column("same_bytes", "same bytes"),
 )
 NOTES = (
     "ratio: after over before, by round; CPU time of the whole tree of processes",
-    "stages: each alone in a process that has all that it needs, medians of repetitions; walk is "
-    "the same studies with a table of series and without; write is rsna-run with everything else "
-    "done before: options, rows, evidence, manifests and, in builds that have one, the journal; "
-    "the processes that decode, imports and the opening of models are in whole runs alone",
+    "stages: each alone in a process that has its input, medians of repetitions; walk is the same "
+    "studies with a table of series and without; write is rsna-run with everything else done "
+    "before: options, rows, evidence, manifests and, if the build has one, the journal; only whole "
+    "runs have decoding processes, imports and the opening of models",
 )
 Runs = Mapping[str, Sequence[Measured]]  # by build
 
@@ -97,20 +85,26 @@ def cli(
     json_path: Path | None,
 ) -> None:
     """Time rsna-run of the build in BEFORE and of the one in AFTER, whole and by stages."""
-    threads = threads or usable_cores()
+    options = FreshOptions(
+        variants=variants,
+        scale=scale,
+        size_px=size_px,
+        rounds=rounds,
+        threads=threads or usable_cores(),
+    )
     whole, stages = [], []
     with work_folder(work) as folder:
-        drawn = folder / f"drawn-{DISTINCT}"
-        draw_studies(drawn, MEDIAN, count=DISTINCT)
-        root = folder / f"studies-{DISTINCT}-{studies}"
-        data = repeat_studies(drawn, root, MEDIAN, count=studies)
-        bare = _without_table(drawn, root.with_name(f"{root.name}-no-table"), studies)
-        bundle = make_bench_bundle(folder, variants, scale=scale, size_px=size_px, studies=drawn)
+        drawn, bundle = prepare(options, folder, lambda _: None)
+        root = folder / f"studies-{options.distinct}-{studies}"
+        data = repeat_studies(drawn, root, count=studies)
+        bare = repeat_studies(drawn, root.with_name(f"{root.name}-no-table"), count=studies)
+        (bare / TABLE).unlink()  # headers alone tell the kinds of series
         builds = {BEFORE: Build(before, folder / BEFORE), AFTER: Build(after, folder / AFTER)}
-        runs = {
-            name: _fresh_runs(build, bundle, size_px=size_px, threads=threads)
-            for name, build in builds.items()
-        }
+        runs = {}
+        for name, build in builds.items():
+            build.scratch.mkdir(exist_ok=True)
+            runs[name] = FreshRuns(options, bundle, build.scratch)
+            runs[name].environment["PYTHONPATH"] = str(build.package.resolve())
         for variant in variants:
             whole.append(_whole(runs, variant, data, rounds))
             task = Task(
@@ -120,46 +114,34 @@ def cli(
                 backend=variant.backend,
                 precision=variant.precision,
                 slices=variant.slices,
-                threads=threads,
+                threads=options.threads,
             )
             title = f"Stages of {variant}, each alone, in fresh processes in turns"
-            stages.append((title, _by_stage(builds, task, rounds)))
+            stages.append(Block(title, COLUMNS, _by_stage(builds, task, rounds)))
     results = Results(
         part="before_after",
-        command=command_line(context).replace("rsna-bench ", "benchmarks/", 1),
+        command=command_line(context),
         conditions={
-            "studies": f"{studies} phantom studies, {MEDIAN} slices, RLE Lossless",
-            "model": f"three YOLOv8{scale} of random weights, {size_px} px",
-            "threads": threads,
+            "studies": f"{studies} phantom studies, {options.size} slices, RLE Lossless",
+            "model": options.model,
+            "threads": options.threads,
             "rounds": rounds,
-            "machine": describe_machine(),
-            "versions": versions(),
+            **machine_conditions(),
         },
-        columns=COLUMNS,
-        blocks=(("rsna-run, fresh processes in turns", tuple(whole)), *stages),
+        blocks=(Block("rsna-run, fresh processes in turns", COLUMNS, tuple(whole)), *stages),
         notes=NOTES,
     )
-    write_outputs(results, json_path=json_path, csv_path=None)
+    if json_path:
+        write_atomically(json_path, as_json(results))
     click.echo(as_table(results))
-
-
-def _without_table(drawn: Path, folder: Path, count: int) -> Path:
-    """The same studies, of whose series headers alone tell the kind."""
-    root = repeat_studies(drawn, folder, MEDIAN, count=count)
-    (root / TABLE).unlink()
-    return root
-
-
-def _fresh_runs(build: Build, bundle: BenchBundle, *, size_px: int, threads: int) -> FreshRuns:
-    build.scratch.mkdir(exist_ok=True)
-    runs = FreshRuns(bundle, build.scratch, size_px=size_px, threads=threads, workers=None)
-    runs.environment["PYTHONPATH"] = str(build.package.resolve())
-    return runs
 
 
 def _whole(builds: Mapping[str, FreshRuns], variant: Variant, data: Path, rounds: int) -> RowValues:
     """The row of rsna-run."""
-    runs = _in_turns(builds, variant, data, rounds)
+    calls = {name: partial(one.run, variant, data) for name, one in builds.items()}
+    in_turns(calls, rounds=1)  # warms up
+    found = in_turns(calls, rounds=rounds)
+    runs = {name: [one.measured for one in some] for name, some in found.items()}
     contents = {one.submission(variant, data).read_bytes() for one in builds.values()}
     return {"contender": str(variant), **_row(runs), "same_bytes": len(contents) == 1}
 
@@ -169,19 +151,6 @@ def _by_stage(builds: Mapping[str, Build], task: Task, rounds: int) -> tuple[Row
         {"contender": stage.name, **_row(stage.runs), "same_bytes": stage.same}
         for stage in stages_in_turns(builds, task, rounds=rounds)
     )
-
-
-def _in_turns(
-    builds: Mapping[str, FreshRuns], variant: Variant, data: Path, rounds: int
-) -> dict[str, list[Measured]]:
-    """Each build once a round, after a run of each that does not count."""
-    for one in builds.values():
-        one.run(variant, data)
-    runs: dict[str, list[Measured]] = {name: [] for name in builds}
-    for order in orders(list(builds), rounds):
-        for name in order:
-            runs[name].append(builds[name].run(variant, data).measured)
-    return runs
 
 
 def _row(runs: Runs) -> dict[str, Summary]:
@@ -203,7 +172,7 @@ def _samples(runs: Sequence[Measured], field: str) -> Samples:
     return np.array([getattr(one, field) for one in runs])
 
 
-main = entry_point(cli, "before_after")
+main = entry_point(cli, "benchmarks/before_after")
 
 if __name__ == "__main__":
     main()

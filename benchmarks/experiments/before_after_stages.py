@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ from stage_clock import RECORD, STAGES, Task
 
 from rsna_lumbar.benchmarks.harness.fresh_runs import quiet_environment
 from rsna_lumbar.benchmarks.harness.process_tree import Measured, run_measured
-from rsna_lumbar.benchmarks.harness.timing import orders
+from rsna_lumbar.benchmarks.harness.timing import in_turns
 from rsna_lumbar.runtime.core.errors import UsageError
 
-# The folder of the file is not to be looked into: only names of the build are.
+# -P: modules come from the build, not from the folder of the file.
 CLOCK = (sys.executable, "-P", stage_clock.__file__)
 
 
@@ -43,7 +44,7 @@ class Stage:
 
     name: str
     runs: Mapping[str, list[Measured]]  # by build
-    same: bool  # all runs of all builds gave the same
+    same: bool  # all runs of all builds gave the same results
 
 
 def stages_in_turns(builds: Mapping[str, Build], task: Task, *, rounds: int) -> Iterator[Stage]:
@@ -57,10 +58,8 @@ def stages_in_turns(builds: Mapping[str, Build], task: Task, *, rounds: int) -> 
     Raises:
         LumbarError: a process failed.
     """
-    told: dict[str, list[dict[str, Any]]] = {name: [] for name in builds}
-    for order in orders(list(builds), rounds):
-        for name in order:
-            told[name].append(_told_by(builds[name], task))
+    calls = {name: partial(_told_by, build, task) for name, build in builds.items()}
+    told = in_turns(calls, rounds=rounds)
     for stage in STAGES:
         of_stage = {name: [one[stage] for one in some] for name, some in told.items()}
         found = {one["found"] for some in of_stage.values() for one in some}
@@ -72,7 +71,7 @@ def stages_in_turns(builds: Mapping[str, Build], task: Task, *, rounds: int) -> 
 
 
 def _told_by(build: Build, task: Task) -> dict[str, Any]:
-    """What a fresh process says of a build."""
+    """The record of a fresh process about a build."""
     environment = {
         **quiet_environment(build.scratch / "cache"),
         "PYTHONPATH": str(build.package.resolve()),

@@ -1,20 +1,24 @@
-"""What decoding one slice takes, by transfer syntax and decoder, stage by stage, and how safely.
+"""Times decoding of one slice, by transfer syntax, decoder and stage; and tries damaged files.
 
     python benchmarks/experiments/decoders.py [WORK] [--real DIR] [--rounds N] [--mutants N]
 
 The slices are those of the generated median study: 12 of 16 bits, RLE. Those of 512 x 512 are also
 stored anew in every syntax that the libraries here can write; ``--real`` adds the files of a
 folder for the others. Each figure is the mean over the slices of the fastest of the rounds, on one
-core, of a file that is in memory and, but for dicomsdl, parsed. What a decoder cannot do, or what
-is not installed, is a dash.
+core, of a file that is in memory and, except for dicomsdl, parsed. A dash means that the decoder is
+not installed or cannot decode the file.
 """
 
 from __future__ import annotations
 
 import io
+import random
+import signal
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +53,11 @@ NATIVE = (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
 )
+# Of a damaged file; a panic is an error that is no Exception.
+OUTCOMES = {"d": "decoded", "r": "refused", "p": "panicked", "c": "crashed", "h": "hung"}
+LIMIT_S = 10  # for one mutant; each takes milliseconds
+PIXEL_DATA = b"\xe0\x7f\x10\x00"
+DECODE_MUTANTS = "import sys, decoders; decoders.decode_mutants(*sys.argv[1:])"
 LIBRARIES = ("pydicom", "pylibjpeg-rle", "pylibjpeg-openjpeg", "pylibjpeg-libjpeg", "dicomsdl")
 FOLDER = click.Path(path_type=Path, file_okay=False)
 
@@ -69,9 +78,7 @@ def cli(work: Path | None, real: Path | None, rounds: int, mutants: int, slices:
         click.echo("\n".join(_syntax_table(largest, real, rounds)))
         click.echo("\n" + "\n".join(_stage_table(files, rounds)))
         if mutants:
-            from decoder_mutants import safety_table
-
-            click.echo("\n" + "\n".join(safety_table(largest[0], mutants)))
+            click.echo("\n" + "\n".join(_safety_table(largest[0], mutants)))
     libraries = ", ".join(f"{k} {v}" for k, v in versions_of(LIBRARIES).items())
     click.echo(f"\n{rounds} rounds; {footer()}; {libraries}")
 
@@ -198,6 +205,71 @@ def _open(path: Path) -> None:
 def _open_and_decode(path: Path) -> None:
     with open_dicom(path) as dataset:
         stored_pixels(dataset)
+
+
+def _safety_table(path: Path, count: int) -> Iterator[str]:
+    """The outcomes of ``count`` damaged copies of a file, for each decoder."""
+    yield f"{f'{count} mutants of one RLE file':36}" + "".join(
+        f"{name:>9}" for name in OUTCOMES.values()
+    )
+    for decoder in DECODERS:
+        seen = _outcomes(decoder.name, path, count)
+        yield f"{decoder.name:36}" + "".join(f"{seen.count(one):9d}" for one in OUTCOMES)
+    yield "bytes of the compressed pixels changed, or the file cut short inside them"
+
+
+def _outcomes(decoder: str, path: Path, count: int) -> str:
+    """A letter of OUTCOMES per mutant.
+
+    Another process decodes them and writes the letters. A crash or its alarm ends it: that is the
+    outcome of one mutant, and the next process continues with the following one.
+    """
+    seen = ""
+    while len(seen) < count:
+        words = [decoder, str(path.resolve()), str(len(seen)), str(count)]
+        done = subprocess.run(
+            [sys.executable, "-c", DECODE_MUTANTS, *words],
+            cwd=Path(__file__).parent,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        seen += done.stdout
+        if done.returncode:
+            seen += "h" if done.returncode == -signal.SIGALRM else "c"
+    return seen
+
+
+def mutant(content: bytes, seed: int) -> bytes:
+    """The same for the same seed."""
+    dice = random.Random(seed)
+    pixels = content.rindex(PIXEL_DATA)
+    changed = bytearray(content)
+    for _ in range(dice.choice((1, 2, 8, 64))):
+        # As often in the 64 bytes of the RLE header as in all that follows.
+        end = dice.choice((pixels + 100, len(changed)))
+        changed[dice.randrange(pixels + 12, end)] = dice.randrange(256)
+    if dice.random() < 0.2:
+        del changed[dice.randrange(pixels + 12, len(changed)) :]
+    return bytes(changed)
+
+
+def decode_mutants(name: str, file: str, first: str, count: str) -> None:
+    """Decode mutants ``first`` to ``count``; print a letter for each as soon as it is known."""
+    decoder = next(one for one in DECODERS if one.name == name)
+    content = Path(file).read_bytes()
+    decoder.of(content)  # fails if the decoder is not installed
+    for seed in range(int(first), int(count)):
+        signal.alarm(LIMIT_S)
+        try:
+            decoder.of(mutant(content, seed))
+            letter = "d"
+        except Exception:
+            letter = "r"
+        except BaseException:
+            letter = "p"
+        signal.alarm(0)
+        print(letter, end="", flush=True)
 
 
 if __name__ == "__main__":

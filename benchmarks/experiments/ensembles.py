@@ -1,4 +1,4 @@
-"""Detectors alone and in pairs, divided by the sum and calibrated, by the official metric.
+"""The official metric of detectors alone and in pairs, divided by the sum and calibrated.
 
     python benchmarks/experiments/ensembles.py ROOT PREPARED HELDOUT WORK NAME=WEIGHTS...
 
@@ -32,7 +32,7 @@ TERMS = ("spinal", "foraminal", "subarticular", "any_severe_spinal", "score")
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What one choice of detectors sees."""
+    """Peaks of one choice of detectors."""
 
     name: str
     validation: PeakTable
@@ -78,12 +78,12 @@ def _pairs(alone: list[Seen]) -> Iterator[Seen]:
         for combination in COMBINATIONS:
             yield Seen(
                 f"{first.name} + {other.name}, {combination}",
-                _combined(first.validation, other.validation, combination),
-                _combined(first.heldout, other.heldout, combination),
+                combine(first.validation, other.validation, combination),
+                combine(first.heldout, other.heldout, combination),
             )
 
 
-def _combined(one: PeakTable, other: PeakTable, combination: Combination) -> PeakTable:
+def combine(one: PeakTable, other: PeakTable, combination: Combination) -> PeakTable:
     """As the runtime combines the detectors of an ensemble."""
     pairs = zip(one.groups, other.groups, strict=True)
     peaks = [combine_detectors(np.stack([a.peaks, b.peaks]), combination) for a, b in pairs]

@@ -1,4 +1,4 @@
-"""What the experiments on trained detectors share: bundles, peaks and what stands under a table."""
+"""Shared by the experiments on trained detectors: bundles, peaks, and the footer of tables."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rsna_lumbar.benchmarks.harness.machine import describe_machine, versions
+from rsna_lumbar.benchmarks.harness.machine import machine_conditions
 from rsna_lumbar.runtime.core.labels import GROUPS
 
 if TYPE_CHECKING:
@@ -37,14 +37,14 @@ def export_bundle(bundle: Path, weights: Mapping[str, Path]) -> Path:
 
 
 def peaks_of(bundle: Path, root: Path, chosen: Chosen) -> PeakTable:
-    """What the detectors of a bundle see in labelled studies of a root."""
+    """Peaks of the detectors of a bundle in labelled studies of a root."""
     from rsna_lumbar.train.calibration.labelled_peaks import collect_peaks
 
     return collect_peaks(bundle, root, chosen.studies, workers=0)
 
 
 def settings_of(weights: Path, group: str) -> str:
-    """How a detector was trained, in a line."""
+    """The training of a detector, in a line."""
     card: dict[str, Any] = json.loads((weights / f"{group}.json").read_bytes())
     settings = card["settings"]
     return (
@@ -55,4 +55,4 @@ def settings_of(weights: Path, group: str) -> str:
 
 def footer() -> str:
     """Machine and versions."""
-    return f"{describe_machine()}\n{versions()}"
+    return "\n".join(machine_conditions().values())

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Submissions of one detector each -> one, with the weighted prior where rows are missing.
+"""Merges submissions of one detector each; missing rows get the weighted prior.
 
     python benchmarks/experiments/fill_with_prior.py LABELS OUT SUBMISSION...
 
-For out-of-fold predictions that others published: they lack the rows of a few studies.
+For published out-of-fold predictions, which lack the rows of a few studies.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How often a detector tells the level of a labelled place right, and the grade of a known level.
+"""Accuracy of a detector: the level of a labelled place, and the grade at a known level.
 
     python benchmarks/experiments/levels.py BUNDLE PREPARED GROUP
 

@@ -1,4 +1,4 @@
-"""The decoders that are compared: each a way from a file in memory to its pixels."""
+"""The decoders that are compared: ways from a file in memory to its pixels."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@
 1,975 studies, 6,294 series, 147,218 slices, 48,692 points on 24,546 slices. Labelled slices are
 hard links to phantom slices in the matrices of the median study (T1 512, T2 448, axial 384 pixels,
 12 bits, RLE); all others are links to a file that has a header and no pixels, so that a preparation
-that opened them would fail. What a disk needs to read 64 GB is therefore not in the figures.
+that opened them would fail. So the figures do not include the time of a disk to read 64 GB.
 """
 
 from __future__ import annotations
@@ -73,10 +73,10 @@ def make_tree(root: Path, drawn: Path) -> None:
     sources = _draw(drawn)
     aside = root.with_name(f"{root.name}.part")
     shutil.rmtree(aside, ignore_errors=True)
-    series = list(_series())
+    series = list(large_series())
     stubs = _stubs(drawn, next(iter(sources.values()))[0])
     _link_all(aside / "train_images", series, sources, stubs)
-    _write_tables(aside, series)
+    write_tables(aside, series)
     aside.rename(root)
 
 
@@ -91,7 +91,7 @@ class Stack:
     labelled: tuple[int, ...]
 
 
-def _series() -> Iterator[Stack]:
+def large_series() -> Iterator[Stack]:
     """3 series a study, and a further axial one in the first studies, up to the known totals."""
     axial_left = LABELLED - STUDIES * sum(SAGITTAL_LABELLED.values())
     slices_left, series_left = SLICES, SERIES
@@ -166,7 +166,7 @@ def _link_all(
             os.link(source, folder / f"{number}.dcm")
 
 
-def _write_tables(root: Path, series: list[Stack]) -> None:
+def write_tables(root: Path, series: list[Stack]) -> None:
     rng = np.random.default_rng(0)
     studies = list(dict.fromkeys(stack.study for stack in series))
     drawn = rng.choice(GRADE_TITLES, (len(studies), len(LOCATIONS)), p=FREQUENCIES)

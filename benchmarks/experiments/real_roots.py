@@ -1,19 +1,19 @@
 #!/usr/bin/env python3
-"""Roots in the challenge's layout from public copies of its slices, to measure on.
+"""Makes roots in the challenge's layout from public copies of its slices.
 
     python benchmarks/experiments/real_roots.py sagittal-t1 PICTURES TABLES OUT
     python benchmarks/experiments/real_roots.py axial-t2 PICTURES TABLES OUT
 
-docs/real_data.md says which repositories hold PICTURES and TABLES, and what the copies lack. The
-challenge's terms govern the images: keep what this writes, and weights trained on it, to yourself.
+docs/real_data.md names the repositories of PICTURES and TABLES, and what the copies lack. The
+challenge's terms govern the images: do not publish the output, nor weights trained on it.
 
-``sagittal-t1`` finds whole slices of 250 x 250 pixels, one for each foraminal label, whose names
-tell study, condition and level; the copies were stretched to a square, so points are scaled by the
-true sizes in ``sagittal_t1_sizes.csv`` beside this file. ``axial-t2`` finds crops around one disc
-each, whose place in the slice ``axial_with_box_df.csv`` of the same repository tells.
+``sagittal-t1`` reads whole slices of 250 x 250 pixels, one for each foraminal label, with study,
+condition and level in their names. They were stretched to a square, so points are scaled by the
+true sizes in ``sagittal_t1_sizes.csv`` beside this file. ``axial-t2`` reads crops around one disc
+each; ``axial_with_box_df.csv`` of the same repository has their places in the slices.
 
-Headers are those of the challenge's files. Positions are made up where the copies have none: 4 mm
-between instances, and the side and order of levels that the labels of the series tell.
+Headers are those of the challenge's files. Unknown positions are invented: 4 mm between instances,
+with side and order of levels from the labels of the series.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def crop_corner(box: Record) -> tuple[int, int]:
 
 
 def millimetres_left(points: pd.DataFrame) -> Place:
-    """Where a sagittal slice lies: towards the patient's left where its labels are of the left."""
+    """Place of a sagittal slice: towards the patient's left if its labels are of the left."""
     side = points.condition.str.split().str[0]
     left, right = (points.instance_number[side == name].mean() for name in ("Left", "Right"))
     # Of one side only: three slices from the midline.
@@ -152,7 +152,7 @@ def millimetres_left(points: pd.DataFrame) -> Place:
 
 
 def millimetres_up(boxes: pd.DataFrame) -> Place:
-    """Where an axial slice lies, so that L1 is above S1."""
+    """Place of an axial slice, so that L1 is above S1."""
     numbers, levels = boxes.instance_number, boxes.pred_level
     rises = numbers.nunique() > 1 and np.corrcoef(numbers, levels)[0, 1] < 0
     return lambda number: float((GAP_MM if rises else -GAP_MM) * number)

@@ -1,11 +1,11 @@
-"""What leaving out slices by their position does to the metric and to the time of inference.
+"""The effect of excluding slices by position on the metric and on the time of inference.
 
     python benchmarks/experiments/relevance.py [ROOT] [--bundle BUNDLE] [--rounds N]
 
 ROOT holds labelled studies that the bundle's detectors were not trained on; without it, the 200
 held-out phantom studies of ``benchmarks/make_demo`` are drawn, for the bundle that is shipped.
-Every set is decoded once; then the same slices are scored, all of them or what is left of them.
-Besides ``runtime/decode/slice_selection.py`` as it is, other reaches show how far it is from harm.
+Every set is decoded once; then all slices, or the remaining ones, are scored. Besides the reach of
+``runtime/decode/slice_selection.py``, others are tried, to show its distance from doing harm.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from rsna_lumbar.runtime.core.labels import FORAMINAL, GROUPS, SPINAL, Group
 from rsna_lumbar.runtime.core.metric import GradedAnswers, MetricResult, score_answers
 from rsna_lumbar.runtime.decode.slice_selection import relevant, within
 from rsna_lumbar.runtime.decode.slice_sets import SliceSet
+from rsna_lumbar.runtime.demo import demo_bundle
 from rsna_lumbar.runtime.dicom.slices import Slice
 from rsna_lumbar.runtime.inference.scores import StudyScore
 from rsna_lumbar.runtime.studies.finder import find_studies
@@ -34,7 +35,6 @@ from rsna_lumbar.runtime.studies.study import Inventory
 from rsna_lumbar.train.dataset.tables import LABELS, SERIES
 from rsna_lumbar.train.phantom import PhantomOptions, make_phantom
 
-DEMO_BUNDLE = Path(__file__).parents[1] / "runtime" / "demo" / "bundle"
 HELD_OUT = PhantomOptions(studies=200, seed=2, matrix_px=160)  # as make_demo draws them
 TERMS = ("spinal", "foraminal", "subarticular", "any_severe_spinal", "score")
 Select = Callable[[Sequence[Slice], Group], Sequence[Slice]]
@@ -71,7 +71,7 @@ class Outcome:
 @click.argument(
     "root", type=click.Path(path_type=Path, file_okay=False, exists=True), required=False
 )
-@click.option("--bundle", type=click.Path(path_type=Path, file_okay=False), default=DEMO_BUNDLE)
+@click.option("--bundle", type=click.Path(path_type=Path, file_okay=False), default=demo_bundle)
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True)
 @click.option("--threads", type=click.IntRange(1), help="Of the runtime; every usable core.")
 def cli(root: Path | None, bundle: Path, rounds: int, threads: int | None) -> None:
@@ -95,7 +95,7 @@ def cli(root: Path | None, bundle: Path, rounds: int, threads: int | None) -> No
 
 
 def _chosen(sets: Sequence[SliceSet], select: Select) -> list[SliceSet]:
-    """The same sets with what is left of each of their series, as the runtime leaves it."""
+    """The same sets with the remaining slices of each series, as the runtime selects them."""
     return [replace(one, slices=tuple(_left(one, select))) for one in sets]
 
 

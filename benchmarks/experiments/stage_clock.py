@@ -1,13 +1,13 @@
-"""Times every stage of a run alone, in this process: of whatever build the process imports.
+"""Times every stage of a run alone, in this process, for the build that the process imports.
 
     walk     stream_studies to the end, with a table of series and without one
     decode   files to squares: reading, decoding, preprocessing; no model, no other process
     infer    scoring of sets that were decoded before
-    write    rsna-run, to which studies, sets, models and scores are handed: rows, evidence,
-             journal, manifests, and reading its options
+    write    rsna-run with given studies, sets, models and scores: rows, evidence, journal,
+             manifests, and reading its options
 
 ``before_after_stages`` runs this as a file (``python -P FILE TASK``), so that every name comes from
-the build on PYTHONPATH. Only names are used that the builds to compare share.
+the build on PYTHONPATH. It uses only names that both builds have.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ MOST = 100  # repetitions
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """What to time."""
+    """The work to time."""
 
     data: str  # studies with a table of series
     without_table: str  # the same studies
@@ -94,7 +94,7 @@ class _Clock:
     def time(
         self, name: str, work: Callable[[], Iterable[Item]], content: Callable[[Item], bytes]
     ) -> list[Item]:
-        """What the work gives, from a first time that warms it up; then time it."""
+        """Run the work once to warm up and keep its result; then time it."""
         items = list(work())
         found = hashlib.sha256(b"".join(map(content, items))).hexdigest()
         cpu_s, wall_s = map(statistics.median, zip(*self._repeated(work), strict=True))
@@ -149,7 +149,7 @@ def _opened(task: Task) -> Scorer:
 def _write(
     task: Task, walked: Callable[..., StudyStream], opened: Scorer, scores: Sequence[StudyScore]
 ) -> list[Path]:
-    """What ``rsna-run`` writes when everything else is done before."""
+    """The output of ``rsna-run``, with everything else done before."""
     left = iter(scores)
 
     def scored(_: object, here: StudyStream, __: object) -> Iterator[StudyScore]:

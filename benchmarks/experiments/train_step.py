@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""What one training step takes on this CPU, and what could make it quicker.
+"""Times one training step on this CPU, and ways to make it faster.
 
     python benchmarks/experiments/train_step.py --batch-size 8 --image-size 192
 
-The network `demo` with 30 classes, three boxes an image, random pixels; processor milliseconds of
-one thread, in turns, the median of all but the first rounds. Each way changes one thing of the
-line before it; `fit` trains as the last but two.
+The network `demo` with 30 classes, three boxes per image, random pixels; CPU milliseconds of one
+thread, in turns, the median of all but the first rounds. Each way changes one thing of the line
+before it; `fit` trains as the last but two.
 """
 
 from __future__ import annotations

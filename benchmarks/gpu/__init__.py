@@ -1,1 +1,1 @@
-"""One command that tries everything an NVIDIA GPU is needed for: ``benchmarks/gpu_check OUT``."""
+"""One command that checks everything that needs an NVIDIA GPU: ``benchmarks/gpu_check OUT``."""

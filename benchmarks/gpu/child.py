@@ -15,7 +15,7 @@ from rsna_lumbar.runtime.core.errors import LumbarError
 
 
 def main(words: list[str]) -> None:
-    """Run a job; an error is a row."""
+    """Run a job; an error becomes a row."""
     function, notes_path, work, mode, part, name, *arguments = words
     notes = Notes(Path(notes_path))
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -25,13 +25,13 @@ def main(words: list[str]) -> None:
         run(notes, Settings(Path(work), mode == "quick"), *arguments)
     except LumbarError as error:
         notes.add(Row(part, name, f"not done: {error}"))
-    except Exception as error:  # of any library: what it said is what was to be found out
+    except Exception as error:  # of any library: its message is a result of the check
         traceback.print_exc()
         notes.add(Row(part, name, f"failed: {type(error).__name__}: {error}"))
 
 
 def _end_with_parent() -> None:
-    """Standard input ends when the parent does."""
+    """Standard input ends with the parent."""
     while os.read(0, 1):
         pass
     os._exit(1)

@@ -1,10 +1,11 @@
-"""``benchmarks/gpu_check OUT``: try all formats, precisions and parts that a GPU is needed for."""
+"""``benchmarks/gpu_check OUT``: try all formats, precisions and parts that need a GPU."""
 
 from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,90 +21,109 @@ from rsna_lumbar.benchmarks.gpu.plan import (
     has_gpu,
     missing_rows,
 )
-from rsna_lumbar.benchmarks.gpu.report import Report, as_json, as_text
 from rsna_lumbar.benchmarks.gpu.rows import Row
-from rsna_lumbar.benchmarks.harness.machine import describe_machine, versions
+from rsna_lumbar.benchmarks.harness.command_line import command_line
+from rsna_lumbar.benchmarks.harness.machine import machine_conditions
+from rsna_lumbar.benchmarks.harness.report import Block, Column, Results, as_json, as_table
 from rsna_lumbar.runtime.system.atomic_files import write_atomically
 from rsna_lumbar.runtime.system.entry_point import common_options, entry_point
 
 STEM = "gpu_check"
-ALWAYS = (FACTS, DRAWN)  # what the others go by
-MINUTE_S = 60.0
+ALWAYS = (FACTS, DRAWN)  # other jobs depend on them
 
 
+@dataclass(slots=True)
 class Check:
-    """One run: the time that is left, and the rows so far, on disk after every job."""
+    """One run: jobs within a time, and the rows so far, on disk after every job."""
 
-    def __init__(self, out: Path, settings: Settings, *, limit_s: float, only: str) -> None:
-        self.rows: list[Row] = []
-        self._out = out
-        self._settings = settings
-        self._only = only
-        self._limit_s = limit_s
-        self._start = time.monotonic()
-        self._date = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    out: Path
+    settings: Settings
+    command: str
+    limit_s: float
+    only: str
+    rows: list[Row] = field(default_factory=list)
+    start: float = field(default_factory=time.monotonic)
+    date: str = field(default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"))
 
-    def run(self, jobs: Iterable[Job], say: Callable[[str], None]) -> None:
+    def run(self, jobs: Iterable[Job]) -> None:
         """Run the jobs one after the other, so that none disturbs the timing of another."""
         for job in jobs:
-            if job.part in ALWAYS or self._only in f"{job.part}: {job.name}":
-                say(f"{job.part}: {job.name}")
-                left_s = self._limit_s - (time.monotonic() - self._start)
-                self.add(run_job(job, self._settings, left_s=left_s))
+            if job.part in ALWAYS or self.only in f"{job.part}: {job.name}":
+                click.echo(f"{job.part}: {job.name}", err=True)
+                left_s = self.limit_s - (time.monotonic() - self.start)
+                self.add(run_job(job, self.settings, left_s=left_s))
 
     def add(self, rows: Iterable[Row]) -> None:
         """Keep rows and write both files."""
         self.rows += [row.cleaned() for row in rows]
-        report = self.report()
-        write_atomically(self._out / f"{STEM}.json", as_json(report))
-        write_atomically(self._out / f"{STEM}.txt", as_text(report))
+        results = self.results()
+        write_atomically(self.out / f"{STEM}.json", as_json(results))
+        write_atomically(self.out / f"{STEM}.txt", as_table(results) + "\n")
 
-    def report(self) -> Report:
-        conditions = (
-            describe_machine(),
-            versions(),
-            f"{'quick' if self._settings.quick else 'full'}: medians of {self._settings.rounds} "
-            "rounds; each part in a process of its own, one after the other",
+    def results(self) -> Results:
+        """A block for each part, in the order of the rows."""
+        parts = dict.fromkeys(row.part for row in self.rows)
+        mode = "quick" if self.settings.quick else "full"
+        return Results(
+            part="gpu",
+            command=self.command,
+            conditions={
+                **machine_conditions(),
+                "rounds": f"{mode}: medians of {self.settings.rounds} rounds; each part in a "
+                "separate process, one after the other",
+                "date": self.date,
+            },
+            blocks=tuple(
+                part_block(part, [row for row in self.rows if row.part == part]) for part in parts
+            ),
+            notes=tuple(f"{part}: {NOTES[part]}" for part in parts if part in NOTES),
         )
-        return Report(self._date, conditions, NOTES, tuple(self.rows))
+
+
+def part_block(part: str, rows: Sequence[Row]) -> Block:
+    """Name, figures and status; the status is last, since it may be long."""
+    headings = ("", *dict.fromkeys(name for row in rows for name in row.figures), "status")
+    keys = ("name", *headings[1:])
+    return Block(
+        part,
+        tuple(Column(*names, left=True) for names in zip(keys, headings, strict=True)),
+        tuple({"name": row.name, **row.figures, "status": row.status} for row in rows),
+    )
 
 
 @click.command()
 @click.argument("out", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--quick", is_flag=True, help="Fewer rounds, studies, sizes and batch sizes.")
-@click.option("--only", default="", metavar="TEXT", help="Only the jobs whose name holds TEXT.")
+@click.option("--only", default="", metavar="TEXT", help="Only the jobs whose name contains TEXT.")
 @click.option(
     "--minutes",
     type=click.FloatRange(min=0, min_open=True),
     default=9.5,
     show_default=True,
-    help="Time for all of it; what it does not suffice for is named as not run.",
+    help="Time for everything; jobs that do not fit into it are named as not run.",
 )
 @common_options
-def cli(out: Path, quick: bool, only: str, minutes: float) -> None:
+@click.pass_context
+def cli(context: click.Context, out: Path, quick: bool, only: str, minutes: float) -> None:
     """Check engines and precisions on this machine; write OUT/gpu_check.json and .txt.
 
-    The shipped detectors are built in every format and precision, verified, scored with and timed;
-    with a GPU and PyTorch, random detectors of real size are timed against it. Whatever is
-    missing, crashes or hangs is a row with the reason. Nothing is downloaded, and nothing is
-    written outside OUT and a temporary folder.
+    The shipped detectors are built in every format and precision, verified, used for scoring and
+    timed; with a GPU and PyTorch, random detectors of real size are timed against it. If something
+    is missing, crashes or hangs, a row says so. Nothing is downloaded, and nothing is written
+    outside OUT and a temporary folder.
     """
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="rsna-gpu-check-") as folder:
         settings = Settings(Path(folder), quick)
-        check = Check(out, settings, limit_s=MINUTE_S * minutes, only=only)
-        check.run(first_jobs(), _say)
+        check = Check(out, settings, command_line(context), 60 * minutes, only)
+        check.run(first_jobs())
         if has_gpu(check.rows):
-            check.run(gpu_jobs(settings, check.rows), _say)
+            check.run(gpu_jobs(settings, check.rows))
         check.add(missing_rows(check.rows))
-    click.echo(as_text(check.report()), nl=False)
+    click.echo(as_table(check.results()))
 
 
-def _say(line: str) -> None:
-    click.echo(line, err=True)
-
-
-main = entry_point(cli, "gpu_check")
+main = entry_point(cli, "benchmarks/gpu_check")
 
 if __name__ == "__main__":
     main()

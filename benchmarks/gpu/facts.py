@@ -1,4 +1,4 @@
-"""What is here: GPUs, driver, processor, libraries, and what may run where."""
+"""Lists GPUs, driver, processor and libraries, and which backend can run where."""
 
 from __future__ import annotations
 
@@ -8,28 +8,12 @@ import subprocess
 from rsna_lumbar.benchmarks.gpu.jobs import Settings
 from rsna_lumbar.benchmarks.gpu.plan import FACTS, GPU
 from rsna_lumbar.benchmarks.gpu.rows import OK, Notes, Row
+from rsna_lumbar.benchmarks.harness.machine import LIBRARIES
 from rsna_lumbar.runtime.backends import BACKENDS
 from rsna_lumbar.runtime.bundle.records import ANY_TARGET, Engine, Model, ModelFile
 from rsna_lumbar.runtime.inference.compatibility import NO_GPU, ON_GPU_ONLY, judge
 from rsna_lumbar.runtime.system.machine import Machine, this_machine, versions_of
 
-LIBRARIES = (
-    "rsna-lumbar",
-    "numpy",
-    "onnx",
-    "onnxruntime-gpu",
-    "onnxruntime",
-    "openvino",
-    "tensorrt",
-    "tensorrt-cu13",
-    "tensorrt-cu12",
-    "tensorrt-rtx",
-    "cuda-bindings",
-    "nvidia-cudnn-cu13",
-    "nvidia-cudnn-cu12",
-    "torch",
-    "ultralytics",
-)
 QUERY = "driver_version,clocks.max.sm,power.limit"
 MIB = 2**20
 SMI_LIMIT_S = 20
@@ -45,18 +29,17 @@ def list_facts(notes: Notes, settings: Settings) -> None:
         notes.add(Row(FACTS, GPU, OK, figures))
     if not machine.gpus:
         notes.add(Row(FACTS, GPU, NO_GPU))
-    notes.add(_fact("CUDA of the driver", machine.driver, "no driver"))
-    notes.add(_fact(f"nvidia-smi ({QUERY})", _nvidia_smi(), "not there"))
-    notes.add(_fact("processor", machine.processor, ""))
     installed = versions_of(LIBRARIES)
-    for name in ("python", *LIBRARIES):
-        notes.add(_fact(name, installed.get(name), "not installed"))
+    facts = {
+        "CUDA of the driver": machine.driver,
+        f"nvidia-smi ({QUERY})": _nvidia_smi(),
+        "processor": machine.processor,
+        **{name: installed.get(name) for name in ("python", *LIBRARIES)},
+    }
+    for name, what in facts.items():
+        notes.add(Row(FACTS, name, OK, {"what": what}) if what else Row(FACTS, name, "not found"))
     for backend in BACKENDS:
-        notes.add(_may_run(backend, machine))
-
-
-def _fact(name: str, what: str | None, otherwise: str) -> Row:
-    return Row(FACTS, name, otherwise) if what is None else Row(FACTS, name, OK, {"what": what})
+        notes.add(_can_run(backend, machine))
 
 
 def _nvidia_smi() -> str | None:
@@ -68,8 +51,8 @@ def _nvidia_smi() -> str | None:
     return "; ".join(done.stdout.split("\n")).strip("; ") or None
 
 
-def _may_run(backend: str, machine: Machine) -> Row:
-    """What the runtime would say to a model that was built on this very machine."""
+def _can_run(backend: str, machine: Machine) -> Row:
+    """The runtime's verdict on a model that was built on this very machine."""
     capabilities = tuple(gpu.compute_capability for gpu in machine.gpus)
     version = machine.versions.get(backend, "")
     engine = Engine(version, capabilities, 1, 16, 64) if backend in ON_GPU_ONLY else None
@@ -78,4 +61,4 @@ def _may_run(backend: str, machine: Machine) -> Row:
     name = f"backend {backend}"
     if not verdict.devices:
         return Row(FACTS, name, f"cannot run: {verdict.reason}")
-    return Row(FACTS, name, OK, {"what": f"may run on {', '.join(verdict.devices)}"})
+    return Row(FACTS, name, OK, {"what": f"can run on {', '.join(verdict.devices)}"})

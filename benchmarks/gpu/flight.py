@@ -1,56 +1,47 @@
-"""Batches one at a time, and as many under way as a session likes."""
+"""Times batches one at a time, and with as many in flight as a session takes."""
 
 from __future__ import annotations
 
-import time
 from collections import deque
-from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rsna_lumbar.benchmarks.harness.timing import interleaved, warm_up
 from rsna_lumbar.runtime.backends import Session, Wait
 
 BATCHES = 8
-MILLISECONDS = 1e3
 
 
-@dataclass(frozen=True, slots=True)
-class Throughput:
-    """Milliseconds a slice, from slices in the host's memory to answers there; medians."""
-
-    alone: float  # each batch waited for before the next begins
-    in_flight: float | None  # with ``ahead`` of them under way; None where that is 1
-    ahead: int
-
-
-def measure_throughput(session: Session, slices: NDArray[np.uint8], *, rounds: int) -> Throughput:
-    """Run the same batch many times both ways, in interleaved rounds.
+def measure_throughput(
+    session: Session, slices: NDArray[np.uint8], *, rounds: int
+) -> dict[int, float]:
+    """Run the same batch many times, alone and in flight, in turns.
 
     Args:
         session: opened.
         slices: (N, S, S), one batch.
-        rounds: how often each way is timed, after a warm-up.
+        rounds: times of each way, after a warm-up.
+
+    Returns:
+        Batches in flight, 1 and what the session takes -> median milliseconds per slice, from
+        slices in host memory to results in host memory.
     """
+    ways = {ahead: partial(_run, session, slices, ahead) for ahead in {1, session.ahead}}
+    warm_up(ways.values())
+    samples = interleaved(ways, rounds=rounds)
+    count = BATCHES * len(slices)
+    return {ahead: 1e3 * float(np.median(found)) / count for ahead, found in samples.items()}
+
+
+def _run(session: Session, slices: NDArray[np.uint8], ahead: int) -> None:
+    """All batches, with so many in flight."""
     member = np.ones((1, len(slices)), bool)
-    ways = sorted({1, session.ahead})
-    for ahead in ways:
-        _run(session, slices, member, ahead)
-    seconds = [[_run(session, slices, member, ahead) for ahead in ways] for _ in range(rounds)]
-    alone, *in_flight = MILLISECONDS * np.median(seconds, axis=0) / (BATCHES * len(slices))
-    return Throughput(float(alone), float(*in_flight) if in_flight else None, session.ahead)
-
-
-def _run(
-    session: Session, slices: NDArray[np.uint8], member: NDArray[np.bool_], ahead: int
-) -> float:
-    """Seconds for all batches with so many under way."""
-    under_way = deque[Wait]()
-    start = time.perf_counter()
+    in_flight = deque[Wait]()
     for _ in range(BATCHES):
-        under_way.append(session.start(slices, member))
-        if len(under_way) >= ahead:
-            under_way.popleft()()
-    for wait in under_way:
+        in_flight.append(session.start(slices, member))
+        if len(in_flight) >= ahead:
+            in_flight.popleft()()
+    for wait in in_flight:
         wait()
-    return time.perf_counter() - start

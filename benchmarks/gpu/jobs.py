@@ -1,4 +1,4 @@
-"""Jobs in processes of their own: one that crashes or hangs is a row, and the rest goes on."""
+"""Jobs in separate processes: one that crashes or hangs becomes a row, and the others go on."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from rsna_lumbar.benchmarks.gpu.rows import Row, read_notes
 
 CHILD = "rsna_lumbar.benchmarks.gpu.child"
 TIMING_CACHE = "timing.cache"  # of TensorRT's builder, in the private folder
-NOT_STARTED_S = 5.0  # with less time left than this, a job is not begun
+NOT_STARTED_S = 5.0  # a job is not started with less time left
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One thing to try."""
+    """One check."""
 
     part: str  # block of the table
     name: str
@@ -31,7 +31,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What every job is told."""
+    """The settings of every job."""
 
     work: Path  # private folder, shared by the jobs of a run
     quick: bool  # fewer rounds and sizes
@@ -42,15 +42,15 @@ class Settings:
 
 
 def run_job(job: Job, settings: Settings, *, left_s: float) -> list[Row]:
-    """Run a job; return its rows and, where it did not come to its end, one that says so.
+    """Run a job; return its rows, and a row about its end if it did not finish.
 
     Args:
-        job: what to try.
+        job: the check.
         settings: for the child.
-        left_s: time that the whole run has left.
+        left_s: remaining time of the whole run.
     """
     if left_s < NOT_STARTED_S:
-        return [Row(job.part, job.name, "not run: the time was up")]
+        return [Row(job.part, job.name, "not run: no time left")]
     limit_s = min(job.limit_s, left_s)
     stem = "".join(sign if sign.isalnum() else "-" for sign in f"{job.part}-{job.name}")
     notes, log = settings.work / f"{stem}.jsonl", settings.work / f"{stem}.log"
@@ -70,43 +70,36 @@ def run_job(job: Job, settings: Settings, *, left_s: float) -> list[Row]:
 def _started(
     job: Job, settings: Settings, notes: Path, log: Path
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """The child, gone with all that it started when the context is left.
+    """The child; it and all processes that it started are killed when the context ends.
 
-    Its standard input ends when this process does, however that ends; the child watches it.
+    Its standard input ends with this process in any case; the child watches it.
     """
     words = [sys.executable, "-m", CHILD, job.function, str(notes), str(settings.work)]
     words += ["quick" if settings.quick else "full", job.part, job.name, *job.arguments]
+    # Lists of trusted engines and caches of compiled models stay in the private folder.
+    private = {"XDG_DATA_HOME": f"{settings.work}/data", "XDG_CACHE_HOME": f"{settings.work}/cache"}
+    environment = {**os.environ, **private, "PYTHONUNBUFFERED": "1"}
     with log.open("wb") as stream:
         process = subprocess.Popen(
             words,
             stdin=subprocess.PIPE,
             stdout=stream,
             stderr=stream,
-            env=_environment(settings.work),
+            env=environment,
             start_new_session=True,
         )
     try:
         yield process
     finally:
-        _end(process)
-
-
-def _environment(work: Path) -> dict[str, str]:
-    """Lists of trusted engines and caches of compiled models stay in the private folder."""
-    private = {"XDG_DATA_HOME": str(work / "data"), "XDG_CACHE_HOME": str(work / "cache")}
-    return {**os.environ, **private, "PYTHONUNBUFFERED": "1"}
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    if process.stdin:
-        process.stdin.close()
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        if process.stdin:
+            process.stdin.close()
 
 
 def _ending(code: int | None, limit_s: float) -> str:
-    """How a child ended, in words; empty where it came to its end."""
+    """How a child ended, in words; empty if it finished."""
     if code is None:
         return f"hung: stopped after {limit_s:.0f} s"
     if code < 0:
@@ -115,6 +108,5 @@ def _ending(code: int | None, limit_s: float) -> str:
 
 
 def _last_words(log: Path) -> str:
-    lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
-    said = [line.strip() for line in lines if line.strip()]
-    return f"; it said last: {said[-1]}" if said else ""
+    *_, last = ["", *log.read_text(encoding="utf-8", errors="replace").strip().split("\n")]
+    return f"; its last output: {last.strip()}" if last else ""

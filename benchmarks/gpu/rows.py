@@ -1,7 +1,7 @@
-"""Rows of the table, and how a part hands them over: line by line, so that a crash loses none.
+"""Rows of the table, and the file through which a part passes them on, so that a crash loses none.
 
-A part runs in a process of its own and writes a line of JSON when it begins something and a line
-for each row. Whoever reads the file of a process that died knows its rows and what it was at.
+A part runs in a separate process. It writes a line of JSON for each step that it begins and for
+each row, so the file of a process that died has its rows and its last step.
 """
 
 from __future__ import annotations
@@ -17,51 +17,48 @@ from typing import Any
 
 OK = "ok"
 Figure = float | int | str | None
-# /a/b/c: only the last part is kept. A share such as 12/25 or 1.0/s is no path, nor is a URL.
+# /a/b/c: only the last part is kept. A fraction such as 12/25 or 1.0/s is no path, nor is a URL.
 ABSOLUTE_PATH = re.compile(r"(?<![\w./])(?:/[^\s/:;,'\")\]]+){2,}")
 LONGEST_TEXT = 400
-LEAST_NAME = 4  # letters of a machine's name worth looking for
+LEAST_NAME = 4  # shorter names of machines are not looked for
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """One line of the table."""
 
-    part: str  # block that it stands in
-    name: str  # what was tried
+    part: str  # its block
+    name: str  # of the check
     status: str  # OK, or what happened, in words
     figures: Mapping[str, Figure] = field(default_factory=dict)  # heading -> value
 
     def cleaned(self) -> Row:
-        """The same without paths or this machine's name; what is no number is a word."""
+        """Without paths and this machine's name; a number that is not finite becomes text."""
         figures = {name: _clean_figure(value) for name, value in self.figures.items()}
         return Row(self.part, clean(self.name), clean(self.status), figures)
 
-    def as_fields(self) -> dict[str, Any]:
-        return asdict(self)
 
-
+@dataclass(frozen=True, slots=True)
 class Notes:
     """A part's file of rows."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    path: Path
 
     def begin(self, step: str) -> None:
-        """Say what is about to be done."""
+        """Write the step that begins."""
         self._write({"begin": step})
 
     def add(self, row: Row) -> None:
-        """Hand a row over."""
-        self._write({"row": row.as_fields()})
+        """Write a row."""
+        self._write({"row": asdict(row)})
 
     def _write(self, fields: Mapping[str, Any]) -> None:
-        with self._path.open("a", encoding="utf-8") as stream:
+        with self.path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(fields) + "\n")
 
 
 def read_notes(path: Path) -> tuple[list[Row], str]:
-    """Rows that a part has handed over, and what it began last; a half-written line is dropped."""
+    """Rows of a part, and its last step; a half-written line is dropped."""
     rows: list[Row] = []
     step = "starting"
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
@@ -77,7 +74,7 @@ def read_notes(path: Path) -> tuple[list[Row], str]:
 
 
 def clean(text: str) -> str:
-    """One line without paths (the last part stays) and without this machine's name."""
+    """One line without folders and without this machine's name."""
     text = ABSOLUTE_PATH.sub(lambda match: match[0].rpartition("/")[2], " ".join(text.split()))
     name = platform.node()
     if len(name) >= LEAST_NAME:

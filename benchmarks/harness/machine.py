@@ -1,4 +1,4 @@
-"""Hardware and versions, as they stand beside every figure."""
+"""Hardware and versions, for the conditions of every report."""
 
 from __future__ import annotations
 
@@ -15,6 +15,13 @@ LIBRARIES = (
     "onnxruntime-gpu",
     "onnxruntime",
     "openvino",
+    "tensorrt",
+    "tensorrt-cu13",
+    "tensorrt-cu12",
+    "tensorrt-rtx",
+    "cuda-bindings",
+    "nvidia-cudnn-cu13",
+    "nvidia-cudnn-cu12",
     "numpy",
     "pydicom",
     "pylibjpeg-rle",
@@ -24,15 +31,17 @@ FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8")
 
 
 def describe_machine() -> str:
-    """Processor, its vector extensions, cores that may be used, and system, in one line."""
+    """Processor, its vector extensions, usable cores, and system, in one line."""
     flags = cpu_fields().get("flags", "").split()
     extensions = " ".join(name for name in FEATURES if name in flags)
     return (
         f"{processor_name()}, {usable_cores()} cores, {extensions or 'vector extensions unknown'}, "
-        + (f"{platform.system()} {platform.machine()}")
+        f"{platform.system()} {platform.machine()}"
     )
 
 
-def versions() -> str:
-    """Python and the libraries that are there, in one line."""
-    return ", ".join(f"{name} {number}" for name, number in versions_of(LIBRARIES).items())
+def machine_conditions() -> dict[str, str]:
+    """Machine, and versions of Python and the installed libraries, a line each."""
+    found = versions_of(LIBRARIES)
+    versions = ", ".join(f"{name} {number}" for name, number in found.items())
+    return {"machine": describe_machine(), "versions": versions}

@@ -1,10 +1,15 @@
-"""What of ours is timed: backend, precision and which slices are read, as ``openvino:bf16``."""
+"""The variants of ``rsna-run``: backend, precision and slices to read, as ``openvino:bf16``."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rsna_lumbar.runtime.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from rsna_lumbar.runtime.api import Scorer
 
 ALL_SLICES = "all"
 
@@ -22,21 +27,24 @@ class Variant:
         return f"{self.backend}:{self.precision}{chosen}"
 
     @property
-    def of_all_slices(self) -> Variant:
-        return replace(self, slices=ALL_SLICES)
-
-    @property
     def options(self) -> tuple[str, ...]:
-        """What ``rsna-run`` is given for it."""
+        """The options of ``rsna-run``."""
         words = ("--backend", self.backend, "--precision", self.precision, "--device", "cpu")
         return words if self.slices == ALL_SLICES else (*words, "--slices", self.slices)
+
+    def scorer(self, bundle: Path, threads: int) -> Scorer:
+        """The Python API with its backend and precision; it reads all slices."""
+        from rsna_lumbar.runtime.api import Scorer
+
+        backend, precision = self.backend, self.precision
+        return Scorer(bundle, backend=backend, precision=precision, device="cpu", threads=threads)
 
 
 def read_variants(text: str) -> tuple[Variant, ...]:
     """``onnxruntime:fp32,openvino:bf16:relevant`` -> variants, each once.
 
     Raises:
-        UsageError: a part that is not BACKEND:PRECISION or BACKEND:PRECISION:SLICES.
+        UsageError: a part is not BACKEND:PRECISION or BACKEND:PRECISION:SLICES.
     """
     found = []
     for part in text.split(","):

@@ -3,7 +3,7 @@
     Conv: N x C_out x H_out x W_out outputs, each of C_in / groups x K_h x K_w multiply-adds
 
 Convolutions are all but 0.1 % of a YOLOv8; activations, maxima and the aggregation are not counted.
-One multiply-add is two operations, as matrix products are counted.
+One multiply-add counts as two operations, as in matrix products.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FLOAT_BYTES = 4
 
 @dataclass(frozen=True, slots=True)
 class Arithmetic:
-    """Of a graph, for inputs of the given shapes."""
+    """The counts of a graph, for inputs of the given shapes."""
 
     multiply_adds: int
     largest_output: int  # numbers in the largest tensor that a convolution writes
@@ -31,7 +31,7 @@ def arithmetic_of(graph: bytes, shapes: Mapping[str, Sequence[int]]) -> Arithmet
 
     Args:
         graph: with weights as initializers.
-        shapes: of the inputs; those not named keep what the file says.
+        shapes: of inputs by name; others keep the shape in the file.
 
     Raises:
         ValueError: the shape of a convolution's output does not follow from the inputs'.
@@ -44,7 +44,10 @@ def arithmetic_of(graph: bytes, shapes: Mapping[str, Sequence[int]]) -> Arithmet
             dimension.dim_value = size
     del model.graph.value_info[:]  # with the names of dimensions that have numbers now
     known = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
-    outputs = {one.name: _dimensions(one) for one in (*known.value_info, *known.output)}
+    outputs = {  # a dimension without a number is 0
+        one.name: tuple(size.dim_value for size in one.type.tensor_type.shape.dim)
+        for one in (*known.value_info, *known.output)
+    }
     kernels = {one.name: tuple(one.dims) for one in model.graph.initializer}
     counts, sizes = [0], [0]
     for node in model.graph.node:
@@ -56,8 +59,3 @@ def arithmetic_of(graph: bytes, shapes: Mapping[str, Sequence[int]]) -> Arithmet
             counts.append(math.prod(output) * each)
             sizes.append(math.prod(output))
     return Arithmetic(sum(counts), max(sizes))
-
-
-def _dimensions(value: onnx.ValueInfoProto) -> tuple[int, ...]:
-    """0 where a dimension has a name or nothing."""
-    return tuple(one.dim_value for one in value.type.tensor_type.shape.dim)

@@ -1,20 +1,18 @@
-"""What is compared: ways from the square slices of a series to its class peaks.
+"""The contenders: ways from the square slices of a series to its class peaks.
 
-Each contender is opened once, outside the clock, and then called with slices (n, S, S) uint8. It
-returns the peak of each class over the series, (C,) float32 in canonical order. Everything that it
-needs from uint8 slices on is inside the clock: conversion, forward pass, reduction.
+Each is opened once, which is not timed, and then called with slices (n, S, S) uint8. It returns the
+peak of each class over the series, (C,) float32 in canonical order. Everything from uint8 slices on
+is timed: conversion, forward pass, reduction.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
-
-from rsna_lumbar.benchmarks.model.engines import Pair, title
+from rsna_lumbar.benchmarks.model.engines import LIBRARY_OF, Pair, session_peaks
 from rsna_lumbar.benchmarks.model.peers import (
     pytorch_bf16,
     pytorch_channels_last,
@@ -29,18 +27,19 @@ from rsna_lumbar.benchmarks.model.work import Open, ScoreSeries, Work, by_batch
 from rsna_lumbar.runtime.core.errors import UsageError
 from rsna_lumbar.runtime.system.machine import CPU
 
+Peer = Callable[[Work], ScoreSeries]
+
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """A way to compare, in the precision that its network computes in."""
+    """A way to run the network, in one precision."""
 
     key: str  # for --contenders
     name: str
     precision: str
     open: Open
-    peer: str = ""  # key of ultralytics' own export on the same runtime, of our own graphs
-    # Whether the box branch is in its network.
-    whole: bool = True
+    peer: str = ""  # of a score graph: key of ultralytics' own export on the same runtime
+    whole: bool = True  # its network has the box branch
 
     def __str__(self) -> str:
         return f"{self.name} {self.precision}"
@@ -48,57 +47,62 @@ class Contender:
 
 @contextmanager
 def score_graph(pair: Pair, work: Work) -> Iterator[ScoreSeries]:
-    """Our score graph on the CPU, in a format and precision, as rsna-run opens it."""
-    with work.graphs.built(pair).open(
-        device=CPU, threads=work.threads, batch_size=work.batch_size
-    ) as session:
-        yield by_batch(
-            work, lambda slices: session.run(slices, np.ones((1, len(slices)), bool)).peak[0]
-        )
+    """The score graph on the CPU, in a format and precision, as rsna-run opens it."""
+    open_session = work.graphs.built(pair)
+    with open_session(device=CPU, threads=work.threads, batch_size=work.batch_size) as session:
+        yield by_batch(work, partial(session_peaks, session))
 
 
-def _ours(pair: Pair, peer: str) -> Contender:
-    return Contender(
-        "-".join(pair), title(pair), pair[1], partial(score_graph, pair), peer, whole=False
-    )
+@contextmanager
+def _by_batch(peer: Peer, work: Work) -> Iterator[ScoreSeries]:
+    """A peer over a series; it has nothing to close."""
+    yield by_batch(work, peer(work))
 
 
-BASELINE = Contender("pytorch", "PyTorch forward", "fp32", pytorch_forward)
+BASELINE = Contender("pytorch", "PyTorch forward", "fp32", partial(_by_batch, pytorch_forward))
+OPENVINO, OPENVINO_BF16 = "ultralytics-openvino", "ultralytics-openvino-bf16"
+PEERS: tuple[tuple[str, str, str, Peer], ...] = (
+    ("pytorch-fused", "PyTorch, batch norms fused", "fp32", pytorch_fused),
+    ("pytorch-channels-last", "PyTorch, fused, channels last", "fp32", pytorch_channels_last),
+    ("pytorch-compile", "torch.compile of that", "fp32", pytorch_compiled),
+    ("pytorch-bf16", "PyTorch, fused, channels last", "bf16", pytorch_bf16),
+    ("predict", "ultralytics predict", "fp32", ultralytics_predict),
+    ("ultralytics-onnx", "ultralytics ONNX, ONNX Runtime", "fp32", ultralytics_onnx),
+    (OPENVINO, "ultralytics OpenVINO", "fp32", partial(ultralytics_openvino, "fp32")),
+    (OPENVINO_BF16, "ultralytics OpenVINO", "bf16", partial(ultralytics_openvino, "bf16")),
+)
+SCORE_GRAPHS = {  # and their peers
+    ("onnx", "fp32"): "ultralytics-onnx",
+    ("onnx", "int8"): "ultralytics-onnx",
+    ("openvino", "fp32"): OPENVINO,
+    ("openvino", "bf16"): OPENVINO_BF16,
+    ("openvino", "int8"): OPENVINO,
+}
 CONTENDERS = (
     BASELINE,
-    Contender("pytorch-fused", "PyTorch, batch norms fused", "fp32", pytorch_fused),
-    Contender(
-        "pytorch-channels-last", "PyTorch, fused, channels last", "fp32", pytorch_channels_last
+    *(
+        Contender(key, name, precision, partial(_by_batch, peer))
+        for key, name, precision, peer in PEERS
     ),
-    Contender("pytorch-compile", "torch.compile of that", "fp32", pytorch_compiled),
-    Contender("pytorch-bf16", "PyTorch, fused, channels last", "bf16", pytorch_bf16),
-    Contender("predict", "ultralytics predict", "fp32", ultralytics_predict),
-    Contender("ultralytics-onnx", "ultralytics ONNX, ONNX Runtime", "fp32", ultralytics_onnx),
-    Contender(
-        "ultralytics-openvino",
-        "ultralytics OpenVINO",
-        "fp32",
-        partial(ultralytics_openvino, "fp32"),
+    *(
+        Contender(
+            "-".join(pair),
+            f"score graph, {LIBRARY_OF[pair[0]]}",
+            pair[1],
+            partial(score_graph, pair),
+            peer,
+            whole=False,
+        )
+        for pair, peer in SCORE_GRAPHS.items()
     ),
-    Contender(
-        "ultralytics-openvino-bf16",
-        "ultralytics OpenVINO",
-        "bf16",
-        partial(ultralytics_openvino, "bf16"),
-    ),
-    _ours(("onnx", "fp32"), "ultralytics-onnx"),
-    _ours(("onnx", "int8"), "ultralytics-onnx"),
-    _ours(("openvino", "fp32"), "ultralytics-openvino"),
-    _ours(("openvino", "bf16"), "ultralytics-openvino-bf16"),
-    _ours(("openvino", "int8"), "ultralytics-openvino"),
 )
 
 
 def chosen_contenders(text: str | None) -> tuple[Contender, ...]:
-    """Those of the keys with commas between, in the order of the table; BASELINE always.
+    """Contenders of comma-separated keys, in the order of the table, with BASELINE; None: all.
 
     Raises:
-        UsageError: there is none of a key.
+        UsageError: no contender has a key.
     """
     if text is None:
         return CONTENDERS

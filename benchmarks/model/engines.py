@@ -2,18 +2,21 @@
 
     float32 score graph -> graph in a precision -> model files -> session
 
-What is timed here never lies in a bundle: there is no verification and no trust to ask for.
+The models that are timed are in no bundle: there is no verification, and nothing has to be trusted.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rsna_lumbar.export.checkpoints.checkpoint import Checkpoint
+from rsna_lumbar.export.checkpoints.synthetic import textured_slices
 from rsna_lumbar.export.formats import BACKEND_OF, BuildOptions, load_format
+from rsna_lumbar.export.graph.int8 import LEAST_SLICES
 from rsna_lumbar.export.graph.precisions import graph_in
 from rsna_lumbar.export.graph.rewrite import rewrite
 from rsna_lumbar.export.graph.score_graph import export_score_graph
@@ -24,6 +27,8 @@ from rsna_lumbar.runtime.core.postprocess import Calibration
 from rsna_lumbar.runtime.core.preprocess import Preprocessing
 
 Pair = tuple[str, str]  # format and precision
+# For int8. Timing does not depend on them, and the timed slices have other seeds.
+CALIBRATION_SLICES, CALIBRATION_SEED = LEAST_SLICES, 2
 LIBRARY_OF = {
     "onnx": "ONNX Runtime",
     "openvino": "OpenVINO",
@@ -32,86 +37,56 @@ LIBRARY_OF = {
 }
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class BuiltModel:
-    """A model's files in memory, and what a backend asks for to open them."""
-
-    detector: Detector
-    model: Model
-    contents: tuple[bytes, ...]
-
-    def open(self, *, device: str, threads: int, batch_size: int | None = None) -> Session:
-        """Open it; to be closed by the caller.
-
-        Raises:
-            UsageError: the device or the library cannot be had, or not in this precision.
-            BackendError: the runtime refuses the model.
-        """
-        return load_backend(self.model.backend).open_session(
-            self.contents,
-            model=self.model,
-            detector=self.detector,
-            device=device,
-            threads=threads,
-            batch_size=batch_size,
-        )
+OpenSession = Callable[..., Session]  # with device, threads and batch_size
 
 
 class ScoreGraphs:
-    """One float32 score graph, and what is made from it, each precision once."""
+    """The float32 score graph of a checkpoint, and the graphs that are made from it, each once."""
 
     def __init__(
-        self,
-        graph: bytes,
-        detector: Detector,
-        calibration: NDArray[np.uint8],
-        build: BuildOptions | None = None,
+        self, checkpoint: Checkpoint, size_px: int, graph: bytes, build: BuildOptions | None = None
     ) -> None:
-        """Keep what everything else is made from.
+        """Keep the graph, with an uncalibrated detector that has the same prior everywhere.
 
         Args:
-            graph: the ONNX file, float32.
-            detector: it belongs to.
-            calibration: (N, S, S) uint8 slices to calibrate int8 on.
+            checkpoint: of the graph.
+            size_px: side of the slices.
+            graph: from :func:`float32_graph`.
             build: for serialized engines.
         """
-        self.detector = detector
+        group = checkpoint.group
+        prior = ((1 / 3, 1 / 3, 1 / 3),) * len(group.locations)
+        self._detector = Detector(group, size_px, Calibration(), prior, "maximum", ())
+        self._calibration = textured_slices(CALIBRATION_SLICES, size_px, seed=CALIBRATION_SEED)
         self._graph = graph
-        self._calibration = calibration
         self._build = build or BuildOptions()
-        self._made: dict[tuple[str, str], bytes] = {}
+        self._made: dict[Pair, bytes] = {}
 
-    def built(self, pair: Pair) -> BuiltModel:
-        """Make the files of a format and precision.
+    def built(self, pair: Pair) -> OpenSession:
+        """Build a format and precision; return what opens it: the caller closes the session.
 
         Raises:
-            UsageError: there is no such pair, or its library is not installed.
+            UsageError: the format has no such precision, or its library is not installed; when it
+                is opened, the device or the precision is not available here.
             ExportError: the graph cannot be made or built.
+            BackendError: when it is opened, the runtime refuses the model.
         """
         name, precision = pair
         target = load_format(name)
         if precision not in target.PRECISIONS:
             raise UsageError(f"{name} has no {precision}, it has {', '.join(target.PRECISIONS)}")
-        graph = self._in(precision, target.INT8_SCHEME)
-        built = target.build(name, graph, precision, self._build, _silent)
-        model = Model(
-            files=tuple(ModelFile(f"benchmark{file.suffix}", "") for file in built.files),
-            backend=BACKEND_OF[name],
-            target=built.target,
-            precision=precision,
-            weights_sha256="",
-            engine=built.engine,
-            parity=None,
-        )
-        return BuiltModel(self.detector, model, tuple(file.content for file in built.files))
-
-    def _in(self, precision: str, scheme: str) -> bytes:
-        key = (precision, scheme)
+        key = (precision, target.INT8_SCHEME)
         if key not in self._made:
             self._made[key] = graph_in(
-                precision, self._graph, scheme=scheme, calibration=self._calibration
+                precision, self._graph, scheme=target.INT8_SCHEME, calibration=self._calibration
             )
-        return self._made[key]
+        built = target.build(name, self._made[key], precision, self._build, lambda _: None)
+        files = tuple(ModelFile(f"benchmark{file.suffix}", "") for file in built.files)
+        backend = BACKEND_OF[name]
+        model = Model(files, backend, built.target, precision, "", built.engine, None)
+        contents = tuple(file.content for file in built.files)
+        open_session = load_backend(backend).open_session
+        return partial(open_session, contents, model=model, detector=self._detector)
 
 
 def float32_graph(checkpoint: Checkpoint, size_px: int) -> bytes:
@@ -125,17 +100,7 @@ def float32_graph(checkpoint: Checkpoint, size_px: int) -> bytes:
     )
 
 
-def plain_detector(checkpoint: Checkpoint, size_px: int) -> Detector:
-    """A detector that was not calibrated, with the same prior everywhere."""
-    group = checkpoint.group
-    prior = ((1 / 3, 1 / 3, 1 / 3),) * len(group.locations)
-    return Detector(group, size_px, Calibration(), prior, "maximum", ())
-
-
-def title(pair: Pair) -> str:
-    """How tables name what runs a format, such as ``score graph, OpenVINO``."""
-    return f"score graph, {LIBRARY_OF[pair[0]]}"
-
-
-def _silent(_: str) -> None:
-    """Progress is of no interest here."""
+def session_peaks(session: Session, slices: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Peaks over a batch of slices (N, S, S) that are one set, (C,)."""
+    found: NDArray[np.float32] = session.run(slices, np.ones((1, len(slices)), bool)).peak[0]
+    return found

@@ -2,9 +2,9 @@
 
     (M, K) x (K, N):  2 M N K operations
 
-No program here can be expected to multiply faster, so it is what a network's rate is a share of.
-Shapes are those of large convolutions written as matrix products, and products of about a thousand
-rows and columns, which were the fastest here. On two cores with AMX, GOP/s:
+No program can be expected to multiply faster, so a network's rate is given as a share of it. Shapes
+are those of large convolutions written as matrix products, and products of about a thousand rows
+and columns, which were the fastest. On two cores with AMX, GOP/s:
 
     (M, K, N)              fp32 torch, ONNX Runtime     bf16 torch, OpenVINO     int8 ONNX Runtime
     (2304, 2304, 512)             186           293           1534       839                  2054
@@ -12,15 +12,16 @@ rows and columns, which were the fastest here. On two cores with AMX, GOP/s:
     (1024, 1024, 4096)            313           303           1889       683                  2639
     (36864, 128, 128)             136           249            799       163                   447
 
-Left out since never the fastest: OpenVINO (it converts its input first), torch._int_mm (1871),
-QLinearMatMul (1079); and numpy, whose threads cannot be set once it is imported.
+Not used because never the fastest: OpenVINO (it converts its input first), torch._int_mm (1871),
+QLinearMatMul (1079); and numpy, whose threads cannot be set after its import.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import onnx
@@ -31,13 +32,14 @@ from rsna_lumbar.benchmarks.harness.timing import seconds
 from rsna_lumbar.benchmarks.model.arithmetic import OPERATIONS
 from rsna_lumbar.runtime.backends.onnxruntime import keep_integers_exact
 
-import torch  # isort: skip  # it follows what sets its switches
+import torch  # isort: skip  # after the export package, which sets its switches
 
 Shape = tuple[int, int, int]  # M, K, N
 Call = Callable[[], object]
 SHAPES: tuple[Shape, ...] = ((2304, 2304, 512), (4096, 1024, 1024), (1024, 1024, 4096))
 TRIES = 8  # of each candidate, before the fastest is chosen
 OPSET = 18
+CPU_ONLY = ["CPUExecutionProvider"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +53,11 @@ class Product:
 
     @property
     def operations(self) -> int:
-        """In one call."""
         rows, depth, columns = self.shape
         return OPERATIONS * rows * depth * columns
 
     def gops(self, call_s: float) -> float:
-        """10^9 operations a second, for the time of one call."""
+        """10^9 operations per second, for the time of one call."""
         return self.operations / call_s / 1e9
 
     def __str__(self) -> str:
@@ -78,10 +79,10 @@ class Peak:
 def find_peaks(
     precision: str, *, threads: int, shapes: tuple[Shape, ...] = SHAPES, tries: int = TRIES
 ) -> tuple[Peak, ...]:
-    """Try every shape with every library of a precision; keep the fastest of each library.
+    """Try every shape with every library of a precision; return the fastest of each library.
 
-    Of each, since libraries share work between threads in different ways: which of them is the
-    fastest depends on what else the machine does at that moment.
+    Libraries share work between threads in different ways: which of them is the fastest depends on
+    what else the machine does at that moment.
 
     Args:
         precision: one of ``MAKERS``.
@@ -89,21 +90,16 @@ def find_peaks(
         shapes: to try.
         tries: calls of each, after one that does not count.
     """
-    return tuple(
-        max((_measured(one, tries) for one in products), key=lambda one: one.gops)
-        for products in _products(precision, threads, shapes)
-    )
-
-
-def _measured(product: Product, tries: int) -> Peak:
-    product.call()
-    return Peak(product, product.gops(min(seconds(product.call) for _ in range(tries))))
-
-
-def _products(precision: str, threads: int, shapes: tuple[Shape, ...]) -> Iterator[list[Product]]:
-    """Of each library, those of all shapes."""
+    found = []
     for library, make in MAKERS[precision].items():
-        yield [Product(precision, library, shape, make(shape, threads)) for shape in shapes]
+        peaks = []
+        for shape in shapes:
+            product = Product(precision, library, shape, make(shape, threads))
+            product.call()
+            best_s = min(seconds(product.call) for _ in range(tries))
+            peaks.append(Peak(product, product.gops(best_s)))
+        found.append(max(peaks, key=lambda peak: peak.gops))
+    return tuple(found)
 
 
 def _torch_product(kind: torch.dtype, shape: Shape, _: int) -> Call:
@@ -118,57 +114,56 @@ def _torch_product(kind: torch.dtype, shape: Shape, _: int) -> Call:
     return call
 
 
-def _onnx_float(shape: Shape, threads: int) -> Call:
-    rows, depth, columns = shape
-    generator = np.random.default_rng(0)
-    left = generator.normal(size=(rows, depth)).astype(np.float32)
-    right = generator.normal(size=(depth, columns)).astype(np.float32)
-    return _onnx_product("MatMul", left, right, TensorProto.FLOAT, threads)
+def _onnx_product(operator: str, result_type: int, shape: Shape, threads: int) -> Call:
+    """int8 is U8S8, as in quantised graphs of ONNX Runtime.
 
-
-def _onnx_int8(shape: Shape, threads: int) -> Call:
-    """U8S8, as the graphs of ONNX Runtime are quantised."""
-    rows, depth, columns = shape
-    generator = np.random.default_rng(0)
-    left = generator.integers(0, 256, (rows, depth)).astype(np.uint8)
-    right = generator.integers(-127, 128, (depth, columns)).astype(np.int8)
-    return _onnx_product("MatMulInteger", left, right, TensorProto.INT32, threads)
-
-
-def _onnx_product(
-    operator: str,
-    left: NDArray[np.float32 | np.uint8],
-    right: NDArray[np.float32 | np.int8],
-    result_type: int,
-    threads: int,
-) -> Call:
-    """The right side is constant, as the weights of a network are, so that it is packed once."""
+    The right side is constant, like the weights of a network, so that it is packed once.
+    """
     import onnxruntime as ort
 
+    rows, depth, columns = shape
+    generator = np.random.default_rng(0)
+    left: NDArray[Any]
+    right: NDArray[Any]
+    if result_type == TensorProto.INT32:
+        left = generator.integers(0, 256, (rows, depth)).astype(np.uint8)
+        right = generator.integers(-127, 128, (depth, columns)).astype(np.int8)
+    else:
+        left = generator.normal(size=(rows, depth)).astype(np.float32)
+        right = generator.normal(size=(depth, columns)).astype(np.float32)
     left_type = helper.np_dtype_to_tensor_dtype(left.dtype)
     graph = helper.make_graph(
         [helper.make_node(operator, ["left", "right"], ["product"])],
         "product",
         [helper.make_tensor_value_info("left", left_type, left.shape)],
-        [helper.make_tensor_value_info("product", result_type, (len(left), right.shape[1]))],
+        [helper.make_tensor_value_info("product", result_type, (rows, columns))],
         [numpy_helper.from_array(right, "right")],
     )
     model = helper.make_model(
         graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=onnx.IR_VERSION_2023_5_5
     )
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
+    options = cpu_options(threads)
     if result_type == TensorProto.INT32:
         keep_integers_exact(options)
-    session = ort.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    session = ort.InferenceSession(model.SerializeToString(), options, providers=CPU_ONLY)
     return lambda: session.run(None, {"left": left})
 
 
+def cpu_options(threads: int) -> Any:
+    """Options of ONNX Runtime."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    return options
+
+
 MAKERS: Mapping[str, Mapping[str, Callable[[Shape, int], Call]]] = {
-    "fp32": {"torch": partial(_torch_product, torch.float32), "ONNX Runtime": _onnx_float},
+    "fp32": {
+        "torch": partial(_torch_product, torch.float32),
+        "ONNX Runtime": partial(_onnx_product, "MatMul", TensorProto.FLOAT),
+    },
     "bf16": {"torch": partial(_torch_product, torch.bfloat16)},
-    "int8": {"ONNX Runtime": _onnx_int8},
+    "int8": {"ONNX Runtime": partial(_onnx_product, "MatMulInteger", TensorProto.INT32)},
 }

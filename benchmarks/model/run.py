@@ -9,31 +9,29 @@ from pathlib import Path
 import psutil
 from tqdm import tqdm
 
-from rsna_lumbar.benchmarks.harness.machine import describe_machine, versions
-from rsna_lumbar.benchmarks.harness.report import Results
+from rsna_lumbar.benchmarks.harness.bench_bundle import random_checkpoint
+from rsna_lumbar.benchmarks.harness.machine import machine_conditions
+from rsna_lumbar.benchmarks.harness.report import Block, Results
 from rsna_lumbar.benchmarks.model.contenders import Contender
-from rsna_lumbar.benchmarks.model.measure import SHARE_OF_MEMORY, Block, memory_needed, time_block
+from rsna_lumbar.benchmarks.model.engines import CALIBRATION_SLICES
+from rsna_lumbar.benchmarks.model.measure import (
+    SHARE_OF_MEMORY,
+    TimedBlock,
+    memory_needed,
+    time_block,
+)
 from rsna_lumbar.benchmarks.model.peak import Product, find_peaks
 from rsna_lumbar.benchmarks.model.rows import COLUMNS, NOTES, block_rows, block_title, highest_peaks
-from rsna_lumbar.benchmarks.model.work import CALIBRATION_SLICES, Work, make_work
+from rsna_lumbar.benchmarks.model.work import Work, make_work
 from rsna_lumbar.export.checkpoints.checkpoint import Checkpoint, read_checkpoint
-from rsna_lumbar.export.checkpoints.synthetic import (
-    random_detector,
-    save_checkpoint,
-    textured_slices,
-)
+from rsna_lumbar.export.checkpoints.synthetic import textured_slices
 from rsna_lumbar.runtime.core.errors import UsageError
 from rsna_lumbar.runtime.core.labels import Group
 from rsna_lumbar.runtime.system.cores import usable_cores
 
 import torch  # isort: skip  # after the export package, which sets its switches
 
-RANDOM_WEIGHTS_CHANNELS = 3  # as the method's pretrained checkpoints have
 SERIES_SEED = 1
-CALIBRATION_NOTE = (
-    f"{CALIBRATION_SLICES} textured slices, not on data: that is enough for its time, "
-    "and says nothing about its accuracy"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +46,7 @@ class ModelOptions:
     group: Group
     series_slices: int
     rounds: int
-    block_s: float  # most that a size and batch may take, unless it is less than three rounds
+    block_s: float  # longest time for a size and batch, unless three rounds take longer
     threads: int | None
     command: str
 
@@ -61,7 +59,11 @@ def run_benchmark(options: ModelOptions, folder: Path) -> Results:
     """
     threads = options.threads or usable_cores()
     torch.set_num_threads(threads)
-    checkpoint = _checkpoint(options, folder)
+    if options.weights:
+        checkpoint = read_checkpoint(options.weights)
+    else:
+        path = random_checkpoint(folder, options.group, options.scale)
+        checkpoint = read_checkpoint(path, options.group)
     precisions = dict.fromkeys(one.precision for one in options.contenders)
     found = [peak for name in precisions for peak in find_peaks(name, threads=threads)]
     products = [peak.product for peak in found]
@@ -69,20 +71,26 @@ def run_benchmark(options: ModelOptions, folder: Path) -> Results:
     if not blocks:
         raise UsageError("; ".join(skipped))
     peaks = highest_peaks(found, blocks)
+    model = options.weights.name if options.weights else f"YOLOv8{options.scale}, random weights"
+    absent = [f"{one} ({why})" for block in blocks for one, why in block.missing.items()]
+    notes = [f"not measured: {one}" for one in dict.fromkeys((*skipped, *absent))]
+    if "int8" in precisions:
+        notes.append(f"int8 is calibrated on {CALIBRATION_SLICES} textured slices, not on data")
     return Results(
         part="model",
         command=options.command,
         conditions={
-            "model": _model_name(options, checkpoint),
+            "model": f"{model}, {checkpoint.channels} channels, "
+            f"{len(checkpoint.group.classes)} classes",
             "series": f"{options.series_slices} slices",
             "threads": threads,
             **{f"peak {name}": str(peak) for name, peak in peaks.items()},
-            "machine": describe_machine(),
-            "versions": versions(),
+            **machine_conditions(),
         },
-        columns=COLUMNS,
-        blocks=tuple((block_title(block), block_rows(block, peaks)) for block in blocks),
-        notes=(*_missing(blocks, skipped), *NOTES, *_calibration(options)),
+        blocks=tuple(
+            Block(block_title(block), COLUMNS, block_rows(block, peaks)) for block in blocks
+        ),
+        notes=(*notes, *NOTES),
     )
 
 
@@ -92,9 +100,9 @@ def _blocks(
     threads: int,
     folder: Path,
     products: Sequence[Product],
-) -> tuple[list[Block], list[str]]:
-    """One for each size and batch, and why others were left out."""
-    found: list[Block] = []
+) -> tuple[list[TimedBlock], list[str]]:
+    """One for each size and batch, and the reasons for those that are left out."""
+    found: list[TimedBlock] = []
     skipped: list[str] = []
     total = options.rounds * len(options.sizes_px) * len(options.batch_sizes)
     with tqdm(desc="timing", unit=" round", total=total, disable=None, leave=False) as bar:
@@ -128,7 +136,7 @@ def _blocks(
 
 
 def _too_large(work: Work, contenders: int) -> str:
-    """Why a batch is not tried; empty where it is."""
+    """The reason for not trying a batch; empty if it is tried."""
     needed, available = memory_needed(work, contenders), psutil.virtual_memory().available
     if needed <= SHARE_OF_MEMORY * available:
         return ""
@@ -136,32 +144,3 @@ def _too_large(work: Work, contenders: int) -> str:
         f"{work.size_px} px, batch {work.batch_size}: {contenders} contenders need about "
         f"{needed / 2**30:.0f} GiB of {available / 2**30:.0f}; choose fewer with --contenders"
     )
-
-
-def _missing(blocks: Sequence[Block], skipped: Sequence[str]) -> tuple[str, ...]:
-    absent = dict.fromkeys(
-        f"{contender} ({why})" for block in blocks for contender, why in block.missing.items()
-    )
-    return tuple(f"not measured: {one}" for one in (*skipped, *absent))
-
-
-def _calibration(options: ModelOptions) -> tuple[str, ...]:
-    if all(one.precision != "int8" for one in options.contenders):
-        return ()
-    other = f"{CALIBRATION_SLICES} other slices"
-    return (f"int8 is calibrated on {CALIBRATION_NOTE if options.weights else other}",)
-
-
-def _model_name(options: ModelOptions, checkpoint: Checkpoint) -> str:
-    name = options.weights.name if options.weights else f"YOLOv8{options.scale}, random weights"
-    classes = len(checkpoint.group.classes)
-    return f"{name}, {checkpoint.channels} channels, {classes} classes"
-
-
-def _checkpoint(options: ModelOptions, folder: Path) -> Checkpoint:
-    if options.weights:
-        return read_checkpoint(options.weights)
-    path = folder / "random.pt"
-    model = random_detector(options.group, scale=options.scale, channels=RANDOM_WEIGHTS_CHANNELS)
-    save_checkpoint(model, path)
-    return read_checkpoint(path, options.group)

@@ -1,7 +1,7 @@
-"""How far the rows of each contender are from the PyTorch forward pass on the same squares.
+"""Differences of the rows of each contender from the PyTorch forward pass on the same squares.
 
-``predict`` differs from the forward pass for two reasons, which are shown apart: it keeps one class
-an anchor, and the method prepares slices in another way.
+``predict`` differs from the forward pass for two reasons, which are shown separately: it keeps one
+class per anchor, and the method prepares slices in another way.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from rsna_lumbar.benchmarks.harness.bench_bundle import BenchBundle
-from rsna_lumbar.benchmarks.harness.method import CHANNELS, boxes_of, highest, submission_of
+from rsna_lumbar.benchmarks.harness.method import CHANNELS, predicted_peaks, submission_of
 from rsna_lumbar.export.checkpoints.checkpoint import read_checkpoint
 from rsna_lumbar.export.checkpoints.reference import reference_peaks
 from rsna_lumbar.runtime.bundle.manifest import read_bundle
@@ -23,28 +23,27 @@ from rsna_lumbar.runtime.core.labels import SUBMISSION_COLUMNS, row_id
 from rsna_lumbar.runtime.core.postprocess import probabilities
 from rsna_lumbar.runtime.decode.slice_sets import read_sets
 from rsna_lumbar.runtime.studies.finder import find_studies
-from rsna_lumbar.runtime.studies.tables import read_rows
 
 Rows = Mapping[str, NDArray[np.float64]]  # row id -> (3,)
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Of a contender's rows with the reference's."""
+    """Differences of a contender's rows from the reference."""
 
-    largest: float  # difference of a probability
-    mean: float
-    changed: int  # rows whose likeliest grade is another
+    largest_difference: float  # of a probability
+    mean_difference: float
+    changed_rows: int  # rows whose likeliest grade changes
     rows: int
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """Rows of the first studies of a root, by PyTorch on the squares that ours are scored from."""
+    """Rows of the first studies of a root, by PyTorch on the squares of our detectors."""
 
     forward: Rows
     predict: Rows  # ultralytics' predict on the same squares
-    boxes: float  # that predict found on a slice, on average
+    boxes: float  # of predict, per slice, on average
 
 
 def reference_rows(bundle: BenchBundle, data: Path, study_ids: tuple[str, ...]) -> Reference:
@@ -55,7 +54,7 @@ def reference_rows(bundle: BenchBundle, data: Path, study_ids: tuple[str, ...]) 
     inventory = find_studies(data, studies=study_ids)
     forward: dict[str, NDArray[np.float64]] = {}
     found: list[tuple[str, str, float]] = []
-    boxes: list[int] = []
+    boxes: list[float] = []
     for detector in manifest.detectors:
         path = bundle.weights[detector.group.name]
         checkpoint, model = read_checkpoint(path, detector.group), YOLO(path)
@@ -71,14 +70,14 @@ def reference_rows(bundle: BenchBundle, data: Path, study_ids: tuple[str, ...]) 
             for (condition, level), row in zip(detector.group.locations, rows, strict=True):
                 forward[row_id(study_id, condition, level)] = row
             images = [np.repeat(one[:, :, None], CHANNELS, axis=2) for one in squares]
-            results = boxes_of(model, images, size_px=detector.size_px)
-            boxes += [len(one.boxes) for one in results]
-            found += [(study_id, name, peak) for name, peak in highest(model, results).items()]
+            best, count = predicted_peaks(model, images, size_px=detector.size_px)
+            boxes.append(count / len(images))
+            found += [(study_id, name, peak) for name, peak in best.items()]
     return Reference(forward, _rows_of(submission_of(found)), float(np.mean(boxes)))
 
 
 def agreement(rows: Rows, reference: Rows) -> Agreement:
-    """Compare row by row what the reference has.
+    """Compare the rows that the reference has.
 
     Raises:
         KeyError: a row is missing.
@@ -86,22 +85,15 @@ def agreement(rows: Rows, reference: Rows) -> Agreement:
     ours = np.stack([rows[name] for name in reference])
     theirs = np.stack(list(reference.values()))
     difference = np.abs(ours - theirs)
-    return Agreement(
-        largest=float(difference.max()),
-        mean=float(difference.mean()),
-        changed=int((ours.argmax(axis=1) != theirs.argmax(axis=1)).sum()),
-        rows=len(theirs),
-    )
+    changed = int((ours.argmax(axis=1) != theirs.argmax(axis=1)).sum())
+    return Agreement(float(difference.max()), float(difference.mean()), changed, len(theirs))
 
 
 def read_submission(path: Path) -> Rows:
     """Row id -> three probabilities."""
-    return {
-        row["row_id"]: np.array([float(row[name]) for name in SUBMISSION_COLUMNS[1:]])
-        for row in read_rows(path, SUBMISSION_COLUMNS)
-    }
+    return _rows_of(pd.read_csv(path))
 
 
-def _rows_of(table: Any) -> Rows:
+def _rows_of(table: pd.DataFrame) -> Rows:
     name, *grades = SUBMISSION_COLUMNS
     return dict(zip(table[name], table[grades].to_numpy(np.float64), strict=True))

@@ -1,16 +1,17 @@
-"""Where the time of the pipeline goes: each stage alone, in one process, on the same studies.
+"""Times each stage of the pipeline alone, in one process, on the same studies.
 
     walk -> decode -> preprocess -> infer -> write          each stage, nothing beside it
     decode only = decoding and preprocessing as the pipeline does it, without a model
     infer only  = scoring of sets that were decoded before
-    whole       = both side by side
+    whole       = both at the same time
 
-The pipeline cannot be faster than the larger of the two in the middle.
+The pipeline cannot be faster than the slower of decode only and infer only.
 """
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rsna_lumbar.benchmarks.harness.timing import Samples, Summary, interleaved, summary
+from rsna_lumbar.benchmarks.harness.timing import Summary, interleaved, summary
 from rsna_lumbar.benchmarks.harness.variants import Variant
 from rsna_lumbar.runtime.api import Scorer
 from rsna_lumbar.runtime.decode.factory import default_workers
@@ -43,13 +44,18 @@ class Stages:
     preprocess_s: Summary  # one core
     infer_s: Summary  # full batches through the sessions
     write_s: Summary
-    decode_only_s: Summary  # with as many processes as was fastest
+    decode_only_s: Summary  # with the fastest number of processes
     decode_only_workers: int
     infer_only_s: Summary
     whole_s: Summary
     share_of_limit: Summary  # whole over the larger of decode only and infer only, by round
     infer_ms_per_slice: float
     batch_size: int
+
+    @property
+    def limit_s(self) -> float:
+        """Median that the pipeline cannot go below."""
+        return max(self.decode_only_s.median, self.infer_only_s.median)
 
 
 def time_stages(
@@ -62,31 +68,29 @@ def time_stages(
     workers: int | None,
     scratch: Path,
 ) -> Stages:
-    """Time every stage of one variant.
+    """Time every stage of one variant, after everything was decoded and scored once.
 
     Args:
         bundle: folder.
         data: root of studies.
-        variant: its backend and precision.
-        rounds: each stage once in each, after all was decoded and scored once.
+        variant: all slices are read.
+        rounds: times of each stage.
         threads: of the runtime.
-        workers: decoding processes of the whole; None takes as many as ``rsna-run`` does.
+        workers: decoding processes of the whole; None: as ``rsna-run``.
         scratch: file to write rows to.
     """
     found = find_studies(data)
     if workers is None:
         workers = default_workers(found.file_count)
-    with Scorer(
-        bundle, backend=variant.backend, precision=variant.precision, device="cpu", threads=threads
-    ) as scorer:
+    with variant.scorer(bundle, threads) as scorer:
         sets = list(scorer.decoded(found))  # warms up, as does the next line
         scores = list(scorer.scored(found, sets))
         batches = list(_batches(scorer, sets))
         counts = sorted({0, workers, usable_cores()})
-        halves = np.empty((rounds, 2))  # decode, preprocess
+        parts: list[tuple[float, float]] = []  # seconds of decoding and of preprocessing
         contenders: dict[str, Callable[[], object]] = {
             "walk": partial(find_studies, data),
-            "slices": _filling(halves, lambda: _decode_here(scorer, found)),
+            "slices": lambda: parts.append(_decode_here(scorer, found)),
             "infer": partial(_infer, scorer, batches),
             "write": partial(_write, scratch, scores),
             "infer only": lambda: _exhaust(scorer.scored(found, sets)),
@@ -96,30 +100,20 @@ def time_stages(
         seconds = interleaved(contenders, rounds=rounds)
         slices = sum(len(images) for _, images, _ in batches)
         batch_size = scorer.batch_size
-    return _stages(seconds, halves, counts, slices, batch_size)
-
-
-def _stages(
-    seconds: dict[str, Samples],
-    halves: NDArray[np.float64],
-    counts: list[int],
-    slices: int,
-    batch_size: int,
-) -> Stages:
     fastest = min(counts, key=lambda n: float(np.median(seconds[f"decode {n}"])))
     decode_only = seconds[f"decode {fastest}"]
-    limit = np.maximum(decode_only, seconds["infer only"])
+    decode_s, preprocess_s = np.array(parts).T
     return Stages(
         walk_s=summary(seconds["walk"]),
-        decode_s=summary(halves[:, 0]),
-        preprocess_s=summary(halves[:, 1]),
+        decode_s=summary(decode_s),
+        preprocess_s=summary(preprocess_s),
         infer_s=summary(seconds["infer"]),
         write_s=summary(seconds["write"]),
         decode_only_s=summary(decode_only),
         decode_only_workers=fastest,
         infer_only_s=summary(seconds["infer only"]),
         whole_s=summary(seconds["whole"]),
-        share_of_limit=summary(seconds["whole"] / limit),
+        share_of_limit=summary(seconds["whole"] / np.maximum(decode_only, seconds["infer only"])),
         infer_ms_per_slice=1e3 * float(np.median(seconds["infer"])) / slices,
         batch_size=batch_size,
     )
@@ -158,18 +152,6 @@ def _decode_here(scorer: Scorer, found: Inventory) -> tuple[float, float]:
     return decode_s, preprocess_s
 
 
-def _filling(
-    rows: NDArray[np.float64], measure: Callable[[], tuple[float, float]]
-) -> Callable[[], None]:
-    """Each call fills the next row."""
-    unfilled = iter(range(len(rows)))
-
-    def call() -> None:
-        rows[next(unfilled)] = measure()
-
-    return call
-
-
 def _decode_only(scorer: Scorer, found: Inventory, workers: int) -> None:
     _exhaust(scorer.decoded(found, workers=workers))
 
@@ -182,5 +164,4 @@ def _write(path: Path, scores: list[StudyScore]) -> None:
 
 
 def _exhaust(items: Iterator[object]) -> None:
-    for _ in items:
-        pass
+    deque(items, maxlen=0)

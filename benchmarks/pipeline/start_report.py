@@ -1,4 +1,4 @@
-"""What ``rsna-bench start`` found, as rows of a table and of files."""
+"""The results of ``rsna-bench start`` as blocks of rows."""
 
 from __future__ import annotations
 
@@ -6,59 +6,49 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from rsna_lumbar.benchmarks.harness.machine import describe_machine, versions
+from rsna_lumbar.benchmarks.harness.fresh_runs import FreshOptions
+from rsna_lumbar.benchmarks.harness.machine import machine_conditions
 from rsna_lumbar.benchmarks.harness.process_tree import INTERVAL_S, Measured
-from rsna_lumbar.benchmarks.harness.report import Column, Results, RowValues
-from rsna_lumbar.benchmarks.harness.timing import Summary, summary
-from rsna_lumbar.benchmarks.pipeline.start_bench import StartFound, StartOptions
+from rsna_lumbar.benchmarks.harness.report import Block, Column, Results, RowValues
+from rsna_lumbar.benchmarks.harness.timing import summary
+from rsna_lumbar.benchmarks.pipeline.start_bench import StartFound
 
 MOST_OVERHEAD_S = 1.5
-
-
-def _two(value: float) -> str:
-    return f"{value:.2f}"
-
-
 COLUMNS = (
-    Column("contender", "fresh process", str, left=True),
-    Column("wall_s", "wall s", lambda value: _two(value.median)),
-    Column("wall_s", "p95", lambda value: _two(value.p95)),
-    Column("wall_s", "p99", lambda value: _two(value.p99)),
-    Column("cpu_s", "CPU s", lambda value: _two(value.median)),
-    Column("peak_mb", "peak MB", lambda value: f"{value:.0f}" if value else "-"),
-    Column("inference_s", "inference s", lambda value: _two(value.median)),
-    Column("overhead_s", "overhead s (range)", lambda value: _range(value)),
+    Column("contender", "fresh process", left=True),
+    Column("wall_s", "wall s", "{.median:.2f}"),
+    Column("wall_s", "p95", "{.p95:.2f}"),
+    Column("wall_s", "p99", "{.p99:.2f}"),
+    Column("cpu_s", "CPU s", "{.median:.2f}"),
+    Column("peak_mb", "peak MB", "{:.0f}"),
+    Column("inference_s", "inference s", "{.median:.2f}"),
+    Column("overhead_s", "overhead s (range)", "{0.median:.2f} ({0.low:.2f}-{0.high:.2f})"),
 )
 
 
-def _range(value: Summary) -> str:
-    return f"{value.median:.2f} ({value.low:.2f}-{value.high:.2f})"
-
-
-def make_results(options: StartOptions, found: StartFound, command: str) -> Results:
-    """All of it; the table has the same columns throughout."""
+def make_results(options: FreshOptions, found: StartFound, command: str) -> Results:
+    """Everything that was measured."""
     bare = tuple(_row(name, runs) for name, runs in found.bare.items())
+    study = tuple(_study_rows(found))
     return Results(
         part="start",
         command=command,
         conditions={
             "study": f"phantom, {options.size} slices, RLE Lossless",
-            "model": f"three YOLOv8{options.scale} of random weights, {options.size_px} px",
+            "model": options.model,
             "batch size": "the runtime's own: 8 on a CPU",
             "threads": options.threads,
             "rounds": options.rounds,
-            "machine": describe_machine(),
-            "versions": versions(),
+            **machine_conditions(),
         },
-        columns=COLUMNS,
-        blocks=(("Start", bare), ("One study, cold", tuple(_study_rows(found)))),
+        blocks=(Block("Start", COLUMNS, bare), Block("One study, cold", COLUMNS, study)),
         notes=(
-            "fresh processes in turns; the page cache is warm: files and libraries come from it",
-            "inference: the same study scored from decoded slices in a process that has its models "
+            "fresh processes in turns; files and libraries are in the page cache",
+            "inference: the same study scored from decoded slices in a process with its models "
             "loaded, in the same rounds",
-            f"overhead: wall less inference, by round (aim: at most {MOST_OVERHEAD_S} s)",
+            f"overhead: wall minus inference, by round (aim: at most {MOST_OVERHEAD_S} s)",
             "compiled models: OpenVINO's, which the runtime keeps between runs",
-            f"peak MB: looked at every {1e3 * INTERVAL_S:.0f} ms; - where that was seldom",
+            f"peak MB: sampled every {1e3 * INTERVAL_S:.0f} ms; - if there were few samples",
         ),
     )
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from rsna_lumbar.benchmarks.cli import PARTS, main
+from rsna_lumbar.benchmarks.cli import main
 from rsna_lumbar.benchmarks.model import run
 from rsna_lumbar.benchmarks.model.contenders import (
     BASELINE,
@@ -25,7 +25,7 @@ from rsna_lumbar.benchmarks.model.contenders import (
     chosen_contenders,
 )
 from rsna_lumbar.benchmarks.model.engines import LIBRARY_OF
-from rsna_lumbar.benchmarks.model.measure import Block, memory_needed, time_block
+from rsna_lumbar.benchmarks.model.measure import TimedBlock, memory_needed, time_block
 from rsna_lumbar.benchmarks.model.peak import MAKERS, Peak, Product, find_peaks
 from rsna_lumbar.benchmarks.model.rows import block_rows, highest_peaks
 from rsna_lumbar.benchmarks.model.work import Peaks, ScoreSeries, Work, make_work
@@ -136,6 +136,18 @@ def test_predict_has_the_highest_peak_of_all_classes(
     assert found.max() == pytest.approx(baseline[0].max(), abs=1e-4)
 
 
+def test_predict_leaves_other_contenders_their_threads(work: Work) -> None:
+    """ultralytics sets PyTorch, in the whole process, to one thread less than there are cores."""
+    (predict,) = (one for one in CONTENDERS if one.key == "predict")
+    before, threads = torch.get_num_threads(), (os.cpu_count() or 1) + 1
+    try:
+        with predict.open(replace(work, threads=threads)) as score:
+            score(SERIES)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_a_network_that_does_not_compile_is_missing(
     work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,7 +171,7 @@ def test_sizes_of_the_batches_that_come(
     assert found.batch_sizes == sizes
 
 
-def timed(work: Work, *contenders: Contender) -> Block:
+def timed(work: Work, *contenders: Contender) -> TimedBlock:
     return time_block(
         work, SERIES, contenders=contenders, products=(), rounds=2, within_s=float("inf")
     )
@@ -184,7 +196,7 @@ def test_rows_worked_by_hand(work: Work) -> None:
     product = Product("fp32", "torch", (1, 2, 2), lambda: None)
     times = {BASELINE: [10e-9, 10e-9, 20e-9], own: [5e-9] * 3, ours: [2e-9, 4e-9, 2e-9]}
     samples = {one: np.array(seconds) for one, seconds in times.items()}
-    block = Block(
+    block = TimedBlock(
         work=replace(work, whole=whole, scored=scored),
         batch_s=samples,
         series_s={one: 3 * found for one, found in samples.items()},
@@ -333,7 +345,7 @@ def test_help_names_every_part(capsys: Capture) -> None:
     with pytest.raises(SystemExit):
         main(["--help"])
     text = capsys.readouterr().out
-    assert all(f"  {name} " in text for name in PARTS)
+    assert all(f"  {name} " in text for name in ("model", "pipeline", "start"))
 
 
 def test_an_unknown_part_is_refused(capsys: Capture) -> None:

@@ -18,12 +18,12 @@ from rsna_lumbar.train.calibration.labelled_peaks import GroupPeaks, PeakTable
 
 
 def test_the_large_tree_has_the_challenges_sizes(tmp_path: Path) -> None:
-    series = list(prepare_scale._series())
+    series = list(prepare_scale.large_series())
     assert len({stack.study for stack in series}) == prepare_scale.STUDIES
     assert len(series) == prepare_scale.SERIES
     assert sum(stack.count for stack in series) == prepare_scale.SLICES
     assert all(max(stack.labelled, default=0) <= stack.count for stack in series)
-    prepare_scale._write_tables(tmp_path, series)
+    prepare_scale.write_tables(tmp_path, series)
     with (tmp_path / "train_label_coordinates.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert len(rows) == prepare_scale.POINTS
@@ -45,7 +45,7 @@ def table(*peaks: np.ndarray) -> PeakTable:
 def test_pairs_are_combined_as_the_runtime_does(combination: Combination) -> None:
     rng = np.random.default_rng(1)
     first, second = ([rng.random((len(group.locations), 3)) for group in GROUPS] for _ in range(2))
-    found = ensembles._combined(table(*first), table(*second), combination)
+    found = ensembles.combine(table(*first), table(*second), combination)
     for group, a, b in zip(found.groups, first, second, strict=True):
         expected = np.maximum(a, b) if combination == "maximum" else (a + b) / 2
         np.testing.assert_allclose(group.peaks[0], expected, rtol=1e-15)
@@ -58,7 +58,7 @@ def test_a_side_by_hand() -> None:
     grade = np.zeros((2, 5), np.int64)
     apart = np.zeros((2, 5), bool)
     apart[0, 0] = True
-    accuracy, where_apart, loss = flips._figures(given, grade, apart)
+    accuracy, where_apart, loss = flips.figures(given, grade, apart)
     assert (accuracy, where_apart) == (0.5, 1.0)
     assert loss == pytest.approx(-(np.log(0.8) + np.log(0.25)) / 2)
 
@@ -67,6 +67,6 @@ def test_the_standard_error_is_that_of_studies_not_of_rows() -> None:
     """Half of 200 studies right in all five levels: sqrt(0.25 / 200), not sqrt(0.25 / 1000)."""
     given = np.repeat([[[0.8, 0.1, 0.1]], [[0.25, 0.5, 0.25]]], 100, axis=0).repeat(5, axis=1)
     grade = np.zeros((200, 5), np.int64)
-    found = flips._side(given, grade, grade == 0)
+    found = flips.side_of(given, grade, grade == 0)
     assert found.figures[0] == 0.5
     assert found.errors[0] == pytest.approx(0.0354, abs=0.004)

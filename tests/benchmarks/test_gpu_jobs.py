@@ -13,9 +13,11 @@ import pytest
 from ending import DEADLINE_S, is_gone, wait_for
 
 from rsna_lumbar.benchmarks.gpu import jobs
+from rsna_lumbar.benchmarks.gpu.cli import Check
 from rsna_lumbar.benchmarks.gpu.jobs import Job, Settings, run_job
 from rsna_lumbar.benchmarks.gpu.plan import (
     FACTS,
+    FLIGHT,
     GPU,
     NO_GPU_HERE,
     PRECISIONS,
@@ -25,8 +27,8 @@ from rsna_lumbar.benchmarks.gpu.plan import (
     gpu_jobs,
     missing_rows,
 )
-from rsna_lumbar.benchmarks.gpu.report import Report, as_json, as_text
 from rsna_lumbar.benchmarks.gpu.rows import OK, Row, clean
+from rsna_lumbar.benchmarks.harness.report import as_json, as_table
 from rsna_lumbar.export.formats import FORMATS, load_format
 
 PARTS = """
@@ -83,7 +85,7 @@ def test_rows_are_handed_over(settings: Settings) -> None:
 @pytest.mark.parametrize(
     ("name", "status"),
     [
-        ("aborts", "crashed: signal 6 (SIGABRT) while aborting; it said last: its last words"),
+        ("aborts", "crashed: signal 6 (SIGABRT) while aborting; its last output: its last words"),
         ("segfaults", "crashed: signal 11 (SIGSEGV) while reading nothing"),
         ("ends", "failed: exit code 3 while starting"),
         ("refuses", "not done: there is none"),
@@ -127,7 +129,7 @@ def test_a_job_ends_with_the_command_that_started_it(settings: Settings) -> None
 
 def test_without_time_nothing_is_started(settings: Settings) -> None:
     job = Job("p", "aborts", "trial_parts:aborts")
-    assert run_job(job, settings, left_s=1) == [Row("p", "aborts", "not run: the time was up")]
+    assert run_job(job, settings, left_s=1) == [Row("p", "aborts", "not run: no time left")]
 
 
 @pytest.mark.parametrize(
@@ -146,41 +148,45 @@ def test_texts_name_no_folder_and_no_machine(text: str, expected: str | None) ->
     assert expected is None or clean(text) == expected
 
 
-def test_a_report_worked_by_hand() -> None:
-    rows = (
-        Row("a", "x", OK, {"ms": 1.23456, "device": "cpu"}),
-        Row("a", "long y", "crashed: signal 6", {"ms": None}),
-        Row("b", "z", OK, {"what": "there"}),
-        Row("b", "w", "missing", {}),
-        Row("c", "q", OK, {"max diff": float("nan")}).cleaned(),
+def test_a_report_worked_by_hand(tmp_path: Path) -> None:
+    check = Check(tmp_path, Settings(tmp_path, quick=True), "benchmarks/gpu_check OUT", 1.0, "")
+    check.add([Row(FLIGHT, "x", OK, {"ms": 1.23456, "device": "cpu"})])
+    check.add(
+        [
+            Row(FLIGHT, "long y", "crashed: signal 6", {"ms": None}),
+            Row("b", "z", OK, {"what": "there"}),
+            Row("b", "w", "missing", {}),
+            Row("c", "q", OK, {"max diff": float("nan")}),
+        ]
     )
-    report = Report("2026-01-01 00:00 UTC", ("conditions",), {"a": ("a note",)}, rows)
-    assert as_text(report).split("\n") == [
-        "a",
-        "          ms    device",
-        "  x       1.23  cpu",
-        "  long y  -     -       crashed: signal 6",
-        "a note",
+    results = check.results()
+    table = (tmp_path / "gpu_check.txt").read_text()
+    assert table == as_table(results) + "\n"
+    assert table.split("\n")[:14] == [
+        "$ benchmarks/gpu_check OUT",
+        "",
+        FLIGHT,
+        "        ms    device  status",
+        "x       1.23  cpu     ok",
+        "long y  -     -       crashed: signal 6",
         "",
         "b",
-        "  z  there",
-        "  w  missing",
+        "   what   status",
+        "z  there  ok",
+        "w  -      missing",
         "",
         "c",
-        "     max diff",
-        "  q  nan",
-        "",
-        "conditions",
-        "date: 2026-01-01 00:00 UTC",
-        "",
+        "   max diff  status",
     ]
-    fields = json.loads(as_json(report), parse_constant=pytest.fail)
-    assert fields["rows"][1] == {
-        "part": "a",
+    assert f"{FLIGHT}: 8 batches" in table and table.endswith(f"date: {check.date}\n")
+    assert (tmp_path / "gpu_check.json").read_text() == as_json(results)
+    content = json.loads(as_json(results), parse_constant=pytest.fail)
+    assert content["blocks"][0]["rows"][1] == {
         "name": "long y",
+        "ms": None,
         "status": "crashed: signal 6",
-        "figures": {"ms": None},
     }
+    assert content["blocks"][2]["rows"][0]["max diff"] == "nan"
 
 
 def test_the_plan_knows_every_format_and_precision() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -11,41 +12,54 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from rsna_lumbar.benchmarks.commands.shared import command_line, output_options
+from rsna_lumbar.benchmarks.commands.shared import output_options
+from rsna_lumbar.benchmarks.harness.command_line import command_line
 from rsna_lumbar.benchmarks.harness.report import (
+    Block,
     Column,
     Results,
     as_csv,
     as_json,
     as_table,
+    read_results,
     write_outputs,
 )
 from rsna_lumbar.benchmarks.harness.timing import (
     Summary,
+    in_turns,
     interleaved,
-    orders,
     ratios,
     rounds_within,
     summary,
     warm_up,
 )
+from rsna_lumbar.benchmarks.model.plots import draw_model
+from rsna_lumbar.benchmarks.pipeline.plots import draw_pipeline, draw_start
 
 TIMES = Summary(4.0, 5.0, 5.5, 3.0, 6.0)
+COLUMNS = (
+    Column("name", "", left=True),
+    Column("ms", "ms/slice", "{.median:.2f}"),
+    Column("gap", "gap", "{:.1e}"),
+)
 RESULTS = Results(
     part="model",
     command="rsna-bench model --sizes 64",
-    conditions={"threads": 2, "sizes": [64, 96], "weights": None, "seconds": 0.123456789},
-    columns=(
-        Column("name", "", str, left=True),
-        Column("ms", "ms/slice", lambda value: f"{value.median:.2f}"),
-        Column("gap", "gap", lambda value: f"{value:.1e}"),
-    ),
+    conditions={"threads": 2, "machine": "a CPU, 2 cores"},
     blocks=(
-        ("64 px", ({"name": "a", "ms": TIMES, "gap": None}, {"name": "bcd", "ms": TIMES})),
-        ("96 px", ({"name": "a", "ms": TIMES, "gap": 3e-6, "count": np.int64(7)},)),
+        Block(
+            "64 px",
+            COLUMNS,
+            ({"name": "a", "ms": TIMES, "gap": None}, {"name": "bcd", "ms": TIMES}),
+        ),
+        Block("96 px", COLUMNS, ({"name": "a", "ms": TIMES, "gap": 3e-6, "count": 7},)),
+        Block(
+            "kinds", (Column("name", "a"), Column("met", "met")), ({"name": 1.23456, "met": True},)
+        ),
     ),
     notes=("gap: a definition",),
 )
+COMMITTED = Path(__file__).parents[2] / "benchmarks" / "results"
 
 
 def test_a_table_worked_by_hand() -> None:
@@ -61,19 +75,22 @@ def test_a_table_worked_by_hand() -> None:
         "   ms/slice      gap",
         "a      4.00  3.0e-06",
         "",
+        "kinds",
+        "   a  met",
+        "1.23  yes",
+        "",
         "gap: a definition",
         "threads: 2",
-        "sizes: 64, 96",
-        "weights: ",
-        "seconds: 0.123457",
+        "machine: a CPU, 2 cores",
     ]
 
 
 def test_json_holds_every_value() -> None:
     found = json.loads(as_json(RESULTS))
     assert set(found) == {"part", "command", "conditions", "blocks", "notes"}
-    assert found["conditions"]["seconds"] == 0.123456789
-    assert [block["title"] for block in found["blocks"]] == ["64 px", "96 px"]
+    assert found["conditions"] == {"threads": 2, "machine": "a CPU, 2 cores"}
+    assert [block["title"] for block in found["blocks"]] == ["64 px", "96 px", "kinds"]
+    assert found["blocks"][2]["rows"] == [{"name": 1.23456, "met": True}]
     (row,) = found["blocks"][1]["rows"]
     assert row["ms"] == {"median": 4.0, "p95": 5.0, "p99": 5.5, "low": 3.0, "high": 6.0}
     assert row["count"] == 7
@@ -81,24 +98,49 @@ def test_json_holds_every_value() -> None:
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), np.float64("-inf")])
 def test_json_refuses_what_is_not_finite(number: float) -> None:
-    bad = Results("model", "c", {}, (), (("t", ({"ms": {"median": number}},)),), ())
+    bad = Results("model", "c", {}, (Block("t", (), ({"ms": {"median": number}},)),), ())
     with pytest.raises(ValueError, match="not JSON compliant"):
         as_json(bad)
 
 
 def test_csv_has_a_line_a_row_with_the_conditions() -> None:
-    first, second, third = csv.DictReader(as_csv(RESULTS).splitlines())
+    first, second, third, _ = csv.DictReader(as_csv(RESULTS).splitlines())
     assert (first["block"], second["name"], third["block"]) == ("64 px", "bcd", "96 px")
     assert (first["ms_median"], first["ms_p99"]) == ("4", "5.5")
     assert (first["gap"], second["gap"], third["gap"]) == ("", "", "3e-06")
     assert [row["threads"] for row in (first, second, third)] == ["2"] * 3
-    assert third["sizes"] == "64, 96"
+    assert third["machine"] == "a CPU, 2 cores"
 
 
 def test_only_the_files_asked_for_are_written(tmp_path: Path) -> None:
-    write_outputs(RESULTS, json_path=tmp_path / "a.json", csv_path=None)
+    drawn: list[Path] = []
+
+    def draw(_: Results, path: Path) -> None:
+        drawn.append(path)
+
+    write_outputs(RESULTS, tmp_path / "a.json", None, None, draw)
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
     assert json.loads((tmp_path / "a.json").read_text())["part"] == "model"
+    assert drawn == []
+    write_outputs(RESULTS, None, None, tmp_path / "a.png", draw)
+    assert drawn == [tmp_path / "a.png"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "draw"),
+    [("model_*", draw_model), ("pipeline*", draw_pipeline), ("start", draw_start)],
+)
+def test_committed_results_are_read_and_drawn_again(
+    pattern: str, draw: Callable[[Results, Path], None], tmp_path: Path
+) -> None:
+    paths = sorted(COMMITTED.glob(f"{pattern}.json"))
+    assert paths
+    for path in paths:
+        results = read_results(path)
+        assert as_json(results) == path.read_text()
+        assert as_csv(results) == path.with_suffix(".csv").read_text()
+        draw(results, tmp_path / "plot.png")
+        assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_summary_worked_by_hand() -> None:
@@ -127,8 +169,10 @@ def test_every_contender_comes_once_a_round_in_another_order() -> None:
     rounds = ["".join(calls[start : start + 3]) for start in range(0, 60, 3)]
     assert {"".join(sorted(one)) for one in rounds} == {"abc"}
     assert len(set(rounds)) == 6  # every order there is, so no one has a neighbour for good
-    assert rounds == ["".join(one) for one in orders("abc", 20)]
     assert done == [1] * 20
+    first = calls.copy()
+    assert in_turns(contenders, rounds=20) == dict.fromkeys("abc", [None] * 20)
+    assert calls == 2 * first  # the same orders in every run
     assert {name: samples.shape for name, samples in found.items()} == dict.fromkeys("abc", (20,))
     assert all((samples >= 0).all() for samples in found.values())
 
@@ -163,6 +207,6 @@ def test_a_command_line_names_no_folder() -> None:
         seen.append(command_line(context))
 
     words = ["--weights", "/a/b/my net.pt", "--quick", "--rounds", "5", "--csv", "/a/out.csv"]
-    result = CliRunner().invoke(cli, words, catch_exceptions=False)
+    result = CliRunner().invoke(cli, words, prog_name="rsna-bench part", catch_exceptions=False)
     assert result.exit_code == 0
     assert seen == ["rsna-bench part --weights 'my net.pt' --quick --rounds 5 --csv out.csv"]

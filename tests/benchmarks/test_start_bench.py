@@ -9,18 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rsna_lumbar.benchmarks.harness.fresh_runs import FreshOptions
 from rsna_lumbar.benchmarks.harness.median_study import SeriesSize, StudySize
 from rsna_lumbar.benchmarks.harness.process_tree import Measured
 from rsna_lumbar.benchmarks.harness.report import Results, as_csv, as_json, as_table
 from rsna_lumbar.benchmarks.harness.variants import Variant
-from rsna_lumbar.benchmarks.pipeline.start_bench import (
-    BARE,
-    OneStudy,
-    StartFound,
-    StartOptions,
-    run_start,
-)
-from rsna_lumbar.benchmarks.pipeline.start_plots import draw_start
+from rsna_lumbar.benchmarks.pipeline.plots import draw_start
+from rsna_lumbar.benchmarks.pipeline.start_bench import BARE, OneStudy, StartFound, run_start
 from rsna_lumbar.benchmarks.pipeline.start_report import make_results
 from rsna_lumbar.runtime.core.labels import FORAMINAL, SPINAL, SUBARTICULAR
 
@@ -28,7 +23,7 @@ TINY = StudySize(
     (SeriesSize(FORAMINAL, 3, 64), SeriesSize(SPINAL, 3, 48), SeriesSize(SUBARTICULAR, 5, 40))
 )
 FP32, CACHED = Variant("onnxruntime", "fp32"), Variant("openvino", "fp32")
-OPTIONS = StartOptions(
+OPTIONS = FreshOptions(
     variants=(FP32, CACHED), scale="n", size_px=64, rounds=1, threads=1, distinct=1, size=TINY
 )
 
@@ -43,7 +38,7 @@ def made_up() -> StartFound:
 
 def test_overhead_is_wall_less_inference_of_the_same_round() -> None:
     results = make_results(OPTIONS, made_up(), "rsna-bench start")
-    (row,) = dict(results.blocks)["One study, cold"]
+    (row,) = results.blocks[1].rows
     assert (row["overhead_s"].low, row["overhead_s"].high) == (1.0, 2.0)
     assert (row["overhead_s"].median, row["met"]) == (1.5, True)
 
@@ -57,7 +52,7 @@ def results(tmp_path_factory: pytest.TempPathFactory, bench_work: Path) -> Any:
 
 
 def test_every_start_is_a_row(results: Results) -> None:
-    bare, studies = (rows for _, rows in results.blocks)
+    bare, studies = (one.rows for one in results.blocks)
     assert [row["contender"] for row in bare] == list(BARE)
     assert [row["contender"] for row in studies] == [
         "one study, onnxruntime:fp32",
@@ -69,7 +64,7 @@ def test_every_start_is_a_row(results: Results) -> None:
 
 
 def test_what_is_over_at_once_has_no_peak(results: Results) -> None:
-    rows = {row["contender"]: row for _, some in results.blocks for row in some}
+    rows = {row["contender"]: row for one in results.blocks for row in one.rows}
     assert rows["python -c pass"]["peak_mb"] is None
     demo = rows["rsna-run --demo"]["peak_mb"]
     assert demo is None or demo > 50
