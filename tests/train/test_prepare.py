@@ -21,7 +21,8 @@ from rsna_lumbar.runtime.core.preprocess import Preprocessing, square_slice
 from rsna_lumbar.runtime.system.atomic_files import sole_user
 from rsna_lumbar.train.dataset.boxes import METHOD_BOX, BoxSize
 from rsna_lumbar.train.dataset.label_scheme import LabelScheme
-from rsna_lumbar.train.dataset.prepare import PrepareOptions, prepare
+from rsna_lumbar.train.dataset.prepare import prepare
+from rsna_lumbar.train.dataset.slice_images import PrepareOptions
 from rsna_lumbar.train.dataset.split import PARTS, Folds
 from rsna_lumbar.train.dataset.summary import as_table
 from rsna_lumbar.train.phantom import PhantomOptions, make_phantom

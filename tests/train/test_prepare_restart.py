@@ -15,15 +15,16 @@ from challenge import contents, write_root
 from ending import is_gone, kill_tree, wait_for
 from killing import KILLED, end_at_change
 
-from rsna_lumbar.train.dataset.prepare import PrepareOptions, prepare
-from rsna_lumbar.train.dataset.slice_images import SliceOutcome
+from rsna_lumbar.train.dataset.prepare import prepare
+from rsna_lumbar.train.dataset.slice_images import PrepareOptions, SliceOutcome
 from rsna_lumbar.train.dataset.slice_index import read_outcomes
 from rsna_lumbar.train.dataset.split import Folds
 
 OPTIONS = PrepareOptions(size_px=32, folds=Folds(folds=4))
 COMMAND = """
 from pathlib import Path
-from rsna_lumbar.train.dataset.prepare import PrepareOptions, prepare
+from rsna_lumbar.train.dataset.prepare import prepare
+from rsna_lumbar.train.dataset.slice_images import PrepareOptions
 from rsna_lumbar.train.dataset.split import Folds
 if __name__ == "__main__":
     options = PrepareOptions(size_px=32, folds=Folds(folds=4))
