@@ -147,13 +147,7 @@ def calibrate(
 
 
 def score_peaks(bundle: Bundle, table: PeakTable, root: Path) -> MetricResult:
-    """The challenge's metric of peaks, with the calibration and the prior rows of a bundle.
-
-    Args:
-        bundle: the bundle.
-        table: from :func:`rsna_lumbar.train.calibration.labelled_peaks.collect_peaks`.
-        root: folder with the labels of the table's studies.
-    """
+    """The metric of peaks, with a bundle's calibration and prior rows and the labels of a root."""
     wide = read_csv(root / LABELS)
     truth = wide[wide["study_id"].isin(table.studies)]
     return _score(table, _rows(bundle, table, _calibrations(bundle)), truth)

@@ -131,11 +131,10 @@ def study_folds(grades: IntArray, *, folds: int = FOLDS, seed: int = 0) -> IntAr
 
     Args:
         grades: (N, any), NO_GRADE if there is none.
-        folds: at most N of them are used.
         seed: decides among equal studies.
 
     Returns:
-        (N,) the fold of each study, 0 to folds - 1.
+        (N,) the fold of each study; at most N folds are used.
     """
     count = len(grades)
     folds = max(1, min(folds, count))

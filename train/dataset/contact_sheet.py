@@ -81,10 +81,7 @@ def draw_contact_sheet(
     Args:
         folder: the data set of one group: ``images/{train,val}/<name>.png`` (square, uint8 grey)
             and ``labels/{train,val}/<name>.txt``.
-        title: is written at the top.
         classes: names of the classes, by index.
-        seed: of the choice.
-        per_class: number of crops in a row.
 
     Raises:
         DataError: a label file cannot be read, or a slice to draw is missing or is not a square

@@ -36,7 +36,7 @@ def class_prior(
 
     Args:
         labels: as :func:`rsna_lumbar.runtime.core.label_table.tidy_labels` returns them.
-        locations: (condition, level) pairs, the rows of the result.
+        locations: the rows of the result.
         smoothing: cases added to each grade. With 0, each location needs a case.
         grade_weights: weight of a case, by grade; equal weights give plain frequencies.
     """

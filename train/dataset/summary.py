@@ -50,12 +50,9 @@ def summarise(
     images: Mapping[str, Mapping[str, int]],
     left_out: pd.DataFrame,
 ) -> GroupSummary:
-    """Count the boxes and images of a group.
+    """Count boxes (``used``: rows with ``part`` and ``class_index``) and what was left out.
 
-    Args:
-        used: rows with ``part`` and ``class_index``.
-        images: their number by Standing and part.
-        left_out: rows with ``reason``, ``condition``, ``level`` and ``grade``.
+    ``images`` are counted by Standing and part.
     """
     counts = Counter(
         (group.classes[index], str(part))

@@ -46,12 +46,7 @@ class Intervals:
 
 
 def intervals(submission: StudySums, prior: StudySums, resamples: int) -> Intervals | None:
-    """95 % intervals of every term, the score, and their ratios to the prior's.
-
-    Args:
-        submission: sums of S studies.
-        prior: sums of the same studies and terms.
-        resamples: number of draws; 0 for none.
+    """95 % intervals of terms, score and their ratios to the prior's, which has the same studies.
 
     Returns:
         None without resamples; no intervals for a single study, as there is only one draw.

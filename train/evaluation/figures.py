@@ -28,10 +28,6 @@ _WIDTH = 0.8 / BINS / len(GRADE_TITLES)  # of a bar: three per bin, and a fifth 
 def draw_figures(diagnostics: Diagnostics, folder: Path) -> tuple[Path, Path]:
     """Write ``reliability.png`` and ``confusion.png``; old ones are replaced atomically.
 
-    Args:
-        diagnostics: of a submission.
-        folder: is made if it does not exist.
-
     Raises:
         UsageError: matplotlib is not installed.
     """

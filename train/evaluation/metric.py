@@ -47,17 +47,13 @@ def pair(
 ) -> GradedAnswers:
     """Bring labels and answers together, sorted by study.
 
-    Args:
-        submission: as for :func:`score`.
-        labels: as for :func:`score`.
+    Args: submission and labels as for :func:`score`.
         studies: the studies of ``labels`` to score; rows of the others are ignored. None: all.
 
     Returns:
         Labels and answers of the groups that the submission answers.
 
-    Raises:
-        SubmissionError: as :func:`score`.
-        DataError: as :func:`score`, except for groups without a row or grade.
+    Raises: as :func:`score`, except for groups without a row or grade.
     """
     known = sorted(study_ids(labels))
     chosen = known if studies is None else sorted(set(studies).intersection(known))
