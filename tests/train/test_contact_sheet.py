@@ -102,8 +102,9 @@ def test_an_empty_data_set_has_a_row_for_each_class_and_no_tile(tmp_path: Path) 
     sheet = sheet_of(tmp_path, SPINAL.classes)
     assert sheet.shape == (TITLE_PX + 15 * ROW_PX, NAMES_PX + 7 * COLUMN, 3)
     for row in range(15):
-        assert (tile_of(sheet, row, 0) != EMPTY).any()  # "no box"
-        assert (tile_of(sheet, row, 1) == EMPTY).all()
+        top = TITLE_PX + row * ROW_PX
+        assert (sheet[top : top + TILE_PX, :NAMES_PX] != EMPTY).any()  # its name, "no box"
+        assert (sheet[top : top + TILE_PX, NAMES_PX:] == EMPTY).all()
 
 
 @pytest.mark.parametrize("group", GROUPS, ids=lambda group: group.name)

@@ -117,10 +117,8 @@ def draw_contact_sheet(
         axes.axhline(top - 2, color=LINE, linewidth=1)
         _write(axes, 10, top + 8, first, 16, colour)
         _write(axes, 10, top + 33, second, 12, TEXT)
-        text = f"class {index}\nboxes: {len(of_class):,} ({parts})"
-        _write(axes, 10, top + 53, text, 11, FAINT)
-        if not of_class:
-            _write(axes, NAMES_PX, top + TILE_PX // 2 - 9, "no box", 13, FAINT)
+        counted = f"boxes: {len(of_class):,} ({parts})" if of_class else "no box"
+        _write(axes, 10, top + 53, f"class {index}\n{counted}", 11, FAINT)
         drawn = nsmallest(per_class, of_class)
         for column, box in enumerate(drawn[:1] + drawn):
             _draw_tile(axes, NAMES_PX + column * COLUMN_PX, top, folder, box, colour, not column)
