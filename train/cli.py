@@ -1,4 +1,4 @@
-"""``rsna-train``: one command a module; bodies import what they need when they run."""
+"""``rsna-train``: one module per command; each imports what it needs when it runs."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from rsna_lumbar.train.commands.phantom import phantom
 from rsna_lumbar.train.commands.prepare import prepare
 
 
-@click.group()
+@click.group(context_settings={"show_default": True})
 @common_options
 def cli() -> None:
-    """Train the three detectors and measure them."""
+    """Train the three detectors and evaluate them."""
 
 
 for command in (phantom, prepare, fit, calibrate, evaluate):

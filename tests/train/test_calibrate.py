@@ -201,7 +201,7 @@ def test_twice_is_as_good_as_once(
     shown = capsys.readouterr().out
     assert "The bundle was calibrated before (aim metric): score" in shown
     assert "could be judged" not in shown and "were counted again" in shown
-    assert shown.endswith(f"Nothing to write: {bundle} is as it should be.\n")
+    assert shown.endswith(f"Nothing to write: {bundle} is already calibrated this way.\n")
 
 
 def test_an_ensemble_is_fitted_on_its_combined_peaks(
@@ -224,7 +224,7 @@ def test_a_dry_run_prints_the_same_and_writes_nothing(
     assert run(bundle, root) == 0
     wet = capsys.readouterr().out.splitlines()
     assert dry[:-1] == wet[:-1]
-    assert (dry[-1], wet[-1]) == (f"{bundle} stays as it was.", f"Written to {bundle}.")
+    assert (dry[-1], wet[-1]) == (f"{bundle} was not changed.", f"Written to {bundle}.")
     assert contents(bundle) != before
 
 
@@ -410,8 +410,8 @@ def test_prior_rows_of_the_score_are_counted_without_the_fold(
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        (("--fold", "0", "--studies", "LIST"), 2, "--fold and --studies both choose studies"),
-        (("--fold", "5"), 2, "there is no fold 5 of 5"),
+        (("--fold", "0", "--studies", "LIST"), 2, "--fold and --studies exclude each other"),
+        (("--fold", "5"), 2, "no fold 5 of 5"),
         (("--studies", "UNGRADED"), 1, "none of the studies of ungraded.csv has a label"),
         (("--studies", "LIST"), 1, "holds none of the 1 studies"),
         (("--studies", "WRONG"), 1, "lacks the column study_id"),

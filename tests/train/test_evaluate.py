@@ -93,7 +93,8 @@ def test_the_table_says_when_a_term_is_missing(
 def test_a_bad_submission_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(write(tmp_path, answers(0.1), labels(0, 2))) == 1
     error = capsys.readouterr().err
-    assert error.startswith("Error: 25 rows of the submission are missing")
+    assert error.startswith("Error: the submission lacks rows (")
+    assert "--studies): 25, such as " in error
     assert error.count("\n") == 1
 
 
@@ -103,7 +104,7 @@ def test_a_value_that_is_a_word_is_refused(
     submission = answers(0.1, 0.2).astype({"severe": object})
     submission.loc[0, "severe"] = "high"
     assert run(write(tmp_path, submission, labels(0, 2))) == 1
-    assert "no number" in capsys.readouterr().err
+    assert "a value that is not a number: 1, such as " in capsys.readouterr().err
 
 
 def drawn(seed: int, studies: int) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -335,14 +336,14 @@ def test_every_kind_of_bad_row_is_one_line(
     for line, text in zip(
         lines,
         (
-            "4 rows of the submission stand more than once, such as 5_",
-            "has an id that the label table does not know, such as 8_",
-            "1 row of the submission is missing",
-            "no number",
+            "the submission has rows more than once: 4, such as 5_",
+            "has rows whose id is not in the label table: 1, such as 8_",
+            "lacks rows (to score a fold, name its studies with --studies): 1, such as ",
+            "not a number",
             "infinite",
             "negative",
             "above 1",
-            "3 rows of the submission do not sum to 1",
+            "has rows that do not sum to 1: 3, such as ",
         ),
         strict=True,
     ):
@@ -393,7 +394,7 @@ def test_an_id_that_no_label_table_knows_is_no_other_study(
 ) -> None:
     listed = study_list(tmp_path, "6")
     assert run([*write(tmp_path, answers(0.1, 0.2, 0.3), labels(2, 0)), "--studies", listed]) == 1
-    assert "25 rows of the submission have an id that the label" in capsys.readouterr().err
+    assert "has rows whose id is not in the label table: 25, such as " in capsys.readouterr().err
 
 
 def test_studies_without_a_label_row_are_refused(

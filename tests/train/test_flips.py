@@ -40,7 +40,7 @@ def test_the_partner_is_the_same_location_on_the_other_side(names: list[str]) ->
 
 @pytest.mark.parametrize("group", [SPINAL, FORAMINAL])
 def test_sagittal_classes_are_refused(group: Group) -> None:
-    with pytest.raises(UsageError, match="no class of axial slices"):
+    with pytest.raises(UsageError, match="not a class of axial slices"):
         swapped_classes(group.classes)
 
 
@@ -171,6 +171,6 @@ def test_the_flip_of_ultralytics_would_leave_the_class(tmp_path: Path) -> None:
 @pytest.mark.parametrize("group", [SPINAL, FORAMINAL])
 def test_a_sagittal_data_set_refuses(tmp_path: Path, group: Group) -> None:
     trainer = make_trainer(tmp_path, group, 0.5, PLAIN)
-    with pytest.raises(UsageError, match="no class of axial slices"):
+    with pytest.raises(UsageError, match="not a class of axial slices"):
         trainer.build_dataset(trainer.data["train"])
     assert len(trainer.build_dataset(trainer.data["val"], mode="val")) == IMAGES

@@ -217,7 +217,7 @@ def test_a_certain_mistake_costs_the_epsilon_of_the_dtype(dtype: str, epsilon: f
 
 def test_rows_must_be_there_for_locations_without_a_grade() -> None:
     labels = label_table([[0, None] + [0] * 23])
-    with pytest.raises(DataError, match="1 row of the submission is missing"):
+    with pytest.raises(DataError, match=r"submission lacks rows \(.*\): 1, such as "):
         score(uniform(labels).drop(index=1), labels)
 
 

@@ -21,15 +21,29 @@ from rsna_lumbar.runtime.core.preprocess import Preprocessing, square_slice
 from rsna_lumbar.runtime.system.atomic_files import sole_user
 from rsna_lumbar.train.dataset.boxes import METHOD_BOX, BoxSize
 from rsna_lumbar.train.dataset.label_scheme import LabelScheme
-from rsna_lumbar.train.dataset.prepare import PrepareOptions, prepare
+from rsna_lumbar.train.dataset.prepare import prepare
+from rsna_lumbar.train.dataset.slice_images import PrepareOptions
 from rsna_lumbar.train.dataset.split import PARTS, Folds
-from rsna_lumbar.train.dataset.summary import as_table
+from rsna_lumbar.train.dataset.summary import GroupSummary, as_table
 from rsna_lumbar.train.phantom import PhantomOptions, make_phantom
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     return write_root(tmp_path / "root")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[GroupSummary]]:
+    """A finished data set of the same tree, shared by the tests that only read it."""
+    folder = tmp_path_factory.mktemp("made")
+    return folder / "out", prepare(write_root(folder / "root"), folder / "out", options())
+
+
+@pytest.fixture
+def finished(made: tuple[Path, list[GroupSummary]], tmp_path: Path) -> Path:
+    """A copy of it, to change."""
+    return Path(shutil.copytree(made[0], tmp_path / "out"))
 
 
 def options(seed: int = 0) -> PrepareOptions:
@@ -41,10 +55,9 @@ def box(line: str) -> tuple[int, np.ndarray]:
     return int(index), np.array(numbers, float)
 
 
-def test_data_sets_are_written(root: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    made = prepare(root, out, options())
-    assert [(one.group, one.images, one.left_out) for one in made] == [
+def test_data_sets_are_written(made: tuple[Path, list[GroupSummary]]) -> None:
+    out, summaries = made
+    assert [(one.group, one.images, one.left_out) for one in summaries] == [
         (group.name, {"train": 3, "val": 1}, {}) for group in GROUPS
     ]
     parts = {part: (out / f"{part}_studies.csv").read_text().split() for part in PARTS}
@@ -69,10 +82,9 @@ def test_data_sets_are_written(root: Path, tmp_path: Path) -> None:
             assert classes == [3 * place + grade for place in range(len(group.locations))]
 
 
-def test_card_and_data_yaml_are_complete(root: Path, tmp_path: Path) -> None:
-    prepare(root, tmp_path / "out", options())
+def test_card_and_data_yaml_are_complete(made: tuple[Path, list[GroupSummary]]) -> None:
     for group in GROUPS:
-        folder = tmp_path / "out" / group.name
+        folder = made[0] / group.name
         card = json.loads((folder / "card.json").read_text())
         assert card["group"] == group.name
         assert card["size_px"] == SIZE_PX
@@ -82,14 +94,13 @@ def test_card_and_data_yaml_are_complete(root: Path, tmp_path: Path) -> None:
         np.testing.assert_allclose(prior.sum(axis=1), 1)
         text = (folder / "data.yaml").read_text()
         assert "channels: 1\n" in text
-        assert str(tmp_path) not in text
+        assert str(made[0].parent) not in text
         listed = [line.split(": ") for line in text.split("names:\n")[1].splitlines()]
         assert [(int(index), name) for index, name in listed] == list(enumerate(group.classes))
 
 
-def test_the_prior_counts_training_studies_only(root: Path, tmp_path: Path) -> None:
-    prepare(root, tmp_path / "out", options())
-    out = tmp_path / "out"
+def test_the_prior_counts_training_studies_only(made: tuple[Path, list[GroupSummary]]) -> None:
+    out, _ = made
     _, validation = (out / "val_studies.csv").read_text().split()
     cases = np.ones(3)  # Laplace
     for study, grade in zip(STUDIES, (0, 1, 2, 0), strict=True):
@@ -99,10 +110,11 @@ def test_the_prior_counts_training_studies_only(root: Path, tmp_path: Path) -> N
     np.testing.assert_allclose(card["prior"], np.tile(weighted / weighted.sum(), (5, 1)))
 
 
-def test_same_bytes_whatever_the_workers(root: Path, tmp_path: Path) -> None:
-    prepare(root, tmp_path / "one", options())
+def test_same_bytes_whatever_the_workers(
+    root: Path, made: tuple[Path, list[GroupSummary]], tmp_path: Path
+) -> None:
     prepare(root, tmp_path / "two", options(), workers=2)
-    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    assert contents(made[0]) == contents(tmp_path / "two")
 
 
 def test_only_labelled_slices_are_opened(root: Path, tmp_path: Path) -> None:
@@ -189,10 +201,11 @@ def test_images_without_an_orientation_are_said(root: Path, tmp_path: Path) -> N
     assert last == "as stored: no orientation 3 1"
 
 
-def test_images_of_another_standing_are_not_mixed_in(root: Path, tmp_path: Path) -> None:
+def test_images_of_another_standing_are_not_mixed_in(
+    root: Path, finished: Path, tmp_path: Path
+) -> None:
     """Version 0.1 of the package began with images as they are stored."""
-    prepare(root, tmp_path / "out", options())
-    (tmp_path / "out").rename(tmp_path / "out.partial")
+    finished.rename(tmp_path / "out.partial")
     plan = tmp_path / "out.partial" / "prepare.json"
     fields = json.loads(plan.read_text())
     del fields["versions"]["pictures"]
@@ -281,19 +294,20 @@ def test_the_summary_counts_classes_and_reasons(root: Path, tmp_path: Path) -> N
     assert row.split()[2:] == ["0", "0", "1", "0"]
 
 
-def test_finished_is_not_done_again(root: Path, tmp_path: Path) -> None:
-    first = prepare(root, tmp_path / "out", options())
-    before = contents(tmp_path / "out")
+def test_finished_is_not_done_again(
+    root: Path, made: tuple[Path, list[GroupSummary]], finished: Path
+) -> None:
     for path in root.rglob("*.dcm"):
         path.unlink()
-    assert prepare(root, tmp_path / "out", options()) == first
-    assert contents(tmp_path / "out") == before
+    assert prepare(root, finished, options()) == made[1]
+    assert contents(finished) == contents(made[0])
 
 
 @pytest.mark.parametrize("name", ["out", "out.partial"])
-def test_other_options_are_not_mixed_in(root: Path, tmp_path: Path, name: str) -> None:
-    prepare(root, tmp_path / "out", options())
-    (tmp_path / "out").rename(tmp_path / name)
+def test_other_options_are_not_mixed_in(
+    root: Path, finished: Path, tmp_path: Path, name: str
+) -> None:
+    finished.rename(tmp_path / name)
     with pytest.raises(DataError, match=r"other options\.folds.*remove it"):
         prepare(root, tmp_path / "out", options(seed=1))
     (root / "train.csv").write_text((root / "train.csv").read_text() + "\n")

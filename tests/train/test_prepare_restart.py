@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -15,15 +16,16 @@ from challenge import contents, write_root
 from ending import is_gone, kill_tree, wait_for
 from killing import KILLED, end_at_change
 
-from rsna_lumbar.train.dataset.prepare import PrepareOptions, prepare
-from rsna_lumbar.train.dataset.slice_images import SliceOutcome
+from rsna_lumbar.train.dataset.prepare import prepare
+from rsna_lumbar.train.dataset.slice_images import PrepareOptions, SliceOutcome
 from rsna_lumbar.train.dataset.slice_index import read_outcomes
 from rsna_lumbar.train.dataset.split import Folds
 
 OPTIONS = PrepareOptions(size_px=32, folds=Folds(folds=4))
 COMMAND = """
 from pathlib import Path
-from rsna_lumbar.train.dataset.prepare import PrepareOptions, prepare
+from rsna_lumbar.train.dataset.prepare import prepare
+from rsna_lumbar.train.dataset.slice_images import PrepareOptions
 from rsna_lumbar.train.dataset.split import Folds
 if __name__ == "__main__":
     options = PrepareOptions(size_px=32, folds=Folds(folds=4))
@@ -37,10 +39,15 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def expected(root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    out = tmp_path_factory.mktemp("expected") / "out"
+def made(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("made") / "out"
     prepare(root, out, OPTIONS)
-    return contents(out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def expected(made: Path) -> dict[str, bytes]:
+    return contents(made)
 
 
 def prepare_until(count: int, root: Path, out: Path) -> None:
@@ -133,11 +140,14 @@ def damage_aside(group: Path) -> None:
     [damage_cut, damage_bytes, damage_index_lost, damage_image, damage_label, damage_aside],
 )
 def test_what_does_not_hold_is_made_again(
-    root: Path, expected: dict[str, bytes], tmp_path: Path, damage: Callable[[Path], None]
+    root: Path,
+    made: Path,
+    expected: dict[str, bytes],
+    tmp_path: Path,
+    damage: Callable[[Path], None],
 ) -> None:
-    out = tmp_path / "out"
-    prepare(root, out, OPTIONS)
-    partial = out.rename(tmp_path / "out.partial")
+    out, partial = tmp_path / "out", tmp_path / "out.partial"
+    shutil.copytree(made, partial)
     damage(partial / "foraminal")
     prepare(root, out, OPTIONS)
     assert contents(out) == expected

@@ -16,58 +16,26 @@ from yolo_sets import write_data
 from rsna_lumbar.runtime.core.errors import DataError, UsageError
 from rsna_lumbar.runtime.core.labels import SPINAL
 from rsna_lumbar.train.fitting.fit import FitOptions, fit
-from rsna_lumbar.train.fitting.resume import Identity, TrainingFiles, begin, clean, is_finished
+from rsna_lumbar.train.fitting.resume import (
+    Identity,
+    TrainingFiles,
+    begin,
+    clean,
+    is_finished,
+    training_files,
+)
 
 OPTIONS = FitOptions(model="demo", epochs=3, batch_size=3, device="cpu")
 IDENTITY = Identity({"epochs": 3, "workers": 8}, "ab")
 
-# Trains once per moment, each time in a process that is killed there: where the named function is
-# called for the nth time. They are forked, for importing torch takes longer than the training.
-PROGRAM = """
-import importlib, json, os, signal, sys
-from pathlib import Path
-from rsna_lumbar.runtime.core.labels import SPINAL
-from rsna_lumbar.runtime.system.ultralytics_env import prepare_third_party
-from rsna_lumbar.train.fitting.fit import FitOptions, fit
-
-data, out, moments = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
-prepare_third_party("train")
-import torch
-import rsna_lumbar.train.fitting.trainer
-run = out / "spinal" / "run"
-
-def train_until(module, name, calls):
-    owner = importlib.import_module(module)
-    wrapped, left = getattr(owner, name), calls
-
-    def killed(*values, **named):
-        nonlocal left
-        left -= 1
-        if not left:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return wrapped(*values, **named)
-
-    setattr(owner, name, killed)
-    fit(data, [SPINAL], out, FitOptions(model="demo", epochs=3, batch_size=3, device="cpu"))
-
-for module, name, calls in moments:
-    process = os.fork()
-    if not process:
-        train_until(module, name, calls)
-        os._exit(1)  # not killed
-    _, status = os.waitpid(process, 0)
-    table, checkpoint, epochs = run / "results.csv", run / "weights" / "last.pt", 0
-    if checkpoint.exists():
-        epochs = torch.load(checkpoint, weights_only=False)["epoch"] + 1
-    rows = len(table.read_text().splitlines()) - 1 if table.exists() else 0
-    print(json.dumps([-os.waitstatus_to_exitcode(status), rows, epochs]), flush=True)
-"""
+KILLED = Path(__file__).parents[1] / "support" / "killed_training.py"
+TRAINER, DETECTOR = (f"rsna_lumbar.train.fitting.{name}" for name in ("trainer", "detector"))
 MOMENTS = (
-    # (module, function, call at which it is killed, epochs in the table, epochs to resume from)
-    ("rsna_lumbar.train.fitting.trainer", "_flush", 1, 1, 0),  # first checkpoint only aside
-    ("rsna_lumbar.train.fitting.trainer", "_flush", 2, 2, 1),  # second checkpoint only aside
-    ("rsna_lumbar.train.fitting.detector", "draw_curves", 1, 3, 3),  # all trained, weights written
-    ("rsna_lumbar.train.fitting.detector", "clean", 1, 3, 3),  # and the card
+    # (module, function, the call that is killed, epochs in the table, epochs to resume from)
+    (TRAINER, "publish_checkpoint", 1, 1, 0),  # the first checkpoint is only aside
+    (TRAINER, "publish_checkpoint", 2, 2, 1),  # the second checkpoint is only aside
+    (DETECTOR, "draw_curves", 1, 3, 3),  # all trained, weights written
+    (DETECTOR, "clean", 1, 3, 3),  # and the card
 )
 
 
@@ -84,9 +52,8 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, list[l
     """(data, out, states after each kill) of one training, killed at every moment in turn."""
     root = tmp_path_factory.mktemp("killed")
     write_data(root / "data" / "spinal", {"train": 6, "val": 2})
-    (root / "program.py").write_text(PROGRAM)
     moments = json.dumps([moment[:3] for moment in MOMENTS])
-    words = [sys.executable, root / "program.py", root / "data", root / "out", moments]
+    words = [sys.executable, KILLED, root / "data", root / "out", moments]
     ended = subprocess.run(words, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     return root / "data", root / "out", [json.loads(line) for line in ended.stdout.splitlines()]
@@ -124,7 +91,7 @@ def test_a_finished_training_is_left_alone(
 
 
 def make_started(out: Path, identity: Identity = IDENTITY) -> TrainingFiles:
-    files = TrainingFiles(out, "spinal")
+    files = training_files(out, "spinal")
     assert not is_finished(files, identity)
     assert begin(files, identity) == 0
     return files
@@ -185,7 +152,7 @@ def test_files_of_something_else_are_not_overwritten(tmp_path: Path, name: str) 
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text("mine")
     with pytest.raises(UsageError, match=r"no job\.json"):
-        is_finished(TrainingFiles(tmp_path, "spinal"), IDENTITY)
+        is_finished(training_files(tmp_path, "spinal"), IDENTITY)
 
 
 def test_a_training_without_a_checkpoint_begins_again(tmp_path: Path) -> None:
@@ -200,7 +167,7 @@ def test_a_training_without_a_checkpoint_begins_again(tmp_path: Path) -> None:
 def test_what_a_kill_left_of_the_first_file_does_not_matter(tmp_path: Path) -> None:
     (tmp_path / "spinal").mkdir()
     (tmp_path / "spinal" / ".job.json.part").write_text("{")
-    assert not is_finished(TrainingFiles(tmp_path, "spinal"), IDENTITY)
+    assert not is_finished(training_files(tmp_path, "spinal"), IDENTITY)
 
 
 def test_a_damaged_card_is_told(tmp_path: Path) -> None:

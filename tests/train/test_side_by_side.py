@@ -1,34 +1,55 @@
-"""Work in several processes: every report arrives, an error too."""
+"""Work in several processes: all of it is done, an error arrives, progress is reported."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
-from counting import count
+from counting import touch
 from ending import is_gone, wait_for
 
 from rsna_lumbar.runtime.core.errors import DataError
-from rsna_lumbar.train.fitting.parallel import run_side_by_side
+from rsna_lumbar.train.fitting.parallel import run_side_by_side, watched
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-@pytest.mark.parametrize("items", [[], ["a"], ["aa", "bbbb", "c"]])
-def test_every_report_arrives_in_the_order_of_its_item(items: list[str], jobs: int) -> None:
-    seen: list[tuple[str, int]] = []
-    run_side_by_side(count, items, jobs, lambda name, step: seen.append((name, step)))
-    for item in items:
-        assert [step for name, step in seen if name == item] == list(range(1, len(item) + 1))
-    assert len(seen) == sum(map(len, items))
+@pytest.mark.parametrize("names", [[], ["a"], ["a", "b", "c"]])
+def test_the_work_is_done_on_every_item(tmp_path: Path, names: list[str], jobs: int) -> None:
+    run_side_by_side(touch, [tmp_path / name for name in names], jobs)
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_an_error_is_raised_here(jobs: int) -> None:
+def test_an_error_is_raised_here(tmp_path: Path, jobs: int) -> None:
     with pytest.raises(DataError, match="bad item"):
-        run_side_by_side(count, ["aa", "bad"], jobs, lambda name, step: None)
+        run_side_by_side(touch, [tmp_path / "a", tmp_path / "bad"], jobs)
+    assert (tmp_path / "a").exists()
+
+
+def test_rows_of_tables_are_reported_in_rising_order(tmp_path: Path) -> None:
+    """Of the first table two rows before it moves, of the second one row, of the third none."""
+    places = {name: (tmp_path / f"{name}.csv", tmp_path / f"{name}_moved.csv") for name in "abc"}
+    seen: list[tuple[str, int]] = []
+    arrived = threading.Event()
+
+    def report(name: str, rows: int) -> None:
+        seen.append((name, rows))
+        arrived.set()
+
+    with watched(places, report):
+        places["a"][0].write_text("epoch\n1\n2\n")
+        assert arrived.wait(60)
+        places["a"][0].unlink()
+        places["a"][1].write_text("epoch\n1\n2\n3\n")
+        places["b"][0].write_text("epoch\n1\n")
+        places["c"][0].write_text("epoch\n")
+    assert [rows for name, rows in seen if name == "a"] == [2, 3]
+    assert [rows for name, rows in seen if name == "b"] == [1]
+    assert len(seen) == 3
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
@@ -37,7 +58,7 @@ def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
         "from counting import wait_long\n"
         "from rsna_lumbar.train.fitting.parallel import run_side_by_side\n"
         "if __name__ == '__main__':\n"
-        "    run_side_by_side(wait_long, ['a', 'b'], 2, lambda n, c: print(c, flush=True))\n"
+        "    run_side_by_side(wait_long, ['a', 'b'], 2)\n"
     )
     (tmp_path / "program.py").write_text(program)
     support = Path(__file__).parents[1] / "support"
@@ -45,7 +66,7 @@ def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
         [sys.executable, tmp_path / "program.py"],
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(support)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join((str(support), *sys.path))},
     )
     assert parent.stdout is not None
     workers = [int(parent.stdout.readline()) for _ in range(2)]

@@ -139,7 +139,7 @@ def test_a_row_that_stands_three_times_is_one_id() -> None:
     table = rows_of(*STUDIES)
     (found,) = refused(pd.concat([table, table.iloc[[3]], table.iloc[[3]]]))
     assert found == BadRows("duplicate", 1, (FOURTH,))
-    assert str(found) == f"1 row of the submission stands more than once, such as {FOURTH}"
+    assert str(found) == f"the submission has rows more than once: 1, such as {FOURTH}"
 
 
 @pytest.mark.parametrize("name", ["6_spinal_canal_stenosis_l4_l5", "5_neck_l4_l5", "", None])
@@ -168,7 +168,8 @@ def test_examples_are_three_at_most() -> None:
     (found,) = refused(rows_of("41"))
     assert found.count == 25
     assert len(found.examples) == 3
-    assert str(found).startswith("25 rows of the submission are missing, such as 5_")
+    assert str(found).startswith("the submission lacks rows (")
+    assert "25, such as 5_" in str(found)
 
 
 @pytest.mark.parametrize("lacking", [["severe"], ["row_id"], ["normal_mild", "moderate"]])

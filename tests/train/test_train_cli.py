@@ -57,7 +57,7 @@ def test_every_point_of_a_quirky_phantom_is_used_or_named(
     [
         (("--box", "spinal"), "--box takes GROUP=SIZE"),
         (("--box", "hip=20px"), "--box takes GROUP=SIZE"),
-        (("--box", "spinal=20cm"), "no size of a box"),
+        (("--box", "spinal=20cm"), "not a size of a box"),
         (("--fold", "5"), "no fold 5 of 5"),
         (("--window", "90", "10"), "percentile"),
     ],

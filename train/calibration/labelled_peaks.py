@@ -1,4 +1,4 @@
-"""Labelled studies of a root, and what the detectors of a bundle see in them."""
+"""Labelled studies of a root, and the peaks that a bundle's detectors find in them."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from rsna_lumbar.runtime.studies.tables import read_study_list
 from rsna_lumbar.train.dataset.split import Folds, split_studies
 from rsna_lumbar.train.dataset.tables import LABELS, SERIES, Tables, read_tables
 
-Track = Callable[[Iterable[StudyScore], int], Iterable[StudyScore]]
+Track = Callable[[Iterable[StudyScore], str, int], Iterable[StudyScore]]
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """Which studies to calibrate on; both are sorted and have at least one label."""
+    """Studies to calibrate on; both lists are sorted, and each study has at least one label."""
 
     studies: tuple[str, ...]
-    prior_studies: tuple[str, ...]  # whose labels the prior rows are counted on
-    told: str  # how they were chosen, for a person
+    prior_studies: tuple[str, ...]  # the prior rows are counted on their labels
+    told: str  # how they were chosen, in words
 
 
 @dataclass(frozen=True, slots=True)
 class GroupPeaks:
-    """Peaks and grades of one group, studies as in the table that they belong to."""
+    """Peaks and grades of one group, in the order of the peak table's studies."""
 
     group: Group
     peaks: NDArray[np.float64]  # (N, L, 3); NaN in a study without a slice to score
@@ -45,18 +45,14 @@ class GroupPeaks:
 
 @dataclass(frozen=True, slots=True)
 class PeakTable:
-    """What a bundle's detectors saw in labelled studies, beside the labels."""
+    """Peaks of a bundle's detectors in labelled studies, with the labels."""
 
     studies: tuple[str, ...]  # (N,)
-    groups: tuple[GroupPeaks, ...]  # those of the bundle, in its order
+    groups: tuple[GroupPeaks, ...]  # in the order of the bundle's groups
 
 
 def studies_of_fold(root: Path, folds: Folds) -> Chosen:
-    """The validation studies of one fold.
-
-    Raises:
-        DataError: the tables cannot be used, or no study is labelled.
-    """
+    """The validation studies of one fold. DataError as :func:`all_studies`."""
     tables = read_tables(root)
     split = split_studies(tables, folds)
     told = f"the validation studies of fold {folds.fold} of {folds.folds}, seed {folds.seed}"
@@ -66,8 +62,7 @@ def studies_of_fold(root: Path, folds: Folds) -> Chosen:
 def studies_of_list(root: Path, table: Path) -> Chosen:
     """The studies of a table with the column study_id; the prior is counted on all others.
 
-    Raises:
-        DataError: a table cannot be used, or no study is labelled.
+    DataError as :func:`all_studies`, or if the table cannot be used.
     """
     tables, wanted = read_tables(root), read_study_list(table)
     others = set(tables.studies) - set(wanted)
@@ -108,14 +103,14 @@ def collect_peaks(
     Args:
         bundle: folder made by rsna-export.
         root: folder with the challenge's tables and ``train_images``.
-        studies: ids; those without a single slice to score are left out of the result.
-        workers: decoding processes; None takes what suits the number of files.
-        device: as :class:`rsna_lumbar.runtime.api.Scorer` takes it.
-        track: shows progress; called with the scores and their number, returns the scores.
+        studies: ids; studies without any slice to score are not in the result.
+        workers: decoding processes; None: as suits the number of files.
+        device: as for :class:`rsna_lumbar.runtime.api.Scorer`.
+        track: shows progress; called with the scores, a title and their number, returns the scores.
 
     Raises:
         DataError: the tables cannot be used, or there is no slice to score.
-        BundleError, UsageError, BackendError: as the scorer raises them.
+        BundleError, UsageError, BackendError: from the scorer.
     """
     groups = read_bundle(bundle).groups
     inventory = find_studies(root, root / SERIES, studies=studies)
@@ -123,17 +118,17 @@ def collect_peaks(
     inventory = replace(inventory, studies=found)
     if workers is None:
         workers = default_workers(inventory.file_count)
-    # Calibrations serve every precision; they are fitted on what all of them approximate.
+    # A calibration serves every precision, so it is fitted on the one that the others approximate.
     with Scorer(bundle, precision="fp32", device=device) as scorer:
         scores = scorer.score(inventory, workers=workers)
-        tracked = track(scores, len(found)) if track else scores
+        tracked = track(scores, "scoring", len(found)) if track else scores
         return _peak_table(tracked, root, scorer.bundle.groups)
 
 
 def _peak_table(scores: Iterable[StudyScore], root: Path, groups: Sequence[Group]) -> PeakTable:
     scored = [one for one in scores if any(group.slice_count for group in one.groups)]
     if not scored:
-        raise DataError(f"{root} holds no readable image of the studies to calibrate on")
+        raise DataError(f"{root} has no readable image of the studies to calibrate on")
     studies = tuple(one.study_id for one in scored)
     grades = grade_table(read_csv(root / LABELS), studies)
     found = tuple(

@@ -1,36 +1,30 @@
-"""What calibrating found, as tables for people and as an object for programs."""
+"""The result of calibrating: tables for people, JSON for programs."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
 from rsna_lumbar.runtime.core.labels import SPINAL
-from rsna_lumbar.runtime.core.metric import MetricResult
+from rsna_lumbar.runtime.core.metric import SCORE, TERMS
 from rsna_lumbar.runtime.core.postprocess import Calibration
+from rsna_lumbar.runtime.core.text_table import aligned
 from rsna_lumbar.train.calibration.calibrate import Calibrated
-from rsna_lumbar.train.calibration.fit_group import GroupFit, Losses
+from rsna_lumbar.train.calibration.fit_group import PLAIN, GroupFit, Losses
 from rsna_lumbar.train.calibration.labelled_peaks import Chosen
 from rsna_lumbar.train.evaluation.diagnostics import BINS
 
-_TERMS = ("spinal", "foraminal", "subarticular", "any_severe_spinal", "score")
 _LOSS_OF = {"metric": "log loss weighted 1/2/4", "probability": "log loss, unweighted"}
 _SHOWN = 3  # examples of missing studies
 
 
 def as_table(found: Calibrated, chosen: Chosen) -> str:
-    """Fits, losses and scores before and after, one group a line, and what else to know."""
-    return "\n".join(
-        [
-            f"{found.studies} studies: {chosen.told}.",
-            "",
-            *_group_lines(found),
-            "",
-            *_score_lines(found),
-            "",
-            *_notes(found),
-        ]
+    """Fits and losses by group, scores before and after, and notes."""
+    notes = "\n".join(_notes(found))
+    return (
+        f"{found.studies} studies: {chosen.told}.\n\n{_groups(found)}\n\n{_scores(found)}\n{notes}"
     )
 
 
@@ -74,93 +68,64 @@ def _group_fields(
     }
 
 
-def _group_lines(found: Calibrated) -> list[str]:
-    lines = [
-        f"{'':13} {'rows':>6} {'studies':>7} {'T':>7} {'b':>23} {'floor':>6} "
-        f"{'loss: plain':>12} {'after':>7} {'error: plain':>13} {'after':>7}"
-    ]
+def _groups(found: Calibrated) -> str:
+    rows = [["", "rows", "studies", "T", "b", "floor",
+             "loss: plain", "after", "error: plain", "after"]]  # fmt: skip
     for detector, fit in zip(found.after.detectors, found.fits, strict=True):
-        lines.append(
-            f"{detector.group.name:13} {fit.rows:6} {fit.studies:7} "
-            f"{_parameters(detector.calibration)} "
-            f"{_losses(fit.plain, fit.after)}"
-        )
-    return lines
+        used, before, after = detector.calibration, fit.plain, fit.after
+        measured = ["-"] * 4
+        if before is not None and after is not None:
+            figures = before.loss, after.loss, before.error, after.error
+            measured = [f"{figure:.4f}" for figure in figures]
+        bias = " ".join(f"{value:7.3f}" for value in used.bias)
+        fitted = [f"{used.temperature:.3f}", bias, f"{used.floor:.0e}"]
+        rows.append([detector.group.name, str(fit.rows), str(fit.studies), *fitted, *measured])
+    return aligned(rows)
 
 
-def _parameters(calibration: Calibration) -> str:
-    bias = " ".join(f"{value:7.3f}" for value in calibration.bias)
-    return f"{calibration.temperature:7.3f} {bias} {calibration.floor:6.0e}"
+def _scores(found: Calibrated) -> str:
+    rows = [["metric", "plain", "after", "change"]]
+    for term in (*TERMS, SCORE):
+        before, now = (getattr(one, term) for one in (found.scores.plain, found.scores.after))
+        cells = ["-"] * 3
+        if before is not None and now is not None:
+            cells = [f"{before:.4f}", f"{now:.4f}", f"{now / before - 1:.1%}"]
+        rows.append([term, *cells])
+    return aligned(rows)
 
 
-def _losses(before: Losses | None, after: Losses | None) -> str:
-    if before is None or after is None:
-        return f"{'-':>12} {'-':>7} {'-':>13} {'-':>7}"
-    return f"{before.loss:12.4f} {after.loss:7.4f} {before.error:13.4f} {after.error:7.4f}"
-
-
-def _score_lines(found: Calibrated) -> list[str]:
-    scores = found.scores
-    lines = [f"{'metric':18} {'plain':>8} {'after':>8} {'change':>8}"]
-    for term in _TERMS:
-        lines.append(_score_line(term, scores.plain, scores.after))
+def _notes(found: Calibrated) -> Iterator[str]:
     missing = found.before.missing_groups
     if missing:
         names = " and ".join(group.name for group in missing)
-        lines.append(f"The bundle has no {names} detector: the score is that of the groups above.")
-    if SPINAL not in missing and scores.plain.any_severe_spinal is None:
-        lines.append("No study has a severe spinal row: the score is the mean of the other terms.")
-    return lines
-
-
-def _score_line(term: str, plain: MetricResult, after: MetricResult) -> str:
-    before, now = getattr(plain, term), getattr(after, term)
-    if before is None or now is None:
-        return f"{term:18} {'-':>8} {'-':>8} {'-':>8}"
-    return f"{term:18} {before:8.4f} {now:8.4f} {now / before - 1:8.1%}"
-
-
-def _notes(found: Calibrated) -> list[str]:
-    kept_prior = found.kept_prior if found.judged else ()
-    return [
-        f"aim {found.aim}: loss is the {_LOSS_OF[found.aim]}, error the calibration error in "
-        f"{BINS} bins; plain divides by the sum.",
-        "after: every study by a fit that did not see it.",
-        *(
-            f"{detector.group.name} keeps {_kept(detector.calibration)}: {fit.kept_plain}."
-            for detector, fit in zip(found.after.detectors, found.fits, strict=True)
-            if not fit.adopted
-        ),
-        "Prior rows for missing series were counted again; they are part of the score after."
-        if found.judged
-        else "No group could be judged: the bundle stays as it is, prior rows too.",
-        *(f"{name} keeps its prior rows: too few labelled studies." for name in kept_prior),
-        *_bundle_notes(found),
-        *_missing_notes(found),
-    ]
-
-
-def _kept(calibration: Calibration) -> str:
-    return "plain division" if calibration == Calibration() else "its earlier calibration"
-
-
-def _bundle_notes(found: Calibrated) -> list[str]:
-    if found.scores.bundle is None:
-        return []
-    each = ", ".join(
-        f"{group.name} {in_bundle.loss:.4f}"
-        for group, in_bundle in zip(found.before.groups, found.in_bundle, strict=True)
-        if in_bundle is not None
+        yield f"The bundle has no {names} detector: the score is that of the groups above."
+    if SPINAL not in missing and found.scores.plain.any_severe_spinal is None:
+        yield "No study has a severe spinal row: the score is the mean of the other terms."
+    yield ""
+    yield (
+        f"aim {found.aim}: loss is the {_LOSS_OF[found.aim]}; error is the calibration error in "
+        f"{BINS} bins; plain divides by the sum."
     )
-    return [
-        f"The bundle was calibrated before (aim {found.before.calibration_aim}): score "
-        f"{found.scores.bundle.score:.4f}, loss {each}; it may have been fitted on these studies."
-    ]
-
-
-def _missing_notes(found: Calibrated) -> list[str]:
-    if not found.missing:
-        return []
-    more = ", ..." if len(found.missing) > _SHOWN else ""
-    examples = ", ".join(found.missing[:_SHOWN]) + more
-    return [f"Labelled studies without an image, left out: {len(found.missing)} ({examples})."]
+    yield "after: every study scored by a fit that did not see it."
+    for detector, fit in zip(found.after.detectors, found.fits, strict=True):
+        if not fit.adopted:
+            plain = detector.calibration == PLAIN
+            kept = "plain division" if plain else "its earlier calibration"
+            yield f"{detector.group.name} keeps {kept}: {fit.kept_plain}."
+    if found.judged:
+        yield "Prior rows for missing series were counted again; they are part of the score after."
+        for name in found.kept_prior:
+            yield f"{name} keeps its prior rows: too few labelled studies."
+    else:
+        yield "No group could be judged: the bundle stays as it is, including its prior rows."
+    if found.scores.bundle is not None:
+        groups = zip(found.before.groups, found.in_bundle, strict=True)
+        each = ", ".join(f"{group.name} {one.loss:.4f}" for group, one in groups if one is not None)
+        yield (
+            f"The bundle was calibrated before (aim {found.before.calibration_aim}): score "
+            f"{found.scores.bundle.score:.4f}, loss {each}; possibly fitted on these studies."
+        )
+    if found.missing:
+        more = ", ..." if len(found.missing) > _SHOWN else ""
+        examples = ", ".join(found.missing[:_SHOWN]) + more
+        yield f"Labelled studies without an image, left out: {len(found.missing)} ({examples})."

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
 from rsna_lumbar.runtime.core.labels import GROUP_BY_NAME, GROUPS
 from rsna_lumbar.runtime.system.entry_point import common_options
-from rsna_lumbar.train.commands.shared import EXISTING_FOLDER, FOLDER, progress_bar
-
-if TYPE_CHECKING:
-    from tqdm import tqdm
+from rsna_lumbar.train.commands.shared import EXISTING_FOLDER, FOLDER, SEED
 
 
 @click.command()
@@ -24,60 +19,47 @@ if TYPE_CHECKING:
     "groups",
     multiple=True,
     type=click.Choice(list(GROUP_BY_NAME)),
-    help="Repeatable; all three without it.",
+    help="Detector to train; may be repeated. Without it, all three.",
 )
 @click.option(
     "--model",
     default="yolov8n.yaml",
-    show_default=True,
-    help="yolov8{n,s,m,l,x}.yaml from nothing, demo (small), or a .pt file to start from.",
+    help="yolov8{n,s,m,l,x}.yaml with random weights, demo (small), or a .pt file to start from.",
 )
-@click.option("--epochs", type=click.IntRange(1), default=50, show_default=True)
-@click.option("--batch-size", type=click.IntRange(1), default=16, show_default=True)
-@click.option(
-    "--learning-rate", type=click.FloatRange(0, min_open=True), default=0.002, show_default=True
-)
+@click.option("--epochs", type=click.IntRange(1), default=50)
+@click.option("--batch-size", type=click.IntRange(1), default=16)
+@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), default=0.002)
 @click.option(
     "--augmentation",
     type=click.Choice(["light", "method"]),
     default="light",
-    show_default=True,
-    help="light: shift and scale a little; method: more of both, and mosaics.",
+    help="light: small shifts and changes of scale; method: larger ones, and mosaics.",
 )
 @click.option(
     "--axial-flip",
     type=click.FloatRange(0, 1),
     default=0.0,
-    show_default=True,
-    help="Share of axial slices mirrored, with left and right exchanged; sagittal ones never are.",
+    help="Share of axial slices mirrored, with left and right classes exchanged. Sagittal slices "
+    "are never mirrored.",
 )
 @click.option(
     "--repeat-rare",
     type=click.IntRange(1),
     default=1,
-    show_default=True,
-    help="Times that a slice with a moderate or severe label is seen in an epoch.",
+    help="How often each slice with a moderate or severe label is used per epoch.",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, 0, or 0,1.")
+@SEED
+@click.option("--device", default="auto", help="auto, cpu, 0, or 0,1.")
 @click.option(
-    "--workers",
-    type=click.IntRange(0),
-    default=8,
-    show_default=True,
-    help="Processes that load images for a GPU.",
+    "--workers", type=click.IntRange(0), default=8, help="Processes that load images for a GPU."
 )
 @click.option(
     "--jobs",
     type=click.IntRange(1),
-    help="Detectors trained at a time.  [default: one per core on a CPU, else 1]",
+    help="Detectors trained at the same time.  [default: one per core on a CPU, else 1]",
 )
 @click.option(
-    "--threads",
-    type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    help="Threads of each training on a CPU.",
+    "--threads", type=click.IntRange(1), default=1, help="Threads of each training on a CPU."
 )
 @common_options
 def fit(
@@ -97,10 +79,13 @@ def fit(
     jobs: int | None,
     threads: int,
 ) -> None:
-    """Train detectors on DATA (from prepare, which decides the image size) into OUT.
+    """Train detectors on DATA, made by prepare, and write them to OUT.
 
-    The same call again resumes what was interrupted and leaves alone what is finished.
+    The image size is that of DATA. The same call again resumes interrupted trainings and skips
+    finished ones.
     """
+    from tqdm import tqdm
+
     from rsna_lumbar.train.fitting.fit import FitOptions
     from rsna_lumbar.train.fitting.fit import fit as fit_groups
 
@@ -119,16 +104,17 @@ def fit(
         jobs=jobs or 0,
         threads=threads,
     )
-    with progress_bar("fit", epochs * len(chosen)) as bar:
-        fitted = fit_groups(data, chosen, out, options, progress=partial(_show, bar, {}))
+    done: dict[str, int] = {}
+    with tqdm(total=epochs * len(chosen), desc="fit", disable=None) as bar:
+
+        def show(group: str, epochs: int) -> None:
+            """A resumed training starts with its earlier epochs."""
+            bar.set_postfix_str(f"{group} {epochs}", refresh=False)
+            bar.update(epochs - done.get(group, 0))
+            done[group] = epochs
+
+        fitted = fit_groups(data, chosen, out, options, progress=show)
     for one in fitted:
         if one.already:
             click.echo(f"{one.files.group}: finished already", err=True)
         click.echo(one.files.weights)
-
-
-def _show(bar: tqdm[Any], done: dict[str, int], group: str, epochs: int) -> None:
-    """A resumed training begins with the epochs that it had."""
-    bar.set_postfix_str(f"{group} {epochs}", refresh=False)
-    bar.update(epochs - done.get(group, 0))
-    done[group] = epochs

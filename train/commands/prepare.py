@@ -2,79 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
 from rsna_lumbar.runtime.core.errors import UsageError
 from rsna_lumbar.runtime.core.labels import GROUP_BY_NAME
 from rsna_lumbar.runtime.system.entry_point import common_options
-from rsna_lumbar.train.commands.shared import EXISTING_FOLDER, FOLDER, WORKERS
+from rsna_lumbar.train.commands.shared import EXISTING_FOLDER, FOLDER, FOLDS, SEED, WORKERS, tracked
 
 if TYPE_CHECKING:
     from rsna_lumbar.train.dataset.boxes import BoxSize
-
-T = TypeVar("T")
 
 
 @click.command()
 @click.argument("root", type=EXISTING_FOLDER)
 @click.argument("out", type=FOLDER)
-@click.option("--image-size", type=click.IntRange(32), default=384, show_default=True)
+@click.option(
+    "--image-size", type=click.IntRange(32), default=384, help="Side of the images in pixels."
+)
 @click.option(
     "--box",
     "boxes",
     metavar="GROUP=SIZE",
     multiple=True,
     help="Side of a group's boxes: a share of the image (20/384), pixels of the square (20px) or "
-    "millimetres (12mm). Repeatable.  [default: 20/384, foraminal=40/384]",
+    "millimetres (12mm). May be repeated.  [default: 20/384, foraminal=40/384]",
 )
 @click.option(
     "--least-box-px",
     type=click.FloatRange(0),
     default=16.0,
-    show_default=True,
-    help="Smallest side of a box in the square.",
+    help="Smallest side of a box, in pixels of the square.",
 )
 @click.option(
     "--labels",
     "scheme",
     type=click.Choice(["all", "mask-non-severe"]),
     default="all",
-    show_default=True,
-    help="Every label, or only the severe ones of an image that carries several, one severe.",
+    help="all: every label; mask-non-severe: only the severe labels of an image that has several "
+    "labels, at least one of them severe.",
 )
 @click.option(
     "--none-severe",
     type=click.Choice(["keep", "drop", "background"]),
     default="keep",
-    show_default=True,
-    help="With mask-non-severe: what becomes of an image with several labels and none severe.",
+    help="With mask-non-severe: what to do with an image that has several labels, none severe.",
 )
 @click.option(
     "--window",
     type=(click.FloatRange(0, 100), click.FloatRange(0, 100)),
     default=(0.5, 99.5),
-    show_default=True,
     help="Percentiles of a slice that become black and white.",
 )
+@FOLDS
 @click.option(
-    "--folds",
-    type=click.IntRange(2),
-    default=5,
-    show_default=True,
-    help="Parts that the studies are dealt out to, by severity.",
+    "--fold", type=click.IntRange(0), default=0, help="Fold for validation, counted from 0."
 )
-@click.option(
-    "--fold",
-    type=click.IntRange(0),
-    default=0,
-    show_default=True,
-    help="Which of them is for validation, from 0.",
-)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the folds.")
+@SEED
 @WORKERS
 @common_options
 def prepare(
@@ -93,13 +79,13 @@ def prepare(
 ) -> None:
     """Turn the tables and DICOM files of ROOT into three YOLO data sets in OUT.
 
-    Started again with the same options it goes on where it was interrupted.
+    If it is interrupted, the same call continues where it stopped.
     """
     from rsna_lumbar.runtime.core.preprocess import Preprocessing
     from rsna_lumbar.train.dataset.boxes import METHOD_BOX
     from rsna_lumbar.train.dataset.label_scheme import LabelScheme
-    from rsna_lumbar.train.dataset.prepare import PrepareOptions
     from rsna_lumbar.train.dataset.prepare import prepare as prepare_groups
+    from rsna_lumbar.train.dataset.slice_images import PrepareOptions
     from rsna_lumbar.train.dataset.split import Folds
     from rsna_lumbar.train.dataset.summary import as_table
 
@@ -114,7 +100,7 @@ def prepare(
         )
     except ValueError as error:
         raise UsageError(str(error)) from error
-    summaries = prepare_groups(root, out, options, workers=workers, track=_tracked)
+    summaries = prepare_groups(root, out, options, workers=workers, track=tracked)
     click.echo("\n\n".join(map(as_table, summaries)))
     click.echo(f"\n{out} is ready; look at */contact_sheet.png, then: rsna-train fit {out} WEIGHTS")
 
@@ -126,9 +112,3 @@ def _box(text: str) -> tuple[str, BoxSize]:
     if group not in GROUP_BY_NAME or not size:
         raise ValueError(f"--box takes GROUP=SIZE, such as foraminal=12mm, not {text!r}")
     return group, parse_box_size(size)
-
-
-def _tracked(items: Iterable[T], title: str, total: int) -> Iterable[T]:
-    from tqdm import tqdm
-
-    return tqdm(items, desc=title, total=total, disable=None)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from rsna_lumbar.runtime.core.preprocess import Placement
 
-# Two cells of the finest grid. Smaller boxes are hardly ever assigned to a cell, so that little is
-# learnt of them; it matters for squares below 308 px, where the method's are smaller.
+# Two cells of the finest grid. Smaller boxes are rarely assigned to a cell, so they teach little.
+# The method's boxes are smaller than this in squares below 308 px.
 LEAST_BOX_PX = 16.0
 
 UNITS = ("mm", "px", "share")
@@ -15,16 +15,16 @@ UNITS = ("mm", "px", "share")
 
 @dataclass(frozen=True, slots=True)
 class BoxSize:
-    """Side of a box: a share of the image's axes, pixels of the square, or millimetres."""
+    """Side of a box: a share of the image's sides, pixels of the square, or millimetres."""
 
     value: float
     unit: str = "share"
 
     def __post_init__(self) -> None:
         if self.unit not in UNITS or not 0 < self.value < float("inf"):
-            raise ValueError(f"a box cannot measure {self.value:g} {self.unit}")
+            raise ValueError(f"{self.value:g} {self.unit} is not a size of a box")
         if self.unit == "share" and self.value > 1:
-            raise ValueError(f"a share of the image cannot be {self.value:g}; write px or mm")
+            raise ValueError(f"a box of {self.value:g} images is too large; write px or mm")
 
     def sides_px(
         self, place: Placement, spacing_mm: tuple[float, float] | None
@@ -33,7 +33,7 @@ class BoxSize:
 
         Args:
             place: where the image lies in the square.
-            spacing_mm: between rows and between columns as stored; millimetres need it.
+            spacing_mm: between rows and between columns as stored; needed for millimetres.
         """
         if self.unit == "px":
             return self.value, self.value
@@ -48,7 +48,7 @@ class BoxSize:
         )
 
 
-# The method's own: pixels of its 384.
+# The method's boxes, in its images of 384 px.
 METHOD_BOX = {
     "spinal": BoxSize(20 / 384),
     "foraminal": BoxSize(40 / 384),
@@ -60,7 +60,7 @@ def parse_box_size(text: str) -> BoxSize:
     """``20/384`` or ``0.05`` (a share of the image), ``20px`` (of the square), ``12mm``.
 
     Raises:
-        ValueError: it is none of these.
+        ValueError: the text is none of these.
     """
     unit = next((unit for unit in ("px", "mm") if text.endswith(unit)), "share")
     number = text if unit == "share" else text.removesuffix(unit)
@@ -68,7 +68,7 @@ def parse_box_size(text: str) -> BoxSize:
     try:
         value = float(above) / float(below or 1)
     except (ValueError, ZeroDivisionError):
-        raise ValueError(f"{text!r} is no size of a box, such as 20/384, 20px or 12mm") from None
+        raise ValueError(f"{text!r} is not a size of a box, such as 20/384, 20px or 12mm") from None
     return BoxSize(value, unit)
 
 
@@ -87,15 +87,15 @@ class Point:
 def label_line(
     point: Point, place: Placement, sides_px: tuple[float, float], least_px: float
 ) -> str:
-    """``class x y width height``, in shares of the square, the box clipped to the image.
+    """``class x y width height`` in shares of the square; the box is clipped to the image.
 
     Args:
         point: the centre of the box before it is clipped.
         place: where the image lies in the square.
         sides_px: width and height of the box, pixels of the square.
-        least_px: no side is made smaller than this.
+        least_px: smallest side of a box before it is clipped.
 
-    YOLO measures from the border of the first pixel, where our centre has -0.5.
+    YOLO measures from the border of the first pixel, which is at -0.5 in the point's coordinates.
     """
     x, y = place.to_square(point.x, point.y)
     wide, high = (max(least_px, side) for side in sides_px)

@@ -1,101 +1,43 @@
-"""A data set -> one picture of random boxes per class, to see at once whether they sit right.
+"""A data set -> one picture with random boxes of each class, to check that they are placed right.
 
-A row is a class: its name and how many boxes it has, one slice as a whole, then crops around
-boxes drawn at random. The first crop shows the box of the whole slice.
+Each row is a class: its name, its number of boxes, a whole slice with one box, then crops around
+randomly chosen boxes. The first crop shows the box of the whole slice.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
-import re
-from bisect import insort
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from heapq import nsmallest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rsna_lumbar.runtime.core.errors import DataError
 from rsna_lumbar.runtime.core.labels import GRADES, GROUPS, condition_title, level_title
-from rsna_lumbar.runtime.system.atomic_files import write_atomically
+from rsna_lumbar.runtime.system.atomic_files import atomic_file
+from rsna_lumbar.runtime.system.ultralytics_env import prepare_third_party
 from rsna_lumbar.train.dataset.split import PARTS
 
 if TYPE_CHECKING:
-    from PIL import Image, ImageFont
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-
-CROP_SIDES = 3  # a crop is so many times as wide as its box
+CROP_SIDES = 3  # width of a crop, in sides of its box
 TILE_PX = 100
-CAPTION_PX = 10
-ROW_PX = TILE_PX + CAPTION_PX + 4  # 30 rows stay under 3500 px
-COLUMN_PX = 160  # a caption such as 4003253001_2702807833_5049 fits
+ROW_PX = TILE_PX + 14  # with the slice's name below; 30 rows stay under 3500 px
+COLUMN_PX = 160  # fits a slice's name such as 4003253001_2702807833_5049
 TITLE_PX = 66
-NAMES_PX = 214
-MARGIN_PX = 10
-CROSS_PX = 3  # length of an arm
+NAMES_PX = 224  # the column with the names of the classes
+DPI = 72  # a point is a pixel, so that all sizes are in pixels
 
-Colour = tuple[int, int, int]
-Window = tuple[int, int, int]  # left, top, side in pixels of the slice
-Edges = tuple[float, float, float, float]  # left, top, right, bottom
-BACKGROUND: Colour = (22, 22, 26)  # also beyond the border of a slice, whose own padding is 114
-LINE: Colour = (62, 62, 70)
-TEXT: Colour = (235, 235, 235)
-FAINT: Colour = (165, 165, 175)
-PLAIN: Colour = (80, 210, 255)  # the box of a class that is not of the challenge
-GRADE_COLOURS: dict[str, Colour] = dict(
-    zip(GRADES, ((90, 230, 120), (255, 190, 50), (255, 85, 85)), strict=True)
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Box:
-    """Centre and size of a box, in shares of the square."""
-
-    x: float
-    y: float
-    width: float
-    height: float
-
-    def edges_px(self, size_px: int) -> Edges:
-        """0 is the outer border of the first pixel."""
-        return (
-            (self.x - self.width / 2) * size_px,
-            (self.y - self.height / 2) * size_px,
-            (self.x + self.width / 2) * size_px,
-            (self.y + self.height / 2) * size_px,
-        )
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Candidate:
-    """A box that may be drawn; those with the lowest ranks are."""
-
-    rank: bytes
-    part: str
-    name: str
-    box: Box = field(compare=False)
-
-
-@dataclass(slots=True)
-class Row:
-    """What is drawn of one class."""
-
-    class_name: str
-    boxes: dict[str, int] = field(default_factory=lambda: dict.fromkeys(PARTS, 0))
-    drawn: list[Candidate] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Heading:
-    """How a class is written on the sheet."""
-
-    first: str
-    second: str
-    colour: Colour
-
-
+BACKGROUND = "#16161a"  # also beyond the border of a slice, whose own padding is 114
+TEXT, FAINT, LINE = "#ebebeb", "#a5a5af", "#3e3e46"
+PLAIN = "#50d2ff"  # the box of a class that is not one of the challenge's
+GRADE_COLOURS = dict(zip(GRADES, ("#5ae678", "#ffbe32", "#ff5555"), strict=True))
+# Class -> the two lines of its name, and its colour.
 HEADINGS = {
-    f"{condition}_{level}_{grade}": Heading(
+    f"{condition}_{level}_{grade}": (
         f"{level_title(level)}  {grade.replace('_', '/')}",
         condition_title(condition),
         GRADE_COLOURS[grade],
@@ -106,226 +48,131 @@ HEADINGS = {
 }
 
 
-def write_contact_sheet(folder: Path, target: Path, *, seed: int, per_class: int = 6) -> None:
-    """Draw ``per_class`` boxes of each class, or as many as there are, into an RGB PNG.
+@dataclass(frozen=True, slots=True, order=True)
+class Box:
+    """A labelled box. The boxes with the lowest ranks are drawn."""
 
-    Which boxes follows from the seed, the names of the slices and their order in a label file,
-    not from the order in which a file system lists files, nor from the split. The same data set
-    and seed give the same bytes (with the same Pillow). Only slices that are drawn are opened.
+    rank: bytes  # a hash of seed, slice and line, so that the order of files has no influence
+    class_index: int
+    part: str
+    name: str  # of the slice
+    shares: tuple[float, ...]  # centre x, centre y, width, height: shares of the square
+
+
+def write_contact_sheet(
+    folder: Path, target: Path, title: str, classes: Sequence[str], *, seed: int
+) -> None:
+    """Write :func:`draw_contact_sheet` as a PNG and replace ``target`` atomically."""
+    figure = draw_contact_sheet(folder, title, classes, seed=seed)
+    with atomic_file(target) as stream:
+        fast = {"compress_level": 1}  # of Pillow: four times as fast as its default
+        figure.savefig(stream, format="png", metadata={"Software": None}, pil_kwargs=fast)
+
+
+def draw_contact_sheet(
+    folder: Path, title: str, classes: Sequence[str], *, seed: int, per_class: int = 6
+) -> Figure:
+    """Draw ``per_class`` boxes of each class, or all if there are fewer.
+
+    The choice depends on the seed, the names of the slices and the lines of their label files; it
+    does not depend on the split or on the order in which the file system lists files. The same data
+    set and seed give the same picture. Only the slices that are drawn are opened.
 
     Args:
-        folder: the data set of one group: ``data.yaml``, ``images/{train,val}/<name>.png`` (square,
-            uint8 grey) and ``labels/{train,val}/<name>.txt``.
-        target: the PNG; replaced atomically.
+        folder: the data set of one group: ``images/{train,val}/<name>.png`` (square, uint8 grey)
+            and ``labels/{train,val}/<name>.txt``.
+        classes: names of the classes, by index.
 
     Raises:
-        DataError: ``data.yaml`` or a label file cannot be read, or a slice to draw is missing or
-            is no square image.
+        DataError: a label file cannot be read, or a slice to draw is missing or is not a square
+            grey image.
+        UsageError: matplotlib is not installed.
     """
-    names = _class_names(folder / "data.yaml")
-    rows = [Row(name) for name in names]
-    slices = {part: _collect(folder, part, rows, seed, per_class) for part in PARTS}
-    sheet = _Sheet(len(rows), per_class)
-    sheet.title(_title(folder, names, rows, slices, seed))
-    for index, row in enumerate(rows):
-        sheet.row(index, row, folder)
-    write_atomically(target, sheet.png())
+    prepare_third_party("figures")
+    from matplotlib.figure import Figure
+
+    files = {part: sorted((folder / "labels" / part).glob("*.txt")) for part in PARTS}
+    boxes = [b for part in PARTS for path in files[part] for b in _boxes(path, seed, len(classes))]
+    width, height = NAMES_PX + (1 + per_class) * COLUMN_PX, TITLE_PX + len(classes) * ROW_PX
+    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor=BACKGROUND)
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
+    axes.axis("off")
+    counts = [
+        f"{part}: {len(files[part]):,} slices, {sum(b.part == part for b in boxes):,} boxes"
+        for part in PARTS
+    ]
+    _write(axes, 10, 8, "     ".join([title, *counts, f"seed {seed}"]), 18, TEXT)
+    legend = f"random boxes; crops are {CROP_SIDES} box sides wide; a cross marks the centre"
+    for x, text in (
+        (10, "class"),
+        (NAMES_PX, "slice of the first box"),
+        (NAMES_PX + COLUMN_PX, legend),
+    ):
+        _write(axes, x, TITLE_PX - 22, text, 12, FAINT)
+    for index, name in enumerate(classes):
+        of_class = [box for box in boxes if box.class_index == index]
+        top = TITLE_PX + index * ROW_PX
+        first, second, colour = HEADINGS.get(name, (name, "", PLAIN))
+        parts = ", ".join(f"{sum(b.part == part for b in of_class):,} {part}" for part in PARTS)
+        axes.axhline(top - 2, color=LINE, linewidth=1)
+        _write(axes, 10, top + 8, first, 16, colour)
+        _write(axes, 10, top + 33, second, 12, TEXT)
+        counted = f"boxes: {len(of_class):,} ({parts})" if of_class else "no box"
+        _write(axes, 10, top + 53, f"class {index}\n{counted}", 11, FAINT)
+        drawn = nsmallest(per_class, of_class)
+        for column, box in enumerate(drawn[:1] + drawn):
+            _draw_tile(axes, NAMES_PX + column * COLUMN_PX, top, folder, box, colour, not column)
+    return figure
 
 
-def _class_names(path: Path) -> tuple[str, ...]:
+def _boxes(path: Path, seed: int, classes: int) -> Iterator[Box]:
+    """The boxes of a label file."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{path} cannot be read ({error}); make it with rsna-train prepare"
-        ) from error
-    found = re.findall(r"^ +(\d+): *(\S+)$", text.partition("names:")[2], flags=re.MULTILINE)
-    if not found or [int(index) for index, _ in found] != list(range(len(found))):
-        raise DataError(f"{path} names no classes from 0 up; make it with rsna-train prepare")
-    return tuple(name for _, name in found)
-
-
-def _collect(folder: Path, part: str, rows: Sequence[Row], seed: int, per_class: int) -> int:
-    """Count the boxes of a part and keep the ones to draw; returns the number of label files."""
-    files = sorted((folder / "labels" / part).glob("*.txt"))
-    for path in files:
-        for line, (class_index, box) in enumerate(_read_boxes(path, len(rows))):
-            row = rows[class_index]
-            row.boxes[part] += 1
-            insort(row.drawn, Candidate(_rank(seed, path.stem, line), part, path.stem, box))
-            del row.drawn[per_class:]
-    return len(files)
-
-
-def _rank(seed: int, name: str, line: int) -> bytes:
-    """A hash, not a generator: it needs no order, and no library may change it."""
-    return hashlib.sha256(f"{seed} {name} {line}".encode()).digest()
-
-
-def _read_boxes(path: Path, classes: int) -> Iterator[tuple[int, Box]]:
-    try:
-        for line in path.read_text(encoding="ascii").splitlines():
-            index, *shares = line.split()
+        for number, line in enumerate(path.read_text(encoding="ascii").splitlines()):
+            index, *words = line.split()
+            shares = tuple(map(float, words))
             if not 0 <= int(index) < classes:
                 raise ValueError(f"class {index} of {classes}")
-            yield int(index), _box([float(share) for share in shares])
+            if len(shares) != 4 or not all(0 <= share <= 1 for share in shares):
+                raise ValueError("a box is four numbers from 0 to 1")
+            rank = hashlib.sha256(f"{seed} {path.stem} {number}".encode()).digest()
+            yield Box(rank, int(index), path.parent.name, path.stem, shares)
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} is no label file ({error}); make the data set again") from error
+        raise DataError(f"{path} is not a label file ({error}); make the data set again") from error
 
 
-def _box(shares: Sequence[float]) -> Box:
-    if len(shares) != 4 or not all(0 <= share <= 1 for share in shares):
-        raise ValueError("a box is four numbers from 0 to 1")
-    return Box(*shares)
+def _draw_tile(
+    axes: Axes, left: int, top: int, folder: Path, box: Box, colour: str, whole: bool
+) -> None:
+    """Draw a slice with a box; unless ``whole``, only the box's surroundings, cross and name."""
+    from matplotlib.image import imread
+    from matplotlib.patches import Rectangle
 
-
-def _title(
-    folder: Path, names: Sequence[str], rows: Sequence[Row], slices: dict[str, int], seed: int
-) -> str:
-    """The group is told from its classes, so that a sheet does not depend on where it is made."""
-    group = next((group.name for group in GROUPS if group.classes == tuple(names)), folder.name)
-    counts = (
-        f"{part}: {slices[part]:,} slices, {sum(row.boxes[part] for row in rows):,} boxes"
-        for part in PARTS
-    )
-    return "     ".join([group, *counts, f"seed {seed}"])
-
-
-class _Sheet:
-    """The canvas and what is drawn on it; positions in pixels from its upper left corner."""
-
-    def __init__(self, rows: int, per_class: int) -> None:
-        from PIL import Image, ImageDraw
-
-        width = MARGIN_PX + NAMES_PX + (1 + per_class) * COLUMN_PX
-        self._image = Image.new("RGB", (width, TITLE_PX + rows * ROW_PX), BACKGROUND)
-        self._draw = ImageDraw.Draw(self._image)
-
-    def png(self) -> bytes:
-        stream = io.BytesIO()
-        self._image.save(stream, format="PNG")
-        return stream.getvalue()
-
-    def title(self, text: str) -> None:
-        self._write((MARGIN_PX, 8), text, 20, TEXT)
-        top = TITLE_PX - 22
-        self._write((MARGIN_PX, top), "class", 13, FAINT)
-        self._write((_column_px(0), top), "slice of the first box", 12, FAINT)
-        legend = f"boxes drawn at random, {CROP_SIDES} box sides across; the cross is the centre"
-        self._write((_column_px(1), top), legend, 13, FAINT)
-
-    def row(self, index: int, row: Row, folder: Path) -> None:
-        top = TITLE_PX + index * ROW_PX
-        heading = HEADINGS.get(row.class_name, Heading(row.class_name, "", PLAIN))
-        self._draw.line([(0, top - 2), (self._image.width, top - 2)], LINE)
-        self._name(top, index, row, heading)
-        if not row.drawn:
-            self._write((_column_px(0), top + TILE_PX // 2 - 9), "no box", 15, FAINT)
-            return
-        self._image.paste(_whole(folder, row.drawn[0], heading.colour), (_column_px(0), top))
-        for column, candidate in enumerate(row.drawn, start=1):
-            tile, left = _crop(folder, candidate, heading.colour), _column_px(column)
-            self._image.paste(tile, (left, top))
-            self._write((left, top + TILE_PX - 1), candidate.name, 10, FAINT)
-
-    def _name(self, top: int, index: int, row: Row, heading: Heading) -> None:
-        total = sum(row.boxes.values())
-        parts = ", ".join(f"{row.boxes[part]:,} {part}" for part in PARTS)
-        self._write((MARGIN_PX, top + 8), heading.first, 18, heading.colour)
-        self._write((MARGIN_PX, top + 33), heading.second, 13, TEXT)
-        self._write((MARGIN_PX, top + 53), f"class {index}", 12, FAINT)
-        self._write((MARGIN_PX, top + 70), f"boxes: {total:,} ({parts})", 12, FAINT)
-
-    def _write(self, at: tuple[int, int], text: str, size_px: int, colour: Colour) -> None:
-        self._draw.text(at, text, fill=colour, font=_font(size_px))
-
-
-def _column_px(column: int) -> int:
-    return MARGIN_PX + NAMES_PX + column * COLUMN_PX
-
-
-def _font(size_px: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    from PIL import ImageFont
-
-    return ImageFont.load_default(size_px)
-
-
-def _whole(folder: Path, candidate: Candidate, colour: Colour) -> Image.Image:
-    """The slice with the box; a cross would fill the box here."""
-    image = _open(folder, candidate)
-    window = 0, 0, image.width
-    tile = _cut(image, window)
-    _outline(tile, _on_tile(candidate.box, image, window), colour)
-    return tile
-
-
-def _crop(folder: Path, candidate: Candidate, colour: Colour) -> Image.Image:
-    """The surroundings of the box, with the box and its centre."""
-    image = _open(folder, candidate)
-    window = _window(candidate.box, image)
-    tile = _cut(image, window)
-    edges = _on_tile(candidate.box, image, window)
-    _outline(tile, edges, colour)
-    _cross(tile, edges, colour)
-    return tile
-
-
-def _window(box: Box, image: Image.Image) -> Window:
-    left, top, right, bottom = box.edges_px(image.width)
-    side = max(1, round(CROP_SIDES * max(right - left, bottom - top)))
-    return round((left + right - side) / 2), round((top + bottom - side) / 2), side
-
-
-def _cut(image: Image.Image, window: Window) -> Image.Image:
-    from PIL import Image
-
-    left, top, side = window
-    cut = Image.new("RGB", (side, side), BACKGROUND)
-    cut.paste(image.convert("RGB"), (-left, -top))
-    return cut.resize((TILE_PX, TILE_PX), Image.Resampling.BICUBIC)
-
-
-def _on_tile(box: Box, image: Image.Image, window: Window) -> Edges:
-    start_x, start_y, side = window
-    left, top, right, bottom = box.edges_px(image.width)
-    scale = TILE_PX / side
-    return (
-        (left - start_x) * scale,
-        (top - start_y) * scale,
-        (right - start_x) * scale,
-        (bottom - start_y) * scale,
-    )
-
-
-def _outline(tile: Image.Image, edges: Edges, colour: Colour) -> None:
-    """One pixel wide, inside the edges: edges are borders of pixels, lines lie on pixels."""
-    from PIL import ImageDraw
-
-    left, top = round(edges[0]), round(edges[1])
-    right, bottom = max(left, round(edges[2]) - 1), max(top, round(edges[3]) - 1)
-    ImageDraw.Draw(tile).rectangle([left, top, right, bottom], outline=colour)
-
-
-def _cross(tile: Image.Image, edges: Edges, colour: Colour) -> None:
-    from PIL import ImageDraw
-
-    draw = ImageDraw.Draw(tile)
-    x, y = int((edges[0] + edges[2]) / 2), int((edges[1] + edges[3]) / 2)
-    draw.line([(x - CROSS_PX, y), (x + CROSS_PX, y)], colour)
-    draw.line([(x, y - CROSS_PX), (x, y + CROSS_PX)], colour)
-
-
-def _open(folder: Path, candidate: Candidate) -> Image.Image:
-    # Not Image.open: ultralytics replaces that by one that looks for more formats to install.
-    from PIL.PngImagePlugin import PngImageFile
-
-    path = folder / "images" / candidate.part / f"{candidate.name}.png"
+    path = folder / "images" / box.part / f"{box.name}.png"
     try:
-        with PngImageFile(path) as image:
-            image.load()
-            grey = image.convert("L")
-    except (OSError, SyntaxError) as error:  # Pillow's word for a broken PNG
+        image = imread(path, format="png")  # (rows, columns), 0 to 1
+    except (OSError, ValueError, SyntaxError) as error:  # Pillow's error for a broken PNG
         raise DataError(f"{path} cannot be read ({error}); make the data set again") from error
-    if grey.width != grey.height:
-        raise DataError(f"{path} is not square; make the data set again")
-    return grey
+    size = len(image)
+    if image.shape != (size, size):
+        raise DataError(f"{path} is not a square grey image; make the data set again")
+    x, y, width, height = (share * size for share in box.shares)
+    side = size if whole else max(1, CROP_SIDES * max(width, height))  # of the window on the slice
+    zoom = TILE_PX / side
+    # Where the slice's upper left corner would be on the sheet; the tile is a window on the slice.
+    x0 = left if whole else left + TILE_PX / 2 - zoom * x
+    y0 = top if whole else top + TILE_PX / 2 - zoom * y
+    extent = (x0, x0 + zoom * size, y0 + zoom * size, y0)
+    shown = axes.imshow(image, cmap="gray", vmin=0, vmax=1, extent=extent, aspect="auto")
+    shown.set_clip_path(Rectangle((left, top), TILE_PX, TILE_PX, transform=axes.transData))
+    corner = x0 + zoom * (x - width / 2), y0 + zoom * (y - height / 2)
+    sides = zoom * width, zoom * height
+    axes.add_patch(Rectangle(corner, *sides, fill=False, edgecolor=colour, linewidth=1))
+    if not whole:
+        centre = left + TILE_PX / 2, top + TILE_PX / 2
+        axes.plot(*centre, "+", color=colour, markersize=7, markeredgewidth=1)
+        _write(axes, left, top + TILE_PX + 1, box.name, 9, FAINT)
+
+
+def _write(axes: Axes, x: float, y: float, text: str, size_px: int, colour: str) -> None:
+    axes.text(x, y, text, fontsize=size_px, color=colour, va="top")

@@ -1,4 +1,4 @@
-"""What a prepared data set says of itself, and the hash of what is in it."""
+"""The card of a prepared data set, and the hash of its content."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def read_card(folder: Path, group: Group) -> Mapping[str, Any]:
     """The card of a prepared data set.
 
     Raises:
-        DataError: it is missing or damaged, is of another group, or a part has no image.
+        DataError: it is missing, damaged or describes another group, or a part has no image.
     """
     path = folder / CARD
     try:
@@ -26,7 +26,7 @@ def read_card(folder: Path, group: Group) -> Mapping[str, Any]:
         found, images = card["group"], [card["images"][part] for part in PARTS]
     except FileNotFoundError:
         raise DataError(
-            f"{folder} is no finished data set; make it with rsna-train prepare"
+            f"{folder} is not a finished data set; make it with rsna-train prepare"
         ) from None
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is damaged; make the data set again") from error

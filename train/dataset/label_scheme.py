@@ -1,10 +1,10 @@
-"""Which labels of an image are taught: every one, or the severe ones alone where there is one.
+"""Which labels of an image are used for training.
 
 ``all`` keeps every label ("Modeling 1" of the method). ``mask-non-severe`` ("Modeling 2") removes
-the non-severe labels of an image that carries several of which one at least is severe, so that
-severe degeneration is not drowned. What becomes of an image with several labels and none severe
-is chosen apart: ``keep`` them, ``drop`` the image, or make it ``background`` (the method taken
-literally: an image without labels teaches that nothing is there).
+the non-severe labels of an image that has several labels, at least one of them severe, so that
+severe degeneration gets more weight. An image with several labels and none severe is handled by a
+second choice: ``keep`` its labels, ``drop`` it, or make it ``background`` (the literal reading of
+the method: an image without labels teaches that there is nothing).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from rsna_lumbar.runtime.core.labels import SEVERE
 from rsna_lumbar.train.dataset.annotations import LeftOut
 
 SCHEMES = ("all", "mask-non-severe")
-# What the labels of an image with several and none severe are left out for; '' keeps them.
+# The reason to leave out the labels of an image that has several, none severe; '' keeps them.
 NONE_SEVERE = {
     "keep": "",
     "drop": LeftOut.NONE_SEVERE.value,
@@ -35,15 +35,13 @@ class LabelScheme:
         if self.name not in SCHEMES:
             raise ValueError(f"no label scheme {self.name!r}: {', '.join(SCHEMES)}")
         if self.none_severe not in NONE_SEVERE:
-            raise ValueError(
-                f"none-severe cannot be {self.none_severe!r}: {', '.join(NONE_SEVERE)}"
-            )
+            raise ValueError(f"no none-severe {self.none_severe!r}: {', '.join(NONE_SEVERE)}")
         if self.name == "all" and self.none_severe != "keep":
             raise ValueError(f"none-severe {self.none_severe} needs labels mask-non-severe")
 
 
 def mask(grades: Sequence[int], scheme: LabelScheme) -> tuple[str, ...]:
-    """For each label of one image '' where it is taught, else the reason why not."""
+    """For each label of one image the reason to leave it out, or ''."""
     if scheme.name == "all" or len(grades) < 2:
         return ("",) * len(grades)
     if SEVERE in grades:

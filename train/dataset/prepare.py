@@ -1,20 +1,20 @@
 """Tables and DICOM -> one YOLO data set per group.
 
-    OUT/prepare.json                                 what decides the bytes: options, tables' hashes
+    OUT/prepare.json                                 options and hashes of the tables
     OUT/{train,val}_studies.csv                      study_id
     OUT/summary.json, summary.txt                    counts per class, part and reason
     OUT/<group>/data.yaml                            class names in canonical order, one channel
     OUT/<group>/images/{train,val}/<study>_<series>_<instance>.png
     OUT/<group>/labels/{train,val}/<study>_<series>_<instance>.txt
-    OUT/<group>/slices.csv                           every slice with a usable label, and its fate
-    OUT/<group>/left_out.csv                         every label and point not used, and why
+    OUT/<group>/slices.csv                           every slice with a usable label, its outcome
+    OUT/<group>/left_out.csv                         every unused label and point, with a reason
     OUT/<group>/contact_sheet.png                    random boxes of each class, to look at
     OUT/<group>/card.json                            settings, prior rows, counts
 
-Only slices that carry a label are decoded: an unlabelled neighbour shows the same anatomy and
-must not be taught as background. All is written into ``OUT.partial``, which becomes OUT in one
-step at the end. Killed and started again, it goes on where it was; the same options give the same
-bytes, whatever the workers and however often it was interrupted.
+Only slices with a label are decoded: an unlabelled neighbour shows the same anatomy and is not a
+negative example. Everything is written into ``OUT.partial``, which becomes OUT in one step at the
+end. If it is killed and started again, it continues. The same options give the same bytes, for any
+number of workers and interruptions.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from itertools import chain, groupby
 from pathlib import Path
@@ -34,24 +34,23 @@ import pandas as pd
 from rsna_lumbar.runtime.bundle.store import sha256_of
 from rsna_lumbar.runtime.core.errors import DataError
 from rsna_lumbar.runtime.core.labels import GROUPS, Group
-from rsna_lumbar.runtime.core.preprocess import Preprocessing
 from rsna_lumbar.runtime.system.atomic_files import sole_user, write_atomically
 from rsna_lumbar.runtime.system.entry_point import DISTRIBUTION
 from rsna_lumbar.runtime.system.processes import map_ahead
+from rsna_lumbar.runtime.system.ultralytics_env import prepare_third_party
 from rsna_lumbar.train.dataset import slice_index
 from rsna_lumbar.train.dataset.annotations import LEFT_OUT_COLUMNS, annotate
-from rsna_lumbar.train.dataset.boxes import LEAST_BOX_PX, METHOD_BOX, BoxSize, Point
+from rsna_lumbar.train.dataset.boxes import BoxSize, Point
 from rsna_lumbar.train.dataset.contact_sheet import write_contact_sheet
-from rsna_lumbar.train.dataset.label_scheme import LabelScheme
 from rsna_lumbar.train.dataset.prior import class_prior
 from rsna_lumbar.train.dataset.slice_images import (
-    Recipe,
+    PrepareOptions,
     SliceJob,
     SliceOutcome,
     Standing,
     write_slice,
 )
-from rsna_lumbar.train.dataset.split import PARTS, Folds, Split, split_studies
+from rsna_lumbar.train.dataset.split import PARTS, Split, split_studies
 from rsna_lumbar.train.dataset.summary import GroupSummary, as_table, summarise
 from rsna_lumbar.train.dataset.tables import LABELS, POINTS, SERIES, Tables, read_tables
 
@@ -59,42 +58,28 @@ PLAN = "prepare.json"
 SUMMARY = "summary.json"
 CARD = "card.json"
 IMAGES = "train_images"
-# Counted up where the same options come to mean other images, between two versions of the package.
+# Increased when the same options give other images in a new version of the package.
 PICTURES = 2  # 2: upright, padding black
 
 Track = Callable[[Iterable[SliceOutcome], str, int], Iterable[SliceOutcome]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PrepareOptions:
-    """What decides the bytes written, beside the tables and the files."""
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What the data sets of all groups share."""
 
-    size_px: int = 384
-    preprocessing: Preprocessing = field(default_factory=Preprocessing)
-    boxes: Mapping[str, BoxSize] = field(default_factory=lambda: dict(METHOD_BOX))  # by group
-    least_box_px: float = LEAST_BOX_PX  # of the square
-    scheme: LabelScheme = field(default_factory=LabelScheme)
-    folds: Folds = field(default_factory=Folds)
-
-    def recipe(self, group: Group) -> Recipe:
-        return Recipe(
-            size_px=self.size_px,
-            preprocessing=self.preprocessing,
-            box=self.boxes[group.name],
-            least_box_px=self.least_box_px,
-            scheme=self.scheme,
-        )
+    images: Path  # the folder train_images
+    tables: Tables
+    split: Split
+    options: PrepareOptions
+    workers: int
+    track: Track | None
 
 
 def prepare(
-    root: Path,
-    out: Path,
-    options: PrepareOptions,
-    *,
-    workers: int = 1,
-    track: Track | None = None,
+    root: Path, out: Path, options: PrepareOptions, *, workers: int = 1, track: Track | None = None
 ) -> list[GroupSummary]:
-    """Write the three data sets, or go on with writing them, or find them finished.
+    """Write the three data sets, or continue to write them, or find them finished.
 
     Args:
         root: folder with the tables and ``train_images``.
@@ -104,9 +89,11 @@ def prepare(
             returns the same items.
 
     Raises:
-        DataError: the tables cannot be used, or ``out`` or ``OUT.partial`` holds something else,
-            for stale slices of another split would be trained on.
+        DataError: the tables cannot be used, or ``out`` or ``OUT.partial`` contains something
+            else: old slices of another split must not be trained on.
+        UsageError: matplotlib, which draws the contact sheets, is not installed.
     """
+    prepare_third_party("figures")
     out = out.resolve()
     plan = _plan(root, options)
     if (out / PLAN).is_file():
@@ -116,51 +103,33 @@ def prepare(
         raise DataError(f"{out} is not an empty folder; name a new one")
     tables = read_tables(root)
     split = split_studies(tables, options.folds)
+    work = _Work(root / IMAGES, tables, split, options, workers, track)
     partial = out.with_name(f"{out.name}.partial")
     partial.mkdir(parents=True, exist_ok=True)
     with sole_user(partial):
         _claim(partial, plan)
-        summaries = _prepare_all(
-            root, partial, tables, split, options, workers, track or _untracked
-        )
+        for part, studies in (("train", split.train), ("val", split.val)):
+            write_atomically(partial / f"{part}_studies.csv", "\n".join(["study_id", *studies, ""]))
+        summaries = [_prepare_group(work, partial / group.name, group) for group in GROUPS]
+        _write_summaries(partial, summaries, tables)
         if out.exists():
             out.rmdir()
         partial.rename(out)
     return summaries
 
 
-def _prepare_all(
-    root: Path,
-    partial: Path,
-    tables: Tables,
-    split: Split,
-    options: PrepareOptions,
-    workers: int,
-    track: Track,
-) -> list[GroupSummary]:
-    for part, studies in (("train", split.train), ("val", split.val)):
-        write_atomically(partial / f"{part}_studies.csv", "\n".join(["study_id", *studies, ""]))
-    summaries = [
-        _prepare_group(root, partial / group.name, group, tables, split, options, workers, track)
-        for group in GROUPS
-    ]
-    _write_summaries(partial, summaries, tables)
-    return summaries
-
-
 def _plan(root: Path, options: PrepareOptions) -> str:
-    tables = {name: sha256_of(root / name) for name in (LABELS, POINTS, SERIES)
-              if (root / name).is_file()}  # fmt: skip
+    paths = [root / name for name in (LABELS, POINTS, SERIES)]
     fields = {
         "options": asdict(options),
-        "tables": tables,
+        "tables": {path.name: sha256_of(path) for path in paths if path.is_file()},
         "versions": {DISTRIBUTION: metadata.version(DISTRIBUTION), "pictures": PICTURES},
     }
     return json.dumps(fields, indent=2, sort_keys=True, allow_nan=False) + "\n"
 
 
 def _claim(partial: Path, plan: str) -> None:
-    """Take over what an interrupted run with the same plan left in the folder, if anything."""
+    """Take over the work of an interrupted run with the same plan, if there is any."""
     if (partial / PLAN).exists():
         _require_same(partial, plan)
     elif any(path.name != f".{PLAN}.part" for path in partial.iterdir()):
@@ -187,57 +156,52 @@ def _require_same(folder: Path, plan: str) -> None:
         )
 
 
-def _prepare_group(
-    root: Path,
-    out: Path,
-    group: Group,
-    tables: Tables,
-    split: Split,
-    options: PrepareOptions,
-    workers: int,
-    track: Track,
-) -> GroupSummary:
-    points, left_out = annotate(tables, group)
+def _prepare_group(work: _Work, out: Path, group: Group) -> GroupSummary:
+    points, left_out = annotate(work.tables, group)
     for part in PARTS:
         (out / "images" / part).mkdir(parents=True, exist_ok=True)
         (out / "labels" / part).mkdir(parents=True, exist_ok=True)
-    jobs = list(_jobs(root / IMAGES, out, points, split, options.recipe(group)))
-    outcomes = list(track(_outcomes(out, jobs, workers), group.name, len(jobs)))
+    jobs = list(_jobs(work, out, points, work.options.boxes[group.name]))
+    made = _outcomes(out / slice_index.NAME, jobs, work.workers)
+    outcomes = list(work.track(made, group.name, len(jobs)) if work.track else made)
     points["reason"] = list(chain.from_iterable(outcome.reasons for outcome in outcomes))
-    points["part"] = points["study_id"].map(split.part_of)
+    points["part"] = points["study_id"].map(work.split.part_of)
     used, unused = points[points["reason"] == ""], points[points["reason"] != ""]
     left_out = pd.concat([left_out, unused])[list(LEFT_OUT_COLUMNS)]
     summary = summarise(group, used, _images(jobs, outcomes), left_out)
-    _write_left_out(out / "left_out.csv", left_out)
-    _write_data_yaml(out / "data.yaml", group)
-    write_contact_sheet(out, out / "contact_sheet.png", seed=options.folds.seed)
-    card = _card(group, tables, split, options, summary)
-    write_atomically(out / CARD, json.dumps(card, indent=2, allow_nan=False) + "\n")
+    ordered = left_out.sort_values(list(LEFT_OUT_COLUMNS))
+    write_atomically(out / "left_out.csv", ordered.to_csv(index=False, lineterminator="\n"))
+    names = "".join(f"  {index}: {name}\n" for index, name in enumerate(group.classes))
+    # Without "path", ultralytics uses the folder of this file: the data set can be moved.
+    text = f"train: images/train\nval: images/val\nchannels: 1\nnames:\n{names}"
+    write_atomically(out / "data.yaml", text)
+    sheet, seed = out / "contact_sheet.png", work.options.folds.seed
+    write_contact_sheet(out, sheet, group.name, group.classes, seed=seed)
+    _write_json(out / CARD, _card(work, group, summary))
     return summary
 
 
-def _jobs(
-    images: Path, out: Path, points: pd.DataFrame, split: Split, recipe: Recipe
-) -> Iterator[SliceJob]:
-    """One for each slice, in the order of the points."""
+def _jobs(work: _Work, out: Path, points: pd.DataFrame, box: BoxSize) -> Iterator[SliceJob]:
+    """One per slice, in the order of the points."""
+    part_of = work.split.part_of
     columns = ["study_id", "series_id", "instance_number", "class_index", "x", "y"]
     rows = points[columns].itertuples(index=False, name=None)
     for (study, series, instance), of_slice in groupby(rows, key=lambda row: row[:3]):
-        part, name = split.part_of[study], f"{study}_{series}_{instance}"
+        part, name = part_of[study], f"{study}_{series}_{instance}"
         yield SliceJob(
             name=name,
             part=part,
-            source=images / study / series / f"{instance}.dcm",
+            source=work.images / study / series / f"{instance}.dcm",
             image=out / "images" / part / f"{name}.png",
             label=out / "labels" / part / f"{name}.txt",
             points=tuple(Point(int(index), float(x), float(y)) for *_, index, x, y in of_slice),
-            recipe=recipe,
+            box=box,
+            options=work.options,
         )
 
 
-def _outcomes(out: Path, jobs: list[SliceJob], workers: int) -> Iterator[SliceOutcome]:
-    """Of all jobs in order: those that an earlier run finished, then the others."""
-    index = out / slice_index.NAME
+def _outcomes(index: Path, jobs: list[SliceJob], workers: int) -> Iterator[SliceOutcome]:
+    """The outcomes of all jobs in order: first those that an earlier run finished."""
     finished = slice_index.read_outcomes(index, jobs)
     yield from finished
     rest = jobs[len(finished) :]
@@ -246,34 +210,22 @@ def _outcomes(out: Path, jobs: list[SliceJob], workers: int) -> Iterator[SliceOu
     except BrokenProcessPool as error:
         raise DataError(
             "a decoding process died: out of memory, or a decoder crashed on a damaged file; start "
-            f"again to go on. If it dies again: with --workers 1 the file is the labelled slice "
+            f"again to continue. If it dies again: with --workers 1 the file is the labelled slice "
             f"after the last line of {index}"
         ) from error
 
 
 def _images(jobs: list[SliceJob], outcomes: list[SliceOutcome]) -> dict[str, dict[str, int]]:
-    """A Standing -> part -> images written."""
+    """A Standing -> part -> number of images written."""
     written = Counter(
         (one.standing, job.part) for job, one in zip(jobs, outcomes, strict=True) if one.image_bytes
     )
     return {one.value: {part: written[one, part] for part in PARTS} for one in Standing}
 
 
-def _write_left_out(path: Path, left_out: pd.DataFrame) -> None:
-    ordered = left_out.sort_values(list(LEFT_OUT_COLUMNS))
-    write_atomically(path, ordered.to_csv(index=False, lineterminator="\n"))
-
-
-def _write_data_yaml(path: Path, group: Group) -> None:
-    names = "".join(f"  {index}: {name}\n" for index, name in enumerate(group.classes))
-    # Without "path", ultralytics takes the folder of this file: the data set can be moved.
-    write_atomically(path, f"train: images/train\nval: images/val\nchannels: 1\nnames:\n{names}")
-
-
-def _card(
-    group: Group, tables: Tables, split: Split, options: PrepareOptions, summary: GroupSummary
-) -> dict[str, Any]:
-    training = tables.labels[tables.labels["study_id"].isin(split.train)]
+def _card(work: _Work, group: Group, summary: GroupSummary) -> dict[str, Any]:
+    labels, split, options = work.tables.labels, work.split, work.options
+    training = labels[labels["study_id"].isin(split.train)]
     return {
         "group": group.name,
         "size_px": options.size_px,
@@ -290,8 +242,12 @@ def _card(
         "standing": dict(summary.standing),
         "classes": {name: dict(counts) for name, counts in summary.classes.items()},
         "left_out": summary.left_out,
-        "empty_labels_of_all_groups": tables.empty_labels,
+        "empty_labels_of_all_groups": work.tables.empty_labels,
     }
+
+
+def _write_json(path: Path, fields: Mapping[str, Any]) -> None:
+    write_atomically(path, json.dumps(fields, indent=2, allow_nan=False) + "\n")
 
 
 def _write_summaries(out: Path, summaries: list[GroupSummary], tables: Tables) -> None:
@@ -303,7 +259,7 @@ def _write_summaries(out: Path, summaries: list[GroupSummary], tables: Tables) -
         "empty_labels": tables.empty_labels,
         "groups": [asdict(summary) for summary in summaries],
     }
-    write_atomically(out / SUMMARY, json.dumps(fields, indent=2, allow_nan=False) + "\n")
+    _write_json(out / SUMMARY, fields)
 
 
 def _read_summaries(path: Path) -> list[GroupSummary]:
@@ -311,7 +267,3 @@ def _read_summaries(path: Path) -> list[GroupSummary]:
         return [GroupSummary(**fields) for fields in json.loads(path.read_bytes())["groups"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is damaged; remove {path.parent} and prepare again") from error
-
-
-def _untracked(outcomes: Iterable[SliceOutcome], _: str, __: int) -> Iterable[SliceOutcome]:
-    return outcomes

@@ -1,7 +1,7 @@
-"""The weighted class prior: what to say of a study that nobody has looked at.
+"""The weighted class prior: the answer for a study without an image.
 
-For each of the 25 locations, how often each grade occurs, times the metric's weight of that
-grade, divided by the sum: the constant answer that the metric likes best.
+For each of the 25 locations, the frequency of each grade times the metric's weight of the grade,
+divided by their sum. Of all constant answers, this one has the best metric.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rsna_lumbar.runtime.core.labels import (
     row_id,
 )
 
-SMOOTHING = 1.0  # one more case of each grade than were seen, so that none is impossible
+SMOOTHING = 1.0  # cases added to each grade, so that no grade is impossible
 
 Prior = NDArray[np.float64]  # (locations, 3), each row summing to 1
 
@@ -35,27 +35,30 @@ def class_prior(
     """Weighted grade frequencies of each location, with Laplace smoothing.
 
     Args:
-        labels: as :func:`rsna_lumbar.train.dataset.tables.tidy_labels` returns them.
-        locations: (condition, level) pairs, the rows of the result.
-        smoothing: cases of each grade added to those counted. With 0, a location must have cases.
-        grade_weights: what a case of each grade counts; equal ones give plain frequencies.
+        labels: as :func:`rsna_lumbar.runtime.core.label_table.tidy_labels` returns them.
+        locations: the rows of the result.
+        smoothing: cases added to each grade. With 0, each location needs a case.
+        grade_weights: weight of a case, by grade; equal weights give plain frequencies.
     """
     counted = labels.groupby(["condition", "level", "grade"]).size().to_dict()
-    cases = np.array(
-        [
-            [counted.get((*location, grade), 0) for grade in range(len(GRADES))]
-            for location in locations
-        ],
-        np.float64,
-    )
-    weighted = (cases + smoothing) * np.array(grade_weights)
+    grades = range(len(GRADES))
+    cases = [[counted.get((*location, grade), 0) for grade in grades] for location in locations]
+    weighted = (np.array(cases, np.float64) + smoothing) * np.array(grade_weights)
     return np.asarray(weighted / weighted.sum(axis=1, keepdims=True), np.float64)
 
 
 def prior_submission(prior: Prior, studies: Iterable[str]) -> pd.DataFrame:
     """The same 25 rows (in the order of LOCATIONS) for every study, as a submission."""
     studies = list(studies)
-    names = [row_id(study, *location) for study in studies for location in LOCATIONS]
-    rows = pd.DataFrame(np.tile(prior, (len(studies), 1)), columns=list(GRADES))
-    rows.insert(0, SUBMISSION_COLUMNS[0], names)
-    return rows
+    return submission_table(studies, LOCATIONS, np.tile(prior, (len(studies), 1)))
+
+
+def submission_table(
+    studies: Iterable[str], locations: Iterable[tuple[str, str]], rows: NDArray[np.float64]
+) -> pd.DataFrame:
+    """Probabilities (studies, locations, 3), or so reshaped, as a submission."""
+    locations = list(locations)
+    names = [row_id(study, *location) for study in studies for location in locations]
+    frame = pd.DataFrame(rows.reshape(-1, len(GRADES)), columns=list(GRADES))
+    frame.insert(0, SUBMISSION_COLUMNS[0], names)
+    return frame

@@ -1,8 +1,8 @@
-"""``slices.csv`` of a group: every slice of it, in order, with what became of each point.
+"""``slices.csv`` of a group: every slice, in order, with the outcome for each of its points.
 
-It is the index of the finished data set and, while that is being made, the journal: a line is
-added once the slice's files are closed, so a preparation that was killed goes on after the last
-line that holds.
+It is the index of the finished data set and the journal while the data set is made: a line is added
+after the slice's files are closed. A preparation that was killed continues after the last valid
+line.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _USED_WORD = "used"
 
 
 def read_outcomes(path: Path, jobs: Sequence[SliceJob]) -> list[SliceOutcome]:
-    """The outcomes that hold: those of the first jobs, up to a line or file that does not fit.
+    """The outcomes of the first jobs, up to the first line or file that does not match its job.
 
-    What follows them in the file is cut off, so that new lines can be added.
+    The rest of the file is cut off, so that new lines can be added.
     """
     lines = path.read_text("utf-8", "replace").splitlines(keepends=True) if path.exists() else []
     outcomes = []
@@ -37,7 +37,7 @@ def read_outcomes(path: Path, jobs: Sequence[SliceJob]) -> list[SliceOutcome]:
 def record(
     path: Path, jobs: Iterable[SliceJob], outcomes: Iterable[SliceOutcome]
 ) -> Iterator[SliceOutcome]:
-    """Pass the outcomes on, each once its line is in the file."""
+    """Pass the outcomes on, each after its line is in the file."""
     with path.open("a", encoding="utf-8", newline="\n") as stream:
         for job, outcome in zip(jobs, outcomes, strict=True):
             words = " ".join(reason or _USED_WORD for reason in outcome.reasons)
@@ -48,7 +48,7 @@ def record(
 
 
 def _outcome(line: str, job: SliceJob) -> SliceOutcome | None:
-    """None where the line was cut short, is of another slice, or its files are not there."""
+    """None if the line was cut short or belongs to another slice, or a file is missing."""
     cells = line.removesuffix("\n").split(",")
     if not line.endswith("\n") or len(cells) != 5 or cells[:2] != [job.name, job.part]:
         return None

@@ -1,8 +1,8 @@
-"""Which studies are for training and which for validation: by study, the same for all groups.
+"""Which studies are for training and which for validation; the same for all groups.
 
-The studies are put in order of severity and dealt out to the folds like cards, a block of as many
-as there are folds at a time, each block in an order of its own. So folds differ by one study at
-most in how many they hold, and hardly in how many of them are severe, in any group.
+The studies are sorted by severity and dealt to the folds like cards: in blocks of one study per
+fold, each block in a random order. So the folds differ in size by at most one study, and hardly in
+the number of severe studies of any group.
 """
 
 from __future__ import annotations
@@ -30,11 +30,9 @@ class Folds:
 
     def __post_init__(self) -> None:
         if self.folds < 2:
-            raise UsageError(f"{self.folds} folds cannot be: one is validated on, so at least two")
+            raise UsageError(f"{self.folds} folds are too few: at least 2 are needed")
         if not 0 <= self.fold < self.folds:
-            raise UsageError(
-                f"there is no fold {self.fold} of {self.folds}: they are 0 to {self.folds - 1}"
-            )
+            raise UsageError(f"no fold {self.fold} of {self.folds}: choose 0 to {self.folds - 1}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +48,7 @@ class Split:
 
 
 def split_studies(tables: Tables, folds: Folds) -> Split:
-    """Draw the validation studies of one fold. The folds of one seed share no study.
+    """Choose the validation studies of one fold. The folds of one seed share no study.
 
     Raises:
         DataError: fewer studies than folds.
@@ -71,13 +69,13 @@ def split_studies(tables: Tables, folds: Folds) -> Split:
 
 
 def deal(count: int, folds: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """The fold of each place in an order of ``count`` studies, block by block."""
+    """(count,) the fold of each study, if the studies are dealt in their order."""
     blocks = [rng.permutation(folds) for _ in range(0, count, folds)]
     return np.concatenate([np.empty(0, np.int64), *blocks])[:count]
 
 
 def _by_severity(tables: Tables, rng: np.random.Generator) -> list[str]:
-    """Worst first: by whether each group has a severe label, then by how many there are."""
+    """Most severe first: by whether each group has a severe label, then by their number."""
     labels = tables.labels
     severe = [
         _counted(labels[labels["condition"].isin(group.conditions)], SEVERE, tables.studies)

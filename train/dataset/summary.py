@@ -1,4 +1,4 @@
-"""What a data set was made of: per class, how many boxes each part has and what was left out."""
+"""Counts of a data set: boxes per class and part, and what was left out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rsna_lumbar.train.dataset.slice_images import Standing
 from rsna_lumbar.train.dataset.split import PARTS
 
 UNGRADED = "(no grade)"
-STANDING_TITLES = {  # what is said where it happened
+STANDING_TITLES = {  # shown if there are such images
     Standing.TURNED: "turned upright",
     Standing.UNKNOWN: "as stored: no orientation",
 }
@@ -37,7 +37,7 @@ class GroupSummary:
 
     @property
     def left_out(self) -> dict[str, int]:
-        """Labels and points by the reason why they are not used."""
+        """Unused labels and points by reason."""
         return {reason.value: n for reason in LeftOut if (n := self._total(reason.value))}
 
     def _total(self, column: str) -> int:
@@ -50,13 +50,9 @@ def summarise(
     images: Mapping[str, Mapping[str, int]],
     left_out: pd.DataFrame,
 ) -> GroupSummary:
-    """Count.
+    """Count boxes (``used``: rows with ``part`` and ``class_index``) and what was left out.
 
-    Args:
-        group: whose classes.
-        used: rows with ``part`` and ``class_index``.
-        images: by how they came to stand upright, and by part.
-        left_out: rows with ``reason``, ``condition``, ``level`` and ``grade``.
+    ``images`` are counted by Standing and part.
     """
     counts = Counter(
         (group.classes[index], str(part))
@@ -83,7 +79,7 @@ def _class_name(condition: str, level: str, grade: float | None) -> str:
 
 
 def as_table(summary: GroupSummary) -> str:
-    """A row for each class, a column for each part and each reason that occurs."""
+    """A row per class; a column per part and per reason that occurs."""
     reasons = list(summary.left_out)
     head = [summary.group, *PARTS, *(reason.replace("_", " ") for reason in reasons)]
     rows = [

@@ -1,5 +1,7 @@
-"""The challenge's tables -> tidy frames. Ids are text; conditions and levels are spelled as in
-:mod:`rsna_lumbar.runtime.core.labels`, whichever spelling the file uses.
+"""The challenge's tables -> tidy frames.
+
+Ids are text. Conditions and levels become those of :mod:`rsna_lumbar.runtime.core.labels`, in
+whichever spelling the file has them.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ _LEVEL_OF = {name: level for level in LEVELS for name in (level, level_title(lev
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Tables:
-    """What the tables of a data set say."""
+    """The tables of a data set."""
 
     studies: tuple[str, ...]  # every study of train.csv, sorted
     labels: pd.DataFrame  # study_id, condition, level, grade (index into GRADES); no empty cells
@@ -51,7 +53,7 @@ def read_tables(root: Path) -> Tables:
     """Read the three tables of the train part.
 
     Raises:
-        DataError: a table or column is missing, or holds a word that the challenge does not use.
+        DataError: a table or column is missing, or contains a word that the challenge does not use.
     """
     wide = read_csv(root / LABELS)
     return Tables(
@@ -83,10 +85,10 @@ def _series(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _whole(numbers: pd.Series[float]) -> pd.Series[int]:
-    """What is no whole number becomes NA."""
+    """Values that are not whole numbers become NA."""
     return numbers.where(numbers.abs().lt(2**53) & (numbers % 1 == 0)).astype("Int64")
 
 
 def _numbers(column: pd.Series[str]) -> pd.Series[float]:
-    """What is no number becomes NaN: its rows are left out, and counted, by name."""
+    """Other values become NaN; their rows are left out with a reason, and counted."""
     return pd.to_numeric(column, errors="coerce")

@@ -1,14 +1,14 @@
-"""How far a score may be off because these studies were scored and not others like them.
+"""The uncertainty of a score that comes from the choice of the studies.
 
-Percentile bootstrap over studies: as many studies as there are, drawn with replacement, are scored
-again and again, and an interval reaches from the 2.5th to the 97.5th percentile of what that gives.
-The rows of a study share a patient and a scan, so studies are drawn and not rows. Each draw scores
-submission and prior alike, which makes the interval of their ratio that of a paired comparison. The
-prior stays as it is: it is not counted again on the drawn studies.
+Percentile bootstrap over studies: the same number of studies is drawn with replacement and scored,
+many times; an interval reaches from the 2.5th to the 97.5th percentile of the results. The rows of
+a study share a patient and a scan, so studies are drawn, not rows. Each draw scores submission and
+prior, so the interval of their ratio is that of a paired comparison. The prior is not counted again
+on the drawn studies.
 
-A term is a quotient of sums over studies (runtime/core/metric.py), so a draw is scored by adding up
-sums, and no table is made. Where a term does not exist among the drawn studies (any severe spinal,
-without a severe one), the draw says nothing of it, nor of the score, which would be another mean.
+A term is a quotient of sums over studies (runtime/core/metric.py), so a draw is scored by adding
+sums, without a table. If a term does not exist in a draw (any severe spinal, without a severe row),
+the draw counts neither for the term nor for the score, which would be the mean of other terms.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 from rsna_lumbar.runtime.core.metric import SCORE, FloatArray, IntArray, StudySums, quotients
 
 RESAMPLES = 1000
-ENOUGH = 100  # studies; what intervals of fewer hold is in docs/training.md
+ENOUGH = 100  # studies; docs/training.md has the coverage of intervals of fewer
 SEED = 0
 CONFIDENCE = 0.95
 _TAIL = (1 - CONFIDENCE) / 2
@@ -29,7 +29,7 @@ _TAIL = (1 - CONFIDENCE) / 2
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """Bounds that hold the middle 95 % of the resamples."""
+    """Bounds of the middle 95 % of the resamples."""
 
     low: float
     high: float
@@ -37,24 +37,19 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Intervals:
-    """By term, and of the score under its name; without those that do not exist."""
+    """Intervals by term, and of the score; without terms that do not exist."""
 
     resamples: int
-    missing: dict[str, int]  # in how many of them there is no such figure
+    missing: dict[str, int]  # number of resamples without this figure
     submission: dict[str, Interval]
     ratio: dict[str, Interval]  # submission over prior
 
 
 def intervals(submission: StudySums, prior: StudySums, resamples: int) -> Intervals | None:
-    """95 % intervals of every term, the score, and their ratios to the prior's.
-
-    Args:
-        submission: sums of S studies.
-        prior: of the same studies and terms.
-        resamples: how many; 0 for none.
+    """95 % intervals of terms, score and their ratios to the prior's, which has the same studies.
 
     Returns:
-        None without resamples; no interval of a single study, which is drawn in one way only.
+        None without resamples; no intervals for a single study, as there is only one draw.
     """
     studies = len(submission.sums)
     if resamples < 1:
@@ -84,14 +79,9 @@ def draws(studies: int, resamples: int) -> Iterator[IntArray]:
 
 
 def _by_name(names: list[str], figures: FloatArray) -> dict[str, Interval]:
-    """Intervals of the columns (R, K); NaN where a figure does not exist."""
+    """Intervals of the columns (R, K); NaN if a figure does not exist."""
     return {
-        name: _interval(column[~np.isnan(column)])
+        name: Interval(*np.nanquantile(column, [_TAIL, 1 - _TAIL]).tolist())
         for name, column in zip(names, figures.T, strict=True)
         if not np.isnan(column).all()
     }
-
-
-def _interval(values: FloatArray) -> Interval:
-    low, high = np.quantile(values, [_TAIL, 1 - _TAIL])
-    return Interval(float(low), float(high))

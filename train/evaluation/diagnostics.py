@@ -1,20 +1,20 @@
-"""What helps a person beside the score: where it comes from, and how far to trust the numbers.
+"""Diagnostics of a submission beside its score.
 
 Per level: the metric's weighted log loss over the level's graded rows, sides pooled.
 
 Per group and labelled grade:
-    loss       mean of -log p of the labelled grade; one weight within a grade, so unweighted
-    recall     share of the rows of this grade whose likeliest grade it is
-    precision  share of the rows whose likeliest grade this is that are of it
-The likeliest grade is the one with the largest probability, the milder of two that tie.
+    loss       mean of -log p of the labelled grade, unweighted (rows of a grade weigh the same)
+    recall     share of the rows labelled with this grade for which it is the likeliest
+    precision  share of the rows for which this grade is the likeliest that are labelled with it
+The likeliest grade has the largest probability; if two are equal, it is the milder one.
 
-Calibration, of a group and a grade against the other two: rows fall into BINS bins of equal width
-by the probability p of that grade, [0, 0.1), ... [0.9, 1], and
+Calibration of a group and a grade against the other two: rows are put into BINS bins of equal width
+by the probability p of the grade, [0, 0.1), ... [0.9, 1], and
 
     calibration error = sum over bins of n_bin / n * |mean p in the bin - share of the grade in it|
 
-A group's calibration error is the mean of those of its three grades (the classwise expected
-calibration error). Rows count alike: no 1/2/4 weights. "all" pools the rows of the scored groups.
+A group's calibration error is the mean over its three grades (the classwise expected calibration
+error). All rows weigh the same. "all" pools the rows of the scored groups.
 """
 
 from __future__ import annotations
@@ -44,48 +44,49 @@ class Bin:
     """The rows whose probability of a grade lies between two bounds."""
 
     count: int
-    mean_probability: float | None  # None where the bin is empty
-    share: float | None  # of its rows, how many are of the grade
+    mean_probability: float | None  # None if the bin is empty
+    share: float | None  # of its rows that are of the grade; None if the bin is empty
 
 
 @dataclass(frozen=True, slots=True)
 class GradeReport:
     """One grade among the rows of a group."""
 
-    count: int  # rows labelled so
-    loss: float | None  # None where no row is labelled so
-    recall: float | None  # likewise
-    precision: float | None  # None where it is nowhere the likeliest
-    calibration_error: float | None  # None where there is no row at all
+    count: int  # rows labelled with it
+    loss: float | None  # None if no row is labelled with it
+    recall: float | None  # None if no row is labelled with it
+    precision: float | None  # None if it is never the likeliest
+    calibration_error: float | None  # None if there is no row
     reliability: tuple[Bin, ...]  # BINS of them
 
 
 @dataclass(frozen=True, slots=True)
 class GroupReport:
-    """The rows of a group, or of all."""
+    """The rows of a group, or of all groups."""
 
     rows: int  # with a grade
     confusion: tuple[tuple[int, ...], ...]  # 3 x 3: labelled grade, likeliest grade
-    grades: tuple[GradeReport, ...]  # as GRADES
-    calibration_error: float | None  # mean of those of the grades
+    grades: tuple[GradeReport, ...]  # in the order of GRADES
+    calibration_error: float | None  # mean over the grades
 
 
 @dataclass(frozen=True, slots=True)
 class Diagnostics:
-    """Everything beside the score."""
+    """All diagnostics of a submission."""
 
     levels: dict[str, dict[str, float | None]]  # level -> group or "all" -> weighted log loss
     groups: dict[str, GroupReport]  # the scored groups, then "all"
 
 
 def diagnose(answers: GradedAnswers) -> Diagnostics:
-    """Look at graded answers from every side that the module's docstring names."""
+    """Compute the diagnostics that the module's docstring defines."""
     pools = {group.name: columns_of(group) for group in answers.groups}
     pools[ALL] = [column for columns in pools.values() for column in columns]
     return Diagnostics(
         levels={
             level: {
-                pool: pooled_loss(answers, _at(level, columns)) for pool, columns in pools.items()
+                pool: pooled_loss(answers, [at for at in columns if LOCATIONS[at][1] == level])
+                for pool, columns in pools.items()
             }
             for level in LEVELS
         },
@@ -96,7 +97,7 @@ def diagnose(answers: GradedAnswers) -> Diagnostics:
 
 
 def group_report(grade: IntArray, probability: FloatArray) -> GroupReport:
-    """Report on some rows. Shapes (N,) and (N, 3); N may be 0."""
+    """Shapes (N,) and (N, 3); N may be 0."""
     confusion = confusion_matrix(grade, probability)
     grades = tuple(_grade_report(index, grade, probability, confusion) for index in range(3))
     return GroupReport(
@@ -117,20 +118,20 @@ def classwise_calibration_error(grade: IntArray, probability: FloatArray) -> flo
 
 
 def confusion_matrix(grade: IntArray, probability: FloatArray) -> IntArray:
-    """(3, 3) counts: row the labelled grade, column the likeliest. Shapes (N,) and (N, 3)."""
+    """(3, 3) counts; row: labelled grade, column: likeliest. Arguments have shapes (N,), (N, 3)."""
     counts = np.zeros((len(GRADES), len(GRADES)), np.int64)
     np.add.at(counts, (grade, probability.argmax(axis=1)), 1)
     return counts
 
 
 def reliability(probability: FloatArray, is_grade: NDArray[np.bool_]) -> tuple[Bin, ...]:
-    """Probabilities of one grade (N,), and which rows are of it (N,), binned by probability."""
+    """Bin rows by their probability of one grade (N,); is_grade (N,): which are of the grade."""
     place = np.minimum((probability * BINS).astype(np.int64), BINS - 1)
     return tuple(_bin(probability[place == at], is_grade[place == at]) for at in range(BINS))
 
 
 def calibration_error(bins: Sequence[Bin]) -> float | None:
-    """Mean distance of what was said from what was so, by rows; None without any."""
+    """Mean over rows of the distance between probability and share; None without rows."""
     distances = [
         found.count * abs(found.mean_probability - found.share)
         for found in bins
@@ -140,12 +141,8 @@ def calibration_error(bins: Sequence[Bin]) -> float | None:
 
 
 def share(part: np.int64, whole: np.int64) -> float | None:
-    """Of the whole; None of nothing."""
+    """part / whole; None if the whole is 0."""
     return float(part / whole) if whole else None
-
-
-def _at(level: str, columns: Sequence[int]) -> list[int]:
-    return [column for column in columns if LOCATIONS[column][1] == level]
 
 
 def _bin(probability: FloatArray, is_grade: NDArray[np.bool_]) -> Bin:
@@ -162,13 +159,9 @@ def _grade_report(
     bins = reliability(probability[:, index], of_grade)
     return GradeReport(
         count=int(of_grade.sum()),
-        loss=_mean(-np.log(probability[of_grade, index])),
+        loss=float(-np.log(probability[of_grade, index]).mean()) if of_grade.any() else None,
         recall=share(right, confusion[index].sum()),
         precision=share(right, confusion[:, index].sum()),
         calibration_error=calibration_error(bins),
         reliability=bins,
     )
-
-
-def _mean(values: FloatArray) -> float | None:
-    return float(values.mean()) if len(values) else None

@@ -1,4 +1,4 @@
-"""A submission beside the weighted class prior on the same rows, and what lies behind its score."""
+"""A submission beside the weighted class prior on the same rows, with diagnostics."""
 
 from __future__ import annotations
 
@@ -11,12 +11,7 @@ import pandas as pd
 from rsna_lumbar.runtime.core.errors import DataError
 from rsna_lumbar.runtime.core.label_table import read_csv, study_ids, tidy_labels
 from rsna_lumbar.runtime.core.labels import GROUPS, SPINAL, Group
-from rsna_lumbar.runtime.core.metric import (
-    MetricResult,
-    graded_groups,
-    score_answers,
-    study_sums,
-)
+from rsna_lumbar.runtime.core.metric import MetricResult, graded_groups, score_answers, study_sums
 from rsna_lumbar.runtime.studies.tables import read_study_list
 from rsna_lumbar.train.dataset.prior import class_prior, prior_submission
 from rsna_lumbar.train.evaluation.bootstrap import ENOUGH, RESAMPLES, Intervals, intervals
@@ -25,7 +20,7 @@ from rsna_lumbar.train.evaluation.metric import pair
 from rsna_lumbar.train.evaluation.severe import SevereReport, severe_reports
 
 _SHOWN = 3  # examples in an error message
-# What the score is without the any-severe term, by the number of groups.
+# The score without the any-severe term, by the number of groups.
 _OTHERS = {1: "the spinal term", 2: "the mean of the other two", 3: "the mean of the other three"}
 
 
@@ -35,29 +30,29 @@ class Evaluation:
 
     submission: MetricResult
     prior: MetricResult
-    intervals: Intervals | None  # None where none were asked for
-    prior_from: str  # whose labels the prior was counted on
+    intervals: Intervals | None  # None if not requested
+    prior_from: str  # the studies whose labels the prior was counted on, in words
     studies: int
-    ignored: int  # rows of the submission, of studies that were not to be scored
-    unanswered: tuple[Group, ...]  # left out: the submission has no row of them
-    ungraded: tuple[Group, ...]  # left out: it has, but the label table has no graded one
+    ignored: int  # rows of the submission that belong to studies not to be scored
+    unanswered: tuple[Group, ...]  # not scored: the submission has no row of them
+    ungraded: tuple[Group, ...]  # not scored: the label table has no grade of them
     diagnostics: Diagnostics  # of the submission
-    severe: dict[str, dict[str, SevereReport]]  # of the submission, as severe_reports gives them
+    severe: dict[str, dict[str, SevereReport]]  # of the submission, from severe_reports
 
     @property
     def groups(self) -> tuple[Group, ...]:
-        """Those that were scored."""
+        """The scored groups."""
         return tuple(g for g in GROUPS if g not in (*self.unanswered, *self.ungraded))
 
     @property
     def ratio(self) -> float:
-        """Score of the submission over that of the prior; below 1 something was learnt."""
+        """Score of the submission over that of the prior; below 1 the submission is better."""
         return self.submission.score / self.prior.score
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader of the score must know, a sentence each."""
-        return (*_on_groups(self), *_on_terms(self), *_on_resamples(self), *_on_rows(self))
+        return tuple(_notes(self))
 
 
 def evaluate(
@@ -68,25 +63,16 @@ def evaluate(
     studies: Path | None = None,
     resamples: int = RESAMPLES,
 ) -> Evaluation:
-    """Score a file and the prior.
+    """Score a file and the prior: :func:`evaluate_tables` with CSV files.
 
-    Args:
-        submission: CSV with row_id and the three grades, 25 rows for each study to score, or
-            none of a group.
-        labels: table in train.csv's layout.
-        prior_labels: such a table of other studies, to count the prior on. Without it the prior
-            is counted on the studies that are scored, which flatters it.
-        studies: CSV with study_id, such as ``val_studies.csv`` of ``rsna-train prepare``; only
-            these are scored. Without it, all of ``labels``.
-        resamples: for the 95 % intervals (``bootstrap.py``); 0 for none.
+    ``studies`` is a CSV with study_id, such as ``val_studies.csv`` of ``rsna-train prepare``.
 
     Raises:
-        DataError: as :func:`evaluate_tables`; a file that is no CSV table.
+        DataError: as :func:`evaluate_tables`; a file that is not a CSV table.
     """
-    truth = read_csv(labels)
     result = evaluate_tables(
         read_csv(submission),
-        truth,
+        read_csv(labels),
         None if prior_labels is None else read_csv(prior_labels),
         studies=None if studies is None else read_study_list(studies),
         resamples=resamples,
@@ -104,27 +90,28 @@ def evaluate_tables(
 ) -> Evaluation:
     """Score a table and the prior; no table is changed.
 
-    A group of which the submission has no row, or the label table no grade, is left out.
+    Groups without a row in the submission or without a grade in the label table are not scored.
 
     Args:
         submission: row_id, normal_mild, moderate, severe, numbers or text; for each study to
-            score all rows of each group that there is, in any order.
+            score all rows of each group that it answers, in any order.
         labels: in train.csv's layout, empty cells allowed.
-        prior_labels: as ``labels``, to count the prior on; else the studies that are scored.
-        studies: which studies of ``labels`` to score, all without it. Rows of the others may be
-            in the submission and are counted as ignored.
-        resamples: for the 95 % intervals; 0 for none.
+        prior_labels: as ``labels``, of other studies, to count the prior on. None: it is counted
+            on the scored studies, which makes it look better.
+        studies: the studies of ``labels`` to score; None: all. Rows of the others may be in the
+            submission and are counted as ignored.
+        resamples: for the 95 % intervals (``bootstrap.py``); 0 for none.
 
     Raises:
-        SubmissionError: bad rows, all kinds of them named
+        SubmissionError: bad rows; it names all kinds of them
             (:func:`rsna_lumbar.train.evaluation.submission.read_answers`).
-        DataError: a column is missing, a label table holds a word that the challenge does not use
-            or a study twice, no group of the submission has a graded row, or ``labels`` lacks one
-            of ``studies``.
+        DataError: a column is missing, a label table contains a word that the challenge does not
+            use or a study twice, no group of the submission has a graded row, or ``labels`` lacks
+            one of ``studies``.
     """
     truth = labels if studies is None else _restricted(labels, set(studies))
     paired = pair(submission, labels, studies)
-    # Where none is left, score_answers says so.
+    # If none is left, score_answers raises the error.
     answers = replace(paired, groups=graded_groups(paired) or paired.groups)
     score = score_answers(answers)
     counted = tidy_labels(truth if prior_labels is None else prior_labels)
@@ -144,7 +131,7 @@ def evaluate_tables(
     )
 
 
-def _on_groups(found: Evaluation) -> Iterator[str]:
+def _notes(found: Evaluation) -> Iterator[str]:
     for without, groups in {
         "row in the submission": found.unanswered,
         "grade in the label table": found.ungraded,
@@ -153,38 +140,32 @@ def _on_groups(found: Evaluation) -> Iterator[str]:
             yield f"Left out, without a {without}: {', '.join(g.name for g in groups)}."
     if len(found.groups) < len(GROUPS):
         yield "The score is the mean of the terms that are left; it is no score of the challenge's."
-
-
-def _on_terms(found: Evaluation) -> Iterator[str]:
     if SPINAL in found.groups and found.submission.any_severe_spinal is None:
         yield (
             "No study has a severe spinal row: the any-severe term does not exist here, "
             f"and the score is {_OTHERS[len(found.groups)]}."
         )
-
-
-def _on_resamples(found: Evaluation) -> Iterator[str]:
-    if not found.intervals:
-        return
-    if found.studies < 2:
-        yield "A single study has no interval: there are no others to draw."
-        return
-    if found.studies < ENOUGH:
-        yield f"With fewer than {ENOUGH} studies the intervals are too narrow."
-    missing = {name: count for name, count in found.intervals.missing.items() if count}
-    if missing:
-        counts = ", ".join(f"{name.replace('_', ' ')} in {n}" for name, n in missing.items())
-        yield (
-            f"Missing in some of the {found.intervals.resamples} resamples: {counts}. Their "
-            "intervals, also of the ratio, are of the other resamples."
-        )
-
-
-def _on_rows(found: Evaluation) -> Iterator[str]:
+    if found.intervals:
+        yield from _on_intervals(found.intervals, found.studies)
     if found.ignored:
         yield (
             f"{found.ignored} rows of the submission are of other studies of the label table "
             "and were left aside."
+        )
+
+
+def _on_intervals(found: Intervals, studies: int) -> Iterator[str]:
+    if studies < 2:
+        yield "A single study has no interval: there are no others to draw."
+        return
+    if studies < ENOUGH:
+        yield f"With fewer than {ENOUGH} studies the intervals are too narrow."
+    missing = {name: count for name, count in found.missing.items() if count}
+    if missing:
+        counts = ", ".join(f"{name.replace('_', ' ')} in {n}" for name, n in missing.items())
+        yield (
+            f"Missing in some of the {found.resamples} resamples: {counts}. Their "
+            "intervals, also of the ratio, are of the other resamples."
         )
 
 

@@ -1,7 +1,7 @@
 """The challenge's metric of a submission and a label table; the formula: ``runtime.core.metric``.
 
-Both tables are brought into one order, by study, before anything is added up: the order of their
-rows cannot move the last bit.
+Both tables are sorted by study before anything is added up, so that the order of their rows does
+not change the last bit.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ def score(
         submission: row_id, normal_mild, moderate, severe; for every study of ``labels`` all rows
             of each group that it answers.
         labels: in the layout of train.csv, empty cells allowed.
-        groups: whose rows to score; those of the others may be there and say nothing.
+        groups: the groups to score; rows of other groups are ignored.
 
     Raises:
-        SubmissionError: bad rows, as ``submission.read_answers`` finds them.
-        DataError: a column is missing, the label table holds a word that the challenge does not
-            use or a study twice, or a group has no row or not a single graded one.
+        SubmissionError: bad rows, found by ``submission.read_answers``.
+        DataError: a column is missing, the label table contains a word that the challenge does not
+            use or a study twice, or a group has no row, or no graded row.
     """
     answers = pair(submission, labels)
     for group in groups:
@@ -45,19 +45,15 @@ def score(
 def pair(
     submission: pd.DataFrame, labels: pd.DataFrame, studies: Collection[str] | None = None
 ) -> GradedAnswers:
-    """Bring labels and answers together, in an order that is that of neither.
+    """Bring labels and answers together, sorted by study.
 
-    Args:
-        submission: as for :func:`score`.
-        labels: as for :func:`score`.
-        studies: those of ``labels`` to score. The submission's rows of the others are ignored.
+    Args: submission and labels as for :func:`score`.
+        studies: the studies of ``labels`` to score; rows of the others are ignored. None: all.
 
     Returns:
-        Of the groups that the submission answers.
+        Labels and answers of the groups that the submission answers.
 
-    Raises:
-        SubmissionError: as :func:`score`.
-        DataError: as :func:`score`, but for groups without a row or grade.
+    Raises: as :func:`score`, except for groups without a row or grade.
     """
     known = sorted(study_ids(labels))
     chosen = known if studies is None else sorted(set(studies).intersection(known))

@@ -1,4 +1,4 @@
-"""An evaluation as text: a table for people, an object for programs."""
+"""An evaluation as text: tables for people, JSON for programs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _TITLES = {
     **_POOLS,
     ANY_SEVERE: "Any severe spinal",
     SCORE: "Score (mean)",
-    # "Left foraminal": a condition of a group that has two, by its side.
+    # "Left foraminal": the conditions of groups that have two, by side.
     **{
         condition: f"{condition.partition('_')[0]} {group.name}".capitalize()
         for group in GROUPS
@@ -47,43 +47,52 @@ _TITLES = {
 }
 _WIDTH = 100  # columns
 NOT_CALIBRATED = (
-    "The metric's best answer is 1/2/4 times the probabilities: what scores best is not calibrated."
+    "The metric is best for 1/2/4 times the probabilities: what scores best is not calibrated."
 )
 
 
 def as_table(evaluation: Evaluation) -> str:
-    """The terms beside the prior's; losses by level; figures by group and grade; severe rows."""
+    """Terms of submission and prior; losses by level; figures by group and grade; severe rows."""
+    about = [
+        f"{evaluation.studies} studies, {evaluation.diagnostics.groups[ALL].rows} graded rows; "
+        f"weighted class prior of {evaluation.prior_from}."
+    ]
+    if evaluation.intervals:
+        about.append(
+            f"Intervals: {evaluation.intervals.resamples} resamples of the studies (percentile "
+            "bootstrap), the same for the prior."
+        )
     parts = [
         _terms(evaluation),
         "\n".join(
             fill(line, _WIDTH, break_long_words=False, break_on_hyphens=False)
-            for line in (*_about(evaluation), *evaluation.notes)
+            for line in (*about, *evaluation.notes)
         ),
         "Weighted log loss by level\n" + _levels(evaluation.diagnostics),
-        f"By labelled grade; calibration error over {BINS} bins; at the right, rows by likeliest "
+        f"By labelled grade; calibration error over {BINS} bins; on the right, rows by likeliest "
         "grade\n" + _grades(evaluation.diagnostics) + f"\n{NOT_CALIBRATED}",
-        "Severe against the other two grades; told severe where it is the likeliest grade\n"
+        "Severe against the other two grades; called severe if it is the likeliest grade\n"
         + _severe(evaluation.severe),
     ]
     return "\n\n".join(parts)
 
 
 def as_json(evaluation: Evaluation) -> str:
-    """The same for programs. Null stands for what does not exist, or was not scored.
+    """The same for programs. Null: does not exist, or was not scored.
 
     Top level: ``score``, ``spinal``, ``foraminal``, ``subarticular``, ``any_severe_spinal``;
     ``prior`` (the same five), ``prior_from``, ``ratio``; ``intervals`` (null without resampling):
-    ``confidence``, ``resamples``, then for each of the five ``missing`` (in how many resamples it
-    does not exist), ``submission`` and ``ratio`` (``low`` and ``high`` each); ``studies``,
-    ``rows`` (graded ones), ``ignored_rows``, ``notes``; ``groups`` (names of the scored ones),
-    ``unanswered_groups`` (the submission has no row), ``ungraded_groups`` (no row has a label).
+    ``confidence``, ``resamples``, then for each of the five ``missing`` (number of resamples
+    without it), ``submission`` and ``ratio`` (``low`` and ``high`` each); ``studies``, ``rows``
+    (graded), ``ignored_rows``, ``notes``; ``groups`` (names of the scored ones),
+    ``unanswered_groups`` (without a row in the submission), ``ungraded_groups`` (without a label).
 
-    Beside the score: ``per_level`` (level, then group or ``all``: loss), ``per_grade`` (group or
-    ``all``, then grade: count, loss, recall, precision), ``calibration_error`` (group or ``all``,
-    then ``mean`` and each grade), ``confusion`` (group or ``all``: rows by labelled, columns by
-    likeliest grade), ``reliability`` (group or ``all``, then grade: ten bins with count,
-    mean_probability, share), ``severe`` (condition or group, then level or ``all``: ``severe`` and
-    ``other`` rows, ``sensitivity``, ``specificity``). Definitions:
+    Also ``per_level`` (level, then group or ``all``: loss), ``per_grade`` (group or ``all``, then
+    grade: count, loss, recall, precision), ``calibration_error`` (group or ``all``, then ``mean``
+    and each grade), ``confusion`` (group or ``all``: rows by labelled, columns by likeliest grade),
+    ``reliability`` (group or ``all``, then grade: ten bins with count, mean_probability, share),
+    ``severe`` (condition or group, then level or ``all``: ``severe`` and ``other`` rows,
+    ``sensitivity``, ``specificity``). Definitions:
     :mod:`rsna_lumbar.train.evaluation.diagnostics`, :mod:`rsna_lumbar.train.evaluation.severe`.
     """
     groups = evaluation.diagnostics.groups
@@ -104,10 +113,21 @@ def as_json(evaluation: Evaluation) -> str:
             level: {pool: losses.get(pool) for pool in _POOLS}
             for level, losses in evaluation.diagnostics.levels.items()
         },
-        "per_grade": _each(groups, _POOLS, _grade_fields),
-        "calibration_error": _each(groups, _POOLS, _error_fields),
+        "per_grade": _each(groups, _POOLS, lambda group: _by_grade(group, _grade_fields)),
+        "calibration_error": _each(
+            groups,
+            _POOLS,
+            lambda group: {
+                "mean": group.calibration_error,
+                **_by_grade(group, lambda report: report.calibration_error),
+            },
+        ),
         "confusion": _each(groups, _POOLS, lambda group: group.confusion),
-        "reliability": _each(groups, _POOLS, _bin_fields),
+        "reliability": _each(
+            groups,
+            _POOLS,
+            lambda group: _by_grade(group, lambda report: list(map(asdict, report.reliability))),
+        ),
         "severe": _each(
             evaluation.severe,
             (*CONDITIONS, *(group.name for group in GROUPS)),
@@ -134,35 +154,16 @@ def _interval_fields(evaluation: Evaluation) -> dict[str, Any] | None:
 def _each(
     found: Mapping[str, S], names: Iterable[str], fields: Callable[[S], T]
 ) -> dict[str, T | None]:
-    """Fields by name; None where there is nothing of that name."""
+    """Fields by name; None for names that were not found."""
     return {name: fields(found[name]) if name in found else None for name in names}
 
 
-def _grade_fields(group: GroupReport) -> dict[str, Any]:
-    return {
-        grade: {
-            "count": report.count,
-            "loss": report.loss,
-            "recall": report.recall,
-            "precision": report.precision,
-        }
-        for grade, report in _by_grade(group)
-    }
+def _by_grade(group: GroupReport, fields: Callable[[GradeReport], T]) -> dict[str, T]:
+    return {grade: fields(report) for grade, report in zip(GRADES, group.grades, strict=True)}
 
 
-def _error_fields(group: GroupReport) -> dict[str, float | None]:
-    errors = {grade: report.calibration_error for grade, report in _by_grade(group)}
-    return {"mean": group.calibration_error, **errors}
-
-
-def _bin_fields(group: GroupReport) -> dict[str, list[dict[str, Any]]]:
-    return {
-        grade: [asdict(found) for found in report.reliability] for grade, report in _by_grade(group)
-    }
-
-
-def _by_grade(group: GroupReport) -> list[tuple[str, GradeReport]]:
-    return list(zip(GRADES, group.grades, strict=True))
+def _grade_fields(report: GradeReport) -> dict[str, Any]:
+    return {name: getattr(report, name) for name in ("count", "loss", "recall", "precision")}
 
 
 def _terms(evaluation: Evaluation) -> str:
@@ -172,38 +173,17 @@ def _terms(evaluation: Evaluation) -> str:
     for term in (*TERMS, SCORE):
         ours, theirs = getattr(evaluation.submission, term), getattr(evaluation.prior, term)
         ratio = None if ours is None else ours / theirs
-        rows.append(
-            [
-                _TITLES[term],
-                _number(ours, 4),
-                _bounds(found.submission.get(term) if found else None, 4),
-                _number(theirs, 4),
-                _number(ratio, 3),
-                _bounds(found.ratio.get(term) if found else None, 3),
-            ]
-        )
+        ranges = [_bounds(found.submission.get(term), 4) if found else "",
+                  _bounds(found.ratio.get(term), 3) if found else ""]  # fmt: skip
+        rows.append([_TITLES[term], _number(ours, 4), ranges[0],
+                     _number(theirs, 4), _number(ratio, 3), ranges[1]])  # fmt: skip
     if found is None:
         rows = [[*row[:2], *row[3:5]] for row in rows]
     return aligned(rows)
 
 
-def _about(evaluation: Evaluation) -> list[str]:
-    """What was scored, and how the intervals came about."""
-    rows = evaluation.diagnostics.groups[ALL].rows
-    lines = [
-        f"{evaluation.studies} studies, {rows} graded rows; "
-        f"weighted class prior of {evaluation.prior_from}."
-    ]
-    if evaluation.intervals:
-        lines.append(
-            f"Intervals: {evaluation.intervals.resamples} resamples of the studies (percentile "
-            "bootstrap), the same for the prior."
-        )
-    return lines
-
-
 def _shown(diagnostics: Diagnostics) -> list[str]:
-    """The scored groups, and "all" where there are several."""
+    """The scored groups, and "all" if there are several."""
     pools = list(diagnostics.groups)
     return pools if len(pools) > 2 else pools[:1]
 
@@ -221,24 +201,20 @@ def _grades(diagnostics: Diagnostics) -> str:
     rows = [[*header, *GRADE_TITLES]]
     for pool in _shown(diagnostics):
         group = diagnostics.groups[pool]
-        for index, (grade, report) in enumerate(zip(GRADE_TITLES, group.grades, strict=True)):
-            rows.append(
-                [
-                    "" if index else _TITLES[pool],
-                    grade,
-                    str(report.count),
-                    *(_number(x, 3) for x in (report.loss, report.recall, report.precision)),
-                    _number(report.calibration_error, 4),
-                    *map(str, group.confusion[index]),
-                ]
-            )
+        titles = [_TITLES[pool], "", ""]
+        for title, grade, report, counts in zip(
+            titles, GRADE_TITLES, group.grades, group.confusion, strict=True
+        ):
+            figures = [_number(x, 3) for x in (report.loss, report.recall, report.precision)]
+            error = _number(report.calibration_error, 4)
+            rows.append([title, grade, str(report.count), *figures, error, *map(str, counts)])
         mean = _number(group.calibration_error, 4)
         rows.append(["", "(all three)", str(group.rows), "", "", "", mean, "", "", ""])
     return aligned(rows, names=2)
 
 
 def _severe(severe: Mapping[str, Mapping[str, SevereReport]]) -> str:
-    """Three lines for a condition or group; spinal, which is both, once."""
+    """Three lines per condition and group; once for spinal, which is both."""
     rows = [["", "", *map(level_title, LEVELS), _TITLES[ALL]]]
     for name, by_level in severe.items():
         if name in _TITLES:

@@ -1,8 +1,8 @@
 """Left-right mirror images for training, with left and right classes exchanged.
 
-The mirror image of an axial slice is an axial slice again, in which what was left is right: its
-labels must change sides, or the detector learns to call either side left. A sagittal slice would
-be mirrored front to back, which no patient looks like, so that is refused.
+The mirror image of an axial slice is an axial slice with left and right exchanged: its labels must
+change sides, or the detector does not learn the sides. A mirrored sagittal slice would have front
+and back exchanged, which no patient has, so it is refused.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _AXIAL_CLASSES = frozenset(name for group in GROUPS if is_axial(group) for name 
 
 
 def swapped_classes(names: Sequence[str]) -> tuple[int, ...]:
-    """For each class the index of the one that it becomes in a mirror image.
+    """For each class, the index of its class in a mirror image.
 
     Args:
-        names: class names in the order of the data set, of a detector of axial slices.
+        names: class names of a detector of axial slices, in the order of the data set.
 
     Raises:
-        UsageError: a class is not one of axial slices, or its partner is missing.
+        UsageError: a class does not belong to axial slices, or its partner is missing.
     """
     index_of = {name: index for index, name in enumerate(names)}
     return tuple(index_of[_partner(name, index_of)] for name in names)
@@ -42,7 +42,7 @@ def swapped_classes(names: Sequence[str]) -> tuple[int, ...]:
 
 def _partner(name: str, names: Container[str]) -> str:
     if name not in _AXIAL_CLASSES:
-        raise UsageError(f"{name} is no class of axial slices; train it without flips")
+        raise UsageError(f"{name} is not a class of axial slices; train it without flips")
     side, _, rest = name.partition("_")
     partner = f"{_OTHER_SIDE[side]}_{rest}"
     if partner not in names:
@@ -51,14 +51,11 @@ def _partner(name: str, names: Container[str]) -> str:
 
 
 class SideSafeFlip:
-    """Mirrors image, boxes and sides of a share of the slices.
+    """Mirrors image, boxes and classes of a share (0 to 1) of the slices.
 
-    It takes and returns the records that ultralytics' transforms pass on, and draws from
-    ``random`` as they do, so that seeds and loading processes are treated alike.
-
-    Args:
-        share: probability of a flip, 0 to 1.
-        swapped: as :func:`swapped_classes` returns it.
+    It takes and returns the records of ultralytics' transforms, and draws from ``random`` like
+    them, so that seeds and loading processes have the same effect.
+    ``swapped``: from :func:`swapped_classes`.
     """
 
     def __init__(self, share: float, swapped: Sequence[int]) -> None:

@@ -1,48 +1,40 @@
-"""Long work in several processes that report on the way."""
+"""Long work in several processes, and the progress that its tables show."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, wait
-from functools import partial
-from multiprocessing.queues import SimpleQueue
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, wait
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
-from rsna_lumbar.runtime.system.processes import locks_have_room, worker_pool
+from rsna_lumbar.runtime.system.processes import worker_pool
 
 T = TypeVar("T")
 Report = Callable[[str, int], None]
-Reports = SimpleQueue[tuple[str, int]]
 
 STARTER = "RSNA_LUMBAR_STARTER"  # environment: the process that started this one's ancestor
 
-_POLL_S = 0.2
-_reports: Reports | None = None  # of a worker process, set when it starts
+_POLL_S = 0.3
 
 
-def run_side_by_side(
-    work: Callable[[T, Report], None], items: Sequence[T], jobs: int, report: Report
-) -> None:
+def run_side_by_side(work: Callable[[T], None], items: Sequence[T], jobs: int) -> None:
     """Do the work on every item, ``jobs`` at a time; with one job, in this process.
 
-    ``work`` is called with an item and a function to report by, whose calls arrive at
-    ``report`` here. The first error of any item is raised, after those under way have ended.
+    The first error of any item is raised after the running items have ended.
     """
     if jobs == 1 or len(items) < 2:
         for item in items:
-            work(item, report)
+            work(item)
         return
-    with locks_have_room():
-        reports: Reports = multiprocessing.get_context("spawn").SimpleQueue()
-    with worker_pool(min(jobs, len(items)), partial(_take, reports)) as pool:
-        running = [pool.submit(_work, work, item) for item in items]
+    with worker_pool(min(jobs, len(items)), _end_at_interrupt) as pool:
+        running = [pool.submit(work, item) for item in items]
         try:
-            _pass_on(reports, running, report)
+            wait(running, return_when=FIRST_EXCEPTION)
         finally:
             for future in running:
                 future.cancel()
@@ -50,41 +42,56 @@ def run_side_by_side(
             future.result()
 
 
-def _take(reports: Reports) -> None:
-    global _reports
-    _reports = reports
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # long work: Ctrl-C ends it at once
+def _end_at_interrupt() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends long work at once
 
 
-def _work(work: Callable[[T, Report], None], item: T) -> None:
-    work(item, _report)
+@contextmanager
+def watched(tables: Mapping[str, Sequence[Path]], report: Report) -> Iterator[None]:
+    """Report the number of rows of tables as they grow, whichever process writes them.
+
+    Args:
+        tables: by name, the places of a CSV table; it may move from one place to another.
+        report: called with the name and the number of rows, in rising order, in a thread.
+    """
+    ended = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(tables, report, ended), daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
 
 
-def _report(name: str, count: int) -> None:
-    if _reports is not None:
-        _reports.put((name, count))
+def _watch(tables: Mapping[str, Sequence[Path]], report: Report, ended: threading.Event) -> None:
+    reported, last = dict.fromkeys(tables, 0), False
+    while not last:
+        last = ended.wait(_POLL_S)
+        for name, paths in tables.items():
+            rows = max(map(_rows, paths))
+            if rows > reported[name]:
+                report(name, rows)
+                reported[name] = rows
 
 
-def _pass_on(reports: Reports, running: Sequence[Future[None]], report: Report) -> None:
-    """Until all are done or one has failed."""
-    ended = False
-    while not ended:
-        done, pending = wait(running, timeout=_POLL_S, return_when=FIRST_EXCEPTION)
-        ended = not pending or any(future.exception() for future in done)
-        while not reports.empty():
-            report(*reports.get())
+def _rows(table: Path) -> int:
+    try:
+        return max(0, table.read_bytes().count(b"\n") - 1)
+    except FileNotFoundError:
+        return 0
 
 
 def mark_as_starter() -> None:
-    """Have the processes that libraries start from here end with this one, if they are asked to."""
+    """Processes started from here by libraries can then end with this one (end_with_starter)."""
     os.environ[STARTER] = str(os.getpid())
 
 
 def end_with_starter() -> None:
-    """End when the process marked as starter is gone; does nothing in itself or without one.
+    """End this process when the one marked as starter ends; does nothing in the starter itself.
 
-    Workers of ours watch their parent. This is for processes that a library starts through a
-    launcher, which would outlive a kill of the one that wants their work.
+    Our own workers watch their parent. This is for processes that a library starts through a
+    launcher: they would outlive a kill of the process that needs their work.
     """
     starter = int(os.environ.get(STARTER, os.getpid()))
     if starter != os.getpid() and os.name == "posix":  # elsewhere os.kill(.., 0) kills

@@ -1,20 +1,20 @@
-"""An interrupted training goes on, a finished one stays, and none is overwritten by another.
+"""Interrupted trainings resume, finished ones stay, and no training overwrites another.
 
-    OUT/<group>/job.json     what is trained; written before anything else
+    OUT/<group>/job.json     what is trained; written first
     OUT/<group>/run/         ultralytics' own folder; weights/last.pt is replaced after each epoch
     OUT/<group>.pt           after the last epoch
-    OUT/<group>.json         the card; with it the training is finished, and run/ goes
+    OUT/<group>.json         the card; with it the training is finished, and run/ is removed
 
-Each file is replaced in one step, so whatever the moment of a kill, the next call finds one of
-these states. A resumed training is not bit-identical to one that ran through: ultralytics goes on
-from the averaged weights in half precision, and forgets where its random numbers were.
+Each file is replaced in one step, so after a kill at any moment, the next call finds one of these
+states. A resumed training is not bit-identical to an uninterrupted one: ultralytics continues from
+the averaged weights in half precision, and does not store the state of its random numbers.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,45 +23,45 @@ from rsna_lumbar.runtime.bundle.store import sha256_of
 from rsna_lumbar.runtime.core.errors import DataError, UsageError
 from rsna_lumbar.runtime.system.atomic_files import write_atomically
 
-# Settings that may change on the way: they say where the work is done, not what comes out.
+# Settings that may change between calls: they decide where the work is done, not its result.
 FREE = frozenset({"device", "workers", "jobs", "threads"})
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingFiles:
-    """Where the training of one group keeps what."""
+    """The files of the training of one group, from :func:`training_files`."""
 
     out: Path
     group: str
+    folder: Path
+    job: Path
+    run: Path
+    run_results: Path
+    checkpoint: Path
+    results: Path
+    weights: Path
+    card: Path
 
-    @property
-    def folder(self) -> Path:
-        return self.out / self.group
 
-    @property
-    def job(self) -> Path:
-        return self.folder / "job.json"
-
-    @property
-    def run(self) -> Path:
-        return self.folder / "run"
-
-    @property
-    def checkpoint(self) -> Path:
-        return self.run / "weights" / "last.pt"
-
-    @property
-    def weights(self) -> Path:
-        return self.out / f"{self.group}.pt"
-
-    @property
-    def card(self) -> Path:
-        return self.out / f"{self.group}.json"
+def training_files(out: Path, group: str) -> TrainingFiles:
+    folder, run = out / group, out / group / "run"
+    return TrainingFiles(
+        out=out,
+        group=group,
+        folder=folder,
+        job=folder / "job.json",
+        run=run,
+        run_results=run / "results.csv",
+        checkpoint=run / "weights" / "last.pt",
+        results=folder / "results.csv",
+        weights=out / f"{group}.pt",
+        card=out / f"{group}.json",
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What decides the weights; equal identities may go on with each other's work."""
+    """Everything that decides the weights; a training resumes only one with an equal identity."""
 
     settings: Mapping[str, Any]  # by option
     data_sha256: str
@@ -71,7 +71,7 @@ def is_finished(files: TrainingFiles, identity: Identity) -> bool:
     """Whether nothing is left to train.
 
     Raises:
-        UsageError: another training lies there, or files that no training of ours left.
+        UsageError: the files belong to another training, or to none of ours.
         DataError: the training is finished, and its weights are not those of its card.
     """
     card = _read(files.card)
@@ -84,34 +84,43 @@ def is_finished(files: TrainingFiles, identity: Identity) -> bool:
         return True
     job = _read(files.job)
     if job is not None:
-        if files.checkpoint.is_file():  # without one, nothing was trained that could be lost
+        if files.checkpoint.is_file():  # without a checkpoint, nothing can be lost
             _refuse_other(files, job, identity)
-    elif files.weights.exists() or _holds_anything(files.folder):
+    # A name with a dot is that of a file that a killed training was writing.
+    elif files.weights.exists() or any(files.folder.glob("[!.]*")):
         raise UsageError(
-            f"{files.folder} has results, yet no job.json that says of what; {_way_out(files)}"
+            f"{files.folder} has results, but no job.json that describes them; {_way_out(files)}"
         )
     return False
 
 
 def begin(files: TrainingFiles, identity: Identity) -> int:
-    """Make ready for the epochs that are left.
+    """Prepare for the remaining epochs.
 
     Returns:
-        The number of epochs done: from 1 on, training resumes from ``files.checkpoint``.
+        The number of finished epochs; if there are any, training resumes from
+        ``files.checkpoint``.
     """
-    done = _epochs_done(files.checkpoint)
-    if not done:
+    done, resumed = _epochs_done(files.checkpoint), []
+    if done:
+        resumed = [*resumed_at(files), done]
+        # An epoch's row is written before its checkpoint: drop the row of a repeated epoch.
+        lines = files.run_results.read_text(encoding="utf-8").splitlines(keepends=True)
+        write_atomically(files.run_results, "".join(lines[: 1 + done]))
+    else:
         shutil.rmtree(files.run, ignore_errors=True)
         files.folder.mkdir(parents=True, exist_ok=True)
-        _write_job(files, identity, [])
-        return 0
-    _cut_results(files.run / "results.csv", done)
-    _write_job(files, identity, [*resumed_at(files), done])
+    fields = {
+        "settings": dict(identity.settings),
+        "data_sha256": identity.data_sha256,
+        "resumed_at": resumed,
+    }
+    write_atomically(files.job, json.dumps(fields, indent=2) + "\n")
     return done
 
 
 def resumed_at(files: TrainingFiles) -> list[int]:
-    """The numbers of epochs after which the training was taken up again."""
+    """The numbers of epochs after which the training was resumed."""
     job = _read(files.job) or {}
     return list(job.get("resumed_at", []))
 
@@ -131,21 +140,6 @@ def _epochs_done(checkpoint: Path) -> int:
     return int(saved["epoch"]) + 1
 
 
-def _cut_results(table: Path, epochs: int) -> None:
-    """An epoch's row is written before its checkpoint: drop one that will be done again."""
-    lines = table.read_text(encoding="utf-8").splitlines(keepends=True)
-    write_atomically(table, "".join(lines[: 1 + epochs]))
-
-
-def _write_job(files: TrainingFiles, identity: Identity, resumed: list[int]) -> None:
-    fields = {
-        "settings": dict(identity.settings),
-        "data_sha256": identity.data_sha256,
-        "resumed_at": resumed,
-    }
-    write_atomically(files.job, json.dumps(fields, indent=2) + "\n")
-
-
 def _read(path: Path) -> dict[str, Any] | None:
     try:
         fields = json.loads(path.read_bytes())
@@ -159,7 +153,11 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _refuse_other(files: TrainingFiles, found: Mapping[str, Any], identity: Identity) -> None:
-    differences = list(_differences(found["settings"], identity.settings))
+    differences = [
+        f"{name} {found['settings'].get(name)}, not {value}"
+        for name, value in identity.settings.items()
+        if name not in FREE and found["settings"].get(name) != value
+    ]
     if found.get("data_sha256") != identity.data_sha256:
         differences.append("other data")
     if differences:
@@ -168,17 +166,6 @@ def _refuse_other(files: TrainingFiles, found: Mapping[str, Any], identity: Iden
         )
 
 
-def _differences(found: Mapping[str, Any], asked: Mapping[str, Any]) -> Iterator[str]:
-    for name, value in asked.items():
-        if name not in FREE and found.get(name) != value:
-            yield f"{name} {found.get(name)}, not {value}"
-
-
 def _way_out(files: TrainingFiles) -> str:
     names = f"{files.group}, {files.weights.name} and {files.card.name}"
     return f"name another folder, or remove {names} from {files.out}"
-
-
-def _holds_anything(folder: Path) -> bool:
-    """A name with a dot is of a file that was being written when a training was killed."""
-    return folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir())

@@ -1,7 +1,7 @@
-"""ultralytics' detection trainer: offline, side-safe, no best epoch, checkpoints in one step.
+"""ultralytics' detection trainer: offline, side-safe, no best epoch, atomic checkpoints.
 
-Importable by name, because with several GPUs ultralytics starts processes that import it.
-Call :func:`rsna_lumbar.runtime.system.ultralytics_env.prepare_third_party` before importing it.
+With several GPUs, ultralytics starts processes that import the trainer by name. Call
+:func:`rsna_lumbar.runtime.system.ultralytics_env.prepare_third_party` before importing it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -26,32 +25,32 @@ from rsna_lumbar.train.fitting.flips import SideSafeFlip, swapped_classes
 from rsna_lumbar.train.fitting.parallel import end_with_starter
 from rsna_lumbar.train.fitting.rare_grades import SLICE_LIST
 
-METRICS = "metrics.json"  # in the trainer's folder, of the last epoch validated
-CLASS_METRICS = ("precision", "recall", "map50", "map50_95")  # as DetMetrics.class_result returns
+METRICS = "metrics.json"  # in the trainer's folder; of the last validated epoch
+CLASS_METRICS = ("precision", "recall", "map50", "map50_95")  # of DetMetrics.class_result
 
 
 class SideSafeDataset(YOLODataset):
-    """Takes ``fliplr`` of ultralytics' settings as the share of slices to mirror side-safely.
+    """``fliplr`` of ultralytics' settings is the share of slices that are mirrored side-safely.
 
     Raises:
-        UsageError: there is such a share, and a class is not one of axial slices.
+        UsageError: the share is above 0, and a class does not belong to axial slices.
     """
 
     def build_transforms(self, hyp: Any) -> Compose:
-        """Also called when mosaics end, with settings that still hold the share."""
+        """Called again when mosaics end, with the same share in the settings."""
         unflipped = copy(hyp)
         unflipped.fliplr = 0.0
         transforms = super().build_transforms(unflipped)
         if self.augment and hyp.fliplr > 0:
             names = [self.data["names"][index] for index in range(len(self.data["names"]))]
-            # Where ultralytics' own flip stands: the last before the arrays become tensors.
+            # In the place of ultralytics' own flip: the last before the arrays become tensors.
             flip = SideSafeFlip(hyp.fliplr, swapped_classes(names))
             transforms.insert(-1, flip)  # type: ignore[no-untyped-call]
         return transforms
 
 
 class LumbarTrainer(DetectionTrainer):
-    """Trains on a folder that ``rsna-train prepare`` wrote."""
+    """Trains on a folder made by ``rsna-train prepare``."""
 
     dataset_class: type[YOLODataset] = SideSafeDataset
 
@@ -65,11 +64,11 @@ class LumbarTrainer(DetectionTrainer):
         prepare_third_party("train")
         end_with_starter()
         super().__init__(cfg, overrides, _callbacks)
-        # No fitness equals it, so that no best.pt is written.
+        # No fitness equals it, so no best.pt is written.
         self.best_fitness = math.nan  # type: ignore[assignment]
 
     def get_dataset(self) -> dict[str, Any]:
-        """Read data.yaml. ultralytics' own reader would also look for a font on the internet."""
+        """Read data.yaml. ultralytics' own reader would also download a font."""
         file = Path(self.args.data)
         data = YAML.load(file)  # type: ignore[no-untyped-call]
         return {
@@ -83,20 +82,20 @@ class LumbarTrainer(DetectionTrainer):
         }
 
     def get_model(self, *args: Any, **kwargs: Any) -> Any:
-        """On a CPU in the order of channels that its convolutions are quickest in."""
+        """On a CPU, with the memory format in which convolutions are fastest."""
         model = super().get_model(*args, **kwargs)
         if self.device.type == "cpu":
             model.to(memory_format=torch.channels_last)
         return model
 
     def build_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
-        """On a CPU with the update of all weights as one kernel, in half the time."""
+        """On a CPU, all weights are updated by one kernel, in half the time."""
         optimizer: torch.optim.Optimizer = super().build_optimizer(*args, **kwargs)  # type: ignore[no-untyped-call]
         fit_to_device(optimizer, self.device)
         return optimizer
 
     def resume_training(self, ckpt: Any) -> None:
-        """Also on another kind of device than the training began on."""
+        """The device may be of another kind than the one that the training began on."""
         super().resume_training(ckpt)  # type: ignore[no-untyped-call]
         optimizer: Any = self.optimizer
         fit_to_device(optimizer, self.device)
@@ -104,7 +103,7 @@ class LumbarTrainer(DetectionTrainer):
     def build_dataset(
         self, img_path: str, mode: str = "train", batch: int | None = None
     ) -> YOLODataset:
-        """Of our class, and for validation squares of the size that the detector will be given."""
+        """Of our class; validation squares have the size that the detector will read."""
         return self.dataset_class(
             img_path=img_path,
             imgsz=self.args.imgsz,
@@ -117,7 +116,7 @@ class LumbarTrainer(DetectionTrainer):
         )
 
     def validate(self) -> tuple[dict[str, float] | None, float | None]:
-        """Leave the metrics in a file: with several GPUs they come from another process."""
+        """Write the metrics to a file: with several GPUs they come from another process."""
         metrics, fitness = super().validate()  # type: ignore[no-untyped-call]
         if metrics is not None:  # None in all processes but the first
             validator: Any = self.validator
@@ -129,26 +128,25 @@ class LumbarTrainer(DetectionTrainer):
         return metrics, fitness
 
     def save_model(self) -> bool:
-        """Replace last.pt in one step; ultralytics would write over it."""
+        """Replace last.pt atomically; ultralytics would overwrite it in place."""
         target = self.last
         self.last = target.with_suffix(".part")
         try:
             super().save_model()  # type: ignore[no-untyped-call]
-            _flush(self.last)
-            os.replace(self.last, target)
+            publish_checkpoint(self.last, target)
         finally:
             self.last = target
         return True
 
     def final_eval(self) -> None:
-        """Keep the last weights; they were validated in the last epoch already."""
+        """Keep the last weights, which were validated in the last epoch."""
 
 
 def fit_to_device(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
-    """One kernel for all weights on a CPU, and moments that lie in memory as their weights do.
+    """Use one kernel for all weights on a CPU, and give moments the memory format of their weights.
 
-    A checkpoint brings both from the device that it was written on. The kernels take moments as
-    they lie: on a GPU another order is refused, on a CPU it is another element.
+    A checkpoint has both from the device that wrote it. The kernels ignore the moments' format: a
+    GPU refuses another one; a CPU would read the wrong elements.
     """
     for group in optimizer.param_groups:
         group["fused"] = device.type == "cpu" or None
@@ -161,29 +159,24 @@ def fit_to_device(optimizer: torch.optim.Optimizer, device: torch.device) -> Non
 def metrics_by_class(measured: Any) -> dict[str, dict[str, float | int | None]]:
     """The metrics of ultralytics' ``DetMetrics`` by class name.
 
-    ``boxes`` is the number of validation boxes; the others are None where there is none.
+    ``boxes`` is the number of validation boxes; the other metrics are None if there is none.
     """
     row_of = {int(index): row for row, index in enumerate(measured.ap_class_index)}
-    return {
-        name: {
-            "boxes": int(measured.nt_per_class[index]),
-            **_class_metrics(measured, row_of, index),
-        }
-        for index, name in measured.names.items()
-    }
-
-
-def _class_metrics(measured: Any, row_of: Mapping[int, int], index: int) -> dict[str, float | None]:
-    if index not in row_of:
-        return dict.fromkeys(CLASS_METRICS)
-    values = measured.class_result(row_of[index])
-    return dict(zip(CLASS_METRICS, map(_finite, values), strict=True))
+    found: dict[str, dict[str, float | int | None]] = {}
+    for index, name in measured.names.items():
+        known = index in row_of
+        values = measured.class_result(row_of[index]) if known else [math.nan] * len(CLASS_METRICS)
+        found[name] = {"boxes": int(measured.nt_per_class[index])}
+        found[name] |= zip(CLASS_METRICS, map(_finite, values), strict=True)
+    return found
 
 
 def _finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _flush(path: Path) -> None:
-    with path.open("rb+") as stream:
+def publish_checkpoint(written: Path, target: Path) -> None:
+    """Flush a file to the disk and rename it."""
+    with written.open("rb+") as stream:
         os.fsync(stream.fileno())
+    os.replace(written, target)

@@ -1,7 +1,7 @@
-"""Synthetic lumbar-spine MRI in the challenge's own layout, for tests, demos and benchmarks.
+"""Synthetic lumbar-spine MRI in the challenge's layout, for tests, demos and benchmarks.
 
-One three-dimensional model of each patient is sampled by every slice, so all series of a study
-show the same spine, and a landmark projected through the header falls where the table says.
+All slices of a study are cut from one three-dimensional model. So all its series show the same
+spine, and a landmark projected through the header lies where the table says.
 """
 
 from rsna_lumbar.train.phantom.make import make_phantom

@@ -1,4 +1,4 @@
-"""Which series and slices a study has: kinds, planes and instance numbers, with their quirks."""
+"""The series and slices of a study: kinds, planes and instance numbers, with their quirks."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from rsna_lumbar.train.phantom.options import QUIRKS, PhantomOptions
 from rsna_lumbar.train.phantom.seeds import StudySeed
 
 _STACK_GAP_MM = 4.0  # between the slices of a stack angled to a disc
-# Where the operator puts the middle of the field. The means and deviations (both millimetres; more
-# than 2.5 deviations is cut off) bring the labels where those of the challenge lie.
+# The middle of the field of view. Its means and standard deviations (millimetres; cut off at 2.5
+# deviations) put the labels where those of the challenge lie.
 _SAGITTAL_MIDDLE_MM = (16.5, -11.0)  # y and z, from the middle of L3
 _SAGITTAL_SHIFT_MM = (11.0, 4.0)  # y and z
 _AXIAL_FORWARD_MM = 8.0  # in front of the middle of the canal
 _AXIAL_SHIFT_MM = (2.0, 5.0)  # x and y
 _AXIAL_MARGIN_MM = 8.0  # of the continuous stack, beyond the first and the last disc
-# What mixed-sizes chooses from: matrix, and the shorter side of slices that are not square.
+# Choices of mixed-sizes: factors of the matrix, and the shorter side of slices, as a share.
 _MATRIX_FACTORS = (0.75, 1.0, 1.25)
 _SHORT_SIDES = (1.0, 0.875, 0.8125)
 
@@ -54,7 +54,7 @@ class Series:
 
 
 def applied_quirks(seed: StudySeed, options: PhantomOptions) -> frozenset[str]:
-    """Those of the asked quirks that this study has."""
+    """The requested quirks that this study has."""
     draws = seed.rng("quirks").uniform(size=len(QUIRKS))
     had = {name for name, draw in zip(QUIRKS, draws, strict=True) if draw < options.quirk_share}
     return options.quirks & had
@@ -81,9 +81,8 @@ def plan_series(
 
 
 def _shift(rng: np.random.Generator, deviations_mm: tuple[float, float]) -> Vector:
-    """How far the operator was off, (2,) millimetres."""
-    shift: Vector = np.clip(rng.standard_normal(2), -2.5, 2.5) * deviations_mm
-    return shift
+    """Error of the placement, (2,) millimetres."""
+    return np.asarray(np.clip(rng.standard_normal(2), -2.5, 2.5) * deviations_mm)
 
 
 def _sagittal_stack(rng: np.random.Generator, options: PhantomOptions, middle: Vector) -> Stack:
@@ -92,12 +91,8 @@ def _sagittal_stack(rng: np.random.Generator, options: PhantomOptions, middle: V
     frame = Frame(middle, AXES).moved(float(rng.normal(0, 1)), 0, 0)
     frame = frame.turned(2, oblique[0]).turned(1, oblique[1])
     count, gap = options.slices_sagittal, options.sagittal_spacing_mm
-    spacing = options.sagittal_fov_mm / options.matrix_px
-    return [
-        _square(frame.point((i - (count - 1) / 2) * gap, 0, 0), frame.axes[1], -frame.axes[2],
-                spacing, options)
-        for i in range(count)
-    ]  # fmt: skip
+    centres = [frame.point((i - (count - 1) / 2) * gap, 0, 0) for i in range(count)]
+    return _planes(centres, frame.axes[1], -frame.axes[2], options.sagittal_fov_mm, options)
 
 
 def _axial_parts(
@@ -120,9 +115,9 @@ def _axial_parts(
 def _continuous_stack(
     rng: np.random.Generator, options: PhantomOptions, spine: Spine, middle: tuple[float, float]
 ) -> tuple[float, Stack]:
-    """Parallel slices over all five discs, tilted a little as the scan was planned.
+    """(gap, planes) of slices over all five discs, slightly tilted.
 
-    ``middle`` of the field: left of and behind the middle of the canal.
+    ``middle`` of the field: millimetres left of and behind the middle of the canal.
     """
     points = np.array([canal_point(spine, spine.disc(level)) for level in LEVELS])
     frame = Frame(points.mean(axis=0), AXES).turned(0, float(rng.uniform(0, 6)))
@@ -137,29 +132,33 @@ def _continuous_stack(
 def _angled_stack(
     options: PhantomOptions, spine: Spine, level: str, middle: tuple[float, float]
 ) -> Stack:
-    """A few slices parallel to one disc; ``middle`` as for a continuous stack."""
+    """A few slices parallel to one disc; ``middle`` is as for a continuous stack."""
     disc, count = spine.disc(level), max(1, options.slices_axial // len(LEVELS))
     frame = Frame(canal_point(spine, disc), disc.frame.axes).moved(*middle, 0)
     return _parallel(frame, options, [((count - 1) / 2 - i) * _STACK_GAP_MM for i in range(count)])
 
 
 def _parallel(frame: Frame, options: PhantomOptions, heights_mm: Sequence[float]) -> Stack:
-    spacing = options.axial_fov_mm / options.matrix_px
+    centres = [frame.point(0, 0, float(height)) for height in heights_mm]
+    return _planes(centres, frame.axes[0], frame.axes[1], options.axial_fov_mm, options)
+
+
+def _planes(
+    centres: Sequence[Vector],
+    along_row: Vector,
+    along_column: Vector,
+    fov_mm: float,
+    options: PhantomOptions,
+) -> Stack:
+    spacing, shape = fov_mm / options.matrix_px, (options.matrix_px, options.matrix_px)
     return [
-        _square(frame.point(0, 0, float(height)), frame.axes[0], frame.axes[1], spacing, options)
-        for height in heights_mm
+        centred_plane(centre, along_row, along_column, spacing_mm=spacing, shape=shape)
+        for centre in centres
     ]
 
 
-def _square(
-    centre: Vector, along_row: Vector, along_column: Vector, spacing: float, options: PhantomOptions
-) -> Plane:
-    shape = (options.matrix_px, options.matrix_px)
-    return centred_plane(centre, along_row, along_column, spacing_mm=spacing, shape=shape)
-
-
 def _resize(rng: np.random.Generator, stack: Stack, quirks: frozenset[str]) -> Stack:
-    """Another matrix for the series, and again another for a part of its slices."""
+    """Another matrix for the series, and a third one for a part of its slices."""
     if "mixed-sizes" not in quirks:
         return stack
     first, second = (float(factor) for factor in rng.permutation(_MATRIX_FACTORS)[:2])
@@ -171,7 +170,7 @@ def _resize(rng: np.random.Generator, stack: Stack, quirks: frozenset[str]) -> S
 
 
 def _resampled(plane: Plane, factor: float, short: float) -> Plane:
-    """The same middle; ``factor`` times the pixels over the same field, front and back cropped."""
+    """The same field with ``factor`` times the pixels, cropped to ``short`` from front to back."""
     across, down = (plane.columns - 1) / 2, (plane.rows - 1) / 2
     centre = plane.origin_mm + plane.spacing_mm * (
         across * plane.along_row + down * plane.along_column
@@ -186,7 +185,7 @@ def _resampled(plane: Plane, factor: float, short: float) -> Plane:
 
 
 def _number(rng: np.random.Generator, stack: Stack, quirks: frozenset[str]) -> tuple[Slice, ...]:
-    """Instance numbers: 1, 2, 3 ... unless quirks say otherwise."""
+    """Instance numbers 1, 2, 3 ..., unless quirks change them."""
     ordered = stack[::-1] if "reversed" in quirks else stack
     steps = np.ones(len(ordered), int)
     if "holes" in quirks:

@@ -1,11 +1,12 @@
-"""The header of an ordinary clinical file, which the challenge took away: quirk clinical-header.
+"""The quirk clinical-header: an ordinary clinical header, which the challenge's files lack.
 
-Everything that tells a series' kind without a table: MR Image Storage, valid UIDs, times, body
-part, protocol and a description in words. Values are those of no particular scanner.
+It tells a series' kind without a table: MR Image Storage, valid UIDs, times, body part, protocol
+and a description in words. The values are not those of a particular scanner.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import NAMESPACE_OID, uuid5
 
@@ -34,26 +35,35 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Clinical:
-    """What a study's clinical files share."""
+    """The part of the header that a study's files share."""
 
-    t1: Timing
-    t2: Timing
+    timing: Mapping[str, Timing]  # by weighting
     field_tesla: float
 
 
 def draw_clinical(rng: np.random.Generator) -> Clinical:
-    """Typical of turbo spin echoes of both weightings."""
-    return Clinical(
-        t1=Timing(round(rng.uniform(8, 14), 2), round(rng.uniform(480, 720), 1), 3),
-        t2=Timing(round(rng.uniform(92, 118), 2), round(rng.uniform(2900, 4300), 1), 17),
-        field_tesla=float(rng.choice((1.5, 3.0))),
-    )
+    """Typical values of turbo spin echoes, for both weightings."""
+    timing = {
+        "t1": Timing(round(rng.uniform(8, 14), 2), round(rng.uniform(480, 720), 1), 3),
+        "t2": Timing(round(rng.uniform(92, 118), 2), round(rng.uniform(2900, 4300), 1), 17),
+    }
+    return Clinical(timing, float(rng.choice((1.5, 3.0))))
 
 
 def describe_clinically(dataset: Dataset, clinical: Clinical, series: Series) -> None:
-    """Adds to a slice of the challenge's form what a clinical one has, and replaces its ids."""
-    timing = clinical.t1 if series.weighting == "t1" else clinical.t2
-    _identify(dataset, series)
+    """Add the elements of clinical files to a slice, and replace its ids."""
+    timing, study = clinical.timing[series.weighting], str(dataset.StudyInstanceUID)
+    dataset.SpecificCharacterSet = "ISO_IR 100"
+    dataset.SOPClassUID = MRImageStorage
+    dataset.SOPInstanceUID = _uid(f"{study}.{series.series_id}.{dataset.InstanceNumber}")
+    dataset.StudyInstanceUID = _uid(study)
+    dataset.SeriesInstanceUID = _uid(f"{study}.{series.series_id}")
+    dataset.StudyDate = dataset.SeriesDate = dataset.AcquisitionDate = dataset.ContentDate
+    dataset.StudyTime = dataset.SeriesTime = dataset.AcquisitionTime = dataset.ContentTime
+    dataset.AccessionNumber = dataset.ReferringPhysicianName = dataset.StudyID = ""
+    dataset.PatientName = dataset.PatientBirthDate = dataset.PatientSex = ""
+    dataset.SeriesNumber = list(_DESCRIPTIONS).index(series.kind) + 1
+    dataset.PositionReferenceIndicator = ""
     dataset.ImageType = ["ORIGINAL", "PRIMARY", "M", "ND"]
     dataset.Modality = "MR"
     dataset.Manufacturer = "PHANTOM"
@@ -71,21 +81,6 @@ def describe_clinically(dataset: Dataset, clinical: Clinical, series: Series) ->
     dataset.AcquisitionNumber = 1
 
 
-def _identify(dataset: Dataset, series: Series) -> None:
-    study = str(dataset.StudyInstanceUID)
-    dataset.SpecificCharacterSet = "ISO_IR 100"
-    dataset.SOPClassUID = MRImageStorage
-    dataset.SOPInstanceUID = _uid(f"{study}.{series.series_id}.{dataset.InstanceNumber}")
-    dataset.StudyInstanceUID = _uid(study)
-    dataset.SeriesInstanceUID = _uid(f"{study}.{series.series_id}")
-    dataset.StudyDate = dataset.SeriesDate = dataset.AcquisitionDate = dataset.ContentDate
-    dataset.StudyTime = dataset.SeriesTime = dataset.AcquisitionTime = dataset.ContentTime
-    dataset.AccessionNumber = dataset.ReferringPhysicianName = dataset.StudyID = ""
-    dataset.PatientName = dataset.PatientBirthDate = dataset.PatientSex = ""
-    dataset.SeriesNumber = list(_DESCRIPTIONS).index(series.kind) + 1
-    dataset.PositionReferenceIndicator = ""
-
-
 def _uid(text: str) -> str:
-    """A valid UID, the same for the same text: one made from a UUID (PS3.5 B.2)."""
+    """A valid UID that depends on the text: made from a UUID (PS3.5 B.2)."""
     return f"2.25.{uuid5(NAMESPACE_OID, text).int}"

@@ -1,9 +1,9 @@
-"""Writes one slice as the challenge's files are: the same elements in data set and file meta.
+"""Write one slice with the elements of the challenge's files, in data set and file meta.
 
-RLE Lossless, 12 of 16 bits, ids that are no valid UIDs. That it is MR stands in the file meta
-information only, as Enhanced MR although there is one frame a file and the geometry stands at the
-top level. The data set names neither class nor modality, image type, body part or times. Instance
-UIDs repeat from series to series of a study.
+RLE Lossless, 12 of 16 bits, ids that are not valid UIDs. Only the file meta information says that
+it is MR: Enhanced MR, although each file has one frame and its geometry at the top level. The data
+set has no class, modality, image type, body part or times. Instance UIDs repeat between the series
+of a study.
 """
 
 from __future__ import annotations
@@ -14,45 +14,35 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import (
-    UID,
-    EnhancedMRImageStorage,
-    ExplicitVRLittleEndian,
-    RLELossless,
-)
+from pydicom.uid import UID, EnhancedMRImageStorage, ExplicitVRLittleEndian, RLELossless
 
 from rsna_lumbar.train.phantom.acquisition import Series, Slice
-from rsna_lumbar.train.phantom.anatomy.plane import Plane
-from rsna_lumbar.train.phantom.clinical_header import (
-    Clinical,
-    describe_clinically,
-    draw_clinical,
-)
+from rsna_lumbar.train.phantom.clinical_header import Clinical, describe_clinically, draw_clinical
 from rsna_lumbar.train.phantom.scanner import STORED_BITS
 
-# A fixed implementation, for pydicom's own would change the bytes with its version. 2.25 is the
-# root for UIDs made from a UUID (PS3.5 B.2).
+# Fixed, because pydicom's own would change the bytes with its version. 2.25 is the root of UIDs
+# made from a UUID (PS3.5 B.2).
 _IMPLEMENTATION_UID = UID("2.25.80302813137786398554742050926734630921")
 _IMPLEMENTATION_NAME = "RSNA_LUMBAR_1"
-_PYDICOM_ROOT = "1.2.826.0.1.3680043.8.498"  # of the challenge's frames of reference
-_SLICE_THICKNESS = 0.9  # of the gap between slices
+_PYDICOM_ROOT = "1.2.826.0.1.3680043.8.498"  # root of the challenge's frames of reference
+_SLICE_THICKNESS = 0.9  # as a share of the gap between slices
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a study's files share, beyond their geometry."""
+    """The part of the header that a study's files share, without geometry."""
 
     study_id: int
     frame_of_reference: str
     content_date: str
     content_time: str
-    rescaled: bool = False  # RescaleIntercept, RescaleSlope present
+    rescaled: bool = False  # with RescaleIntercept and RescaleSlope
     described: bool = True  # SeriesDescription says T1 or T2
-    clinical: Clinical | None = None  # whose header is put over the challenge's
+    clinical: Clinical | None = None  # for a clinical header
 
 
 def draw_header(rng: np.random.Generator, study_id: int, quirks: frozenset[str]) -> Header:
-    """The header of a study that has the given quirks. Its date is drawn: no clock is asked."""
+    """The header of a study with the given quirks. Its date is random, not that of a clock."""
     day, second = int(rng.integers(1, 29)), int(rng.integers(24 * 3600))
     return Header(
         study_id=study_id,
@@ -67,13 +57,9 @@ def draw_header(rng: np.random.Generator, study_id: int, quirks: frozenset[str])
 
 
 def write_slice(
-    path: Path,
-    pixels: npt.NDArray[np.uint16],
-    header: Header,
-    series: Series,
-    one: Slice,
+    path: Path, pixels: npt.NDArray[np.uint16], header: Header, series: Series, one: Slice
 ) -> None:
-    """Writes ``pixels`` (rows, columns) to ``path``; the folder must exist."""
+    """Write ``pixels`` (rows, columns) to ``path``; the folder must exist."""
     dataset = Dataset()
     _describe(dataset, header, series, one)
     _place(dataset, header, series, one)
@@ -83,7 +69,7 @@ def write_slice(
         dataset.RescaleIntercept, dataset.RescaleSlope = "0", "1"
     _store(dataset, pixels)
     dataset.preamble = bytes(128)
-    # Not enforced: that would add the length of the file meta, which the challenge's files lack.
+    # Enforcing would add the length of the file meta, which the challenge's files lack.
     dataset.save_as(path, enforce_file_format=header.clinical is not None)
 
 
@@ -108,18 +94,14 @@ def _place(dataset: Dataset, header: Header, series: Series, one: Slice) -> None
     dataset.ImagePositionPatient = [_decimal(value, 6) for value in plane.origin_mm]
     dataset.ImageOrientationPatient = [_decimal(value, 9) for value in directions]
     dataset.FrameOfReferenceUID = header.frame_of_reference
-    dataset.SliceLocation = _decimal(_location_mm(plane), 6)
+    # Of the first pixel along the normal, in its direction nearest to left, back or up.
+    largest = plane.normal[np.argmax(np.abs(plane.normal))]
+    dataset.SliceLocation = _decimal(plane.origin_mm @ plane.normal * np.sign(largest), 6)
     dataset.PixelSpacing = [_decimal(plane.spacing_mm, 9)] * 2
 
 
-def _location_mm(plane: Plane) -> float:
-    """Of the first pixel along the normal that points left, back or up, whichever it is nearest."""
-    largest = plane.normal[np.argmax(np.abs(plane.normal))]
-    return float(plane.origin_mm @ plane.normal * np.sign(largest))
-
-
 def _decimal(value: float, digits: int) -> str:
-    """Without an exponent and without empty digits: -0.00001234, 4."""
+    """Without an exponent and trailing zeros: -0.00001234, 4."""
     text = f"{value:.{digits}f}".rstrip("0").rstrip(".")
     return "0" if float(text) == 0 else text
 
@@ -129,20 +111,15 @@ def _store(dataset: Dataset, pixels: npt.NDArray[np.uint16]) -> None:
     dataset.Rows, dataset.Columns = pixels.shape
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, STORED_BITS, STORED_BITS - 1
     dataset.PixelRepresentation = 0
-    # Per slice, from its own brightness: no two slices need share a window.
+    # From the brightness of the slice: slices may have different windows.
     top = int(np.partition(pixels, -pixels.size // 50, axis=None)[-pixels.size // 50])
     dataset.WindowCenter, dataset.WindowWidth = str(max(1, top // 2)), str(max(2, top))
-    dataset.file_meta = _file_meta(dataset)
-    dataset.PixelData = pixels.astype("<u2").tobytes()
-    dataset.compress(RLELossless, encoding_plugin="pylibjpeg", generate_instance_uid=False)
-
-
-def _file_meta(dataset: Dataset) -> FileMetaDataset:
-    meta = FileMetaDataset()
+    meta = dataset.file_meta = FileMetaDataset()
     meta.FileMetaInformationVersion = b"\0\1"
     meta.MediaStorageSOPClassUID = dataset.get("SOPClassUID", EnhancedMRImageStorage)
     meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     meta.ImplementationClassUID = _IMPLEMENTATION_UID
     meta.ImplementationVersionName = _IMPLEMENTATION_NAME
-    return meta
+    dataset.PixelData = pixels.astype("<u2").tobytes()
+    dataset.compress(RLELossless, encoding_plugin="pylibjpeg", generate_instance_uid=False)

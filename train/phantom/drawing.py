@@ -1,4 +1,4 @@
-"""Paints solids on a slice: soft edges, later solids over earlier ones."""
+"""Paint solids on a slice: soft edges, later solids over earlier ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rsna_lumbar.train.phantom.anatomy.plane import Field, Plane, Window
 from rsna_lumbar.train.phantom.anatomy.solids import Solid
 
 _EDGE_PX = 1.4  # width of an edge: a point spread of about a pixel
-_EDGE_MM = 0.8  # and never sharper, for thick slices average over oblique surfaces
+_EDGE_MM = 0.8  # least width of an edge: thick slices average over oblique surfaces
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -34,7 +34,7 @@ def make_scene(solids: Iterable[Solid]) -> Scene:
 def paint(scene: Scene, plane: Plane, weighting: str, texture: Field) -> Field:
     """Noise-free signal of a slice, (rows, columns) float32, 0 in air.
 
-    ``texture`` (rows, columns) has unit variance; each tissue takes its own share of it.
+    ``texture`` (rows, columns) has unit variance; tissues differ in how much of it they show.
     """
     image = np.zeros((plane.rows, plane.columns), np.float32)
     edge = max(_EDGE_PX * plane.spacing_mm, _EDGE_MM)
@@ -59,7 +59,7 @@ def _paint_solid(
 
 
 def _visible(scene: Scene, plane: Plane, margin_mm: float) -> Iterable[tuple[Solid, Window]]:
-    """Solids whose box meets the plane, each with the pixels its box covers."""
+    """Solids whose box meets the plane, each with the pixels that its box covers."""
     axes = np.stack([plane.along_column, plane.along_row, plane.normal])
     middle = (scene.centres_mm - plane.origin_mm) @ axes.T  # (solids, 3): row, column, off-plane
     half = scene.halves_mm @ np.abs(axes).T + margin_mm

@@ -1,4 +1,4 @@
-"""Where each condition is labelled: a point in the patient, and the slice it is marked on."""
+"""The labelled point of each condition: its place in the patient, and the slice that shows it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rsna_lumbar.runtime.core.labels import FORAMINAL, GROUPS, SPINAL
-from rsna_lumbar.train.phantom.acquisition import Series, Slice
+from rsna_lumbar.train.phantom.acquisition import Series
 from rsna_lumbar.train.phantom.anatomy.anatomy import Spine, canal_point, side_of
 from rsna_lumbar.train.phantom.anatomy.plane import Vector
 from rsna_lumbar.train.phantom.anatomy.spine_solids import foramen_point, recess_point
@@ -35,7 +35,7 @@ def landmark_mm(spine: Spine, condition: str, level: str) -> Vector:
 
 
 def mark_points(spine: Spine, series: tuple[Series, ...]) -> tuple[Point, ...]:
-    """Every location that a series of its kind shows, in canonical order."""
+    """The points of all locations that a series of their kind shows, in canonical order."""
     return tuple(
         point
         for group in GROUPS
@@ -47,7 +47,7 @@ def mark_points(spine: Spine, series: tuple[Series, ...]) -> tuple[Point, ...]:
 def mark_point(
     spine: Spine, condition: str, level: str, series: Iterable[Series], kind: str
 ) -> Point | None:
-    """The landmark on the nearest slice of that kind of series; None where no slice shows it."""
+    """The landmark on the nearest slice of a series of this kind; None if no slice shows it."""
     place = landmark_mm(spine, condition, level)
     shown = [
         (abs(one.plane.project(place)[2]), each.series_id, one)
@@ -59,9 +59,5 @@ def mark_point(
     if not shown:
         return None
     _, series_id, nearest = min(shown, key=lambda item: item[0])
-    return _point(series_id, nearest, condition, level, place)
-
-
-def _point(series_id: int, one: Slice, condition: str, level: str, place: Vector) -> Point:
-    x, y, _ = one.plane.project(place)
-    return Point(series_id, one.instance, condition, level, x, y)
+    x, y, _ = nearest.plane.project(place)
+    return Point(series_id, nearest.instance, condition, level, x, y)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from contextlib import closing
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from rsna_lumbar.runtime.core.errors import DataError
-from rsna_lumbar.runtime.system.processes import worker_pool
+from rsna_lumbar.runtime.system.processes import map_ahead
 from rsna_lumbar.train.phantom.options import PhantomOptions
-from rsna_lumbar.train.phantom.seeds import StudySeed
+from rsna_lumbar.train.phantom.seeds import PARTS, StudySeed
 from rsna_lumbar.train.phantom.study import StudyRecord, make_study
 from rsna_lumbar.train.phantom.tables import (
     write_series_table,
@@ -18,25 +17,23 @@ from rsna_lumbar.train.phantom.tables import (
     write_train_tables,
 )
 
-_PARTS = ("train", "test")
-
 
 def make_phantom(
     out: Path,
     options: PhantomOptions,
     *,
     workers: int = 1,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int], object] = lambda _: None,
 ) -> None:
-    """Writes a data set in the challenge's layout below ``out``.
+    """Write a data set in the challenge's layout below ``out``.
 
-    The same options give the same bytes, whatever ``workers`` (processes, 1 or more); study k is
-    the same however many studies there are. ``progress`` is called with 1 after each study.
-    ``sample_submission.csv`` lists the test studies; without any, the train studies, so that
-    ``train_images`` can be scored. Test folders and tables exist only where there are test
-    studies. Tables come last: a folder without them is not finished.
+    The same options give the same bytes, for any number of ``workers`` (processes, 1 or more).
+    Study k does not depend on the number of studies. ``progress`` is called with 1 after each
+    study. ``sample_submission.csv`` lists the test studies, or the train studies if there are none,
+    so that ``train_images`` can be scored. Test folders and tables exist only if there are test
+    studies. Tables are written last: a folder without them is not finished.
 
-    Raises ``DataError`` if ``out`` holds anything already, for stale slices would count.
+    Raises ``DataError`` if ``out`` is not empty: old slices would be mixed with new ones.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out} is not an empty folder; name a new one")
@@ -45,29 +42,12 @@ def make_phantom(
     seeds = [
         StudySeed(options.seed, part, index) for part in range(2) for index in range(counts[part])
     ]
+    workers = max(1, min(workers, len(seeds)))
     records = []
-    with closing(_make_all(out, options, seeds, workers)) as made:
-        for record in made:
-            records.append(record)
-            if progress is not None:
-                progress(1)
+    for record in map_ahead(partial(make_study, out, options), seeds, workers=workers, batch=1):
+        records.append(record)
+        progress(1)
     _write_tables(out, options, records[: options.studies], records[options.studies :])
-
-
-def _make_all(
-    out: Path, options: PhantomOptions, seeds: list[StudySeed], workers: int
-) -> Generator[StudyRecord, None, None]:
-    """Records in the order of the seeds."""
-    make = partial(_make_one, out, options)
-    if workers == 1 or len(seeds) < 2:
-        yield from map(make, seeds)
-        return
-    with worker_pool(min(workers, len(seeds))) as pool:
-        yield from pool.map(make, seeds)
-
-
-def _make_one(out: Path, options: PhantomOptions, seed: StudySeed) -> StudyRecord:
-    return make_study(out / f"{_PARTS[seed.part]}_images", seed, options)
 
 
 def _write_tables(
@@ -77,7 +57,7 @@ def _write_tables(
     (out / "train_images").mkdir(exist_ok=True)
     write_train_tables(out, train)
     line_end = "\r\n" if "crlf" in options.quirks else "\n"
-    for name, part in zip(_PARTS, (train, test), strict=True):
+    for name, part in zip(PARTS, (train, test), strict=True):
         if part or name == "train":
             write_series_table(out / f"{name}_series_descriptions.csv", part, line_end)
     write_submission(out / "sample_submission.csv", test or train)

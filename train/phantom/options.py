@@ -1,10 +1,10 @@
-"""What can be asked of the phantom."""
+"""The options of the phantom."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-# Each oddity of the real files, applied to a seeded share of the studies.
+# The oddities of the real files, each applied to a seeded share of the studies.
 QUIRKS = (
     "holes",  # instance numbers with holes, not starting at 1
     "reversed",  # instance order against anatomy: sagittal from the left, axial from S1 up
@@ -16,11 +16,16 @@ QUIRKS = (
     "wrong-series",  # one spinal point lies on the Sagittal T1 series
     "crlf",  # train_series_descriptions.csv with CRLF (the table, not single studies)
     "rescale-tags",  # RescaleIntercept 0 and RescaleSlope 1
-    "empty-description",  # SeriesDescription is there and empty
+    "empty-description",  # an empty SeriesDescription
     "clinical-header",  # the header of an ordinary clinical file, with valid UIDs
 )
-# Without any wish: the headers as they are in the real files, and nothing odd in the studies.
+# The default: headers as in the real files, and studies without oddities.
 USUAL_QUIRKS = frozenset({"rescale-tags"})
+_LEAST = {
+    "studies": 0, "test_studies": 0, "seed": 0, "noise": 0,
+    "matrix_px": 32, "slices_sagittal": 3, "slices_axial": 5,
+}  # fmt: skip
+_MOST = {"overlap": 0.4, "quirk_share": 1.0}  # from 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,10 +45,10 @@ class PhantomOptions:
     axial_fov_mm: float = 170.0
     sagittal_spacing_mm: float = 4.0  # between slice centres; axial follows from the anatomy
     # Normal/mild, moderate, severe: the challenge's own, renormalised. A mean over the levels:
-    # lower ones are worse.
+    # lower levels are worse.
     grade_frequencies: tuple[float, float, float] = (0.77, 0.16, 0.06)
-    # Share of a grade's cases drawn on the far side of one border with a neighbouring grade: the
-    # error of an ideal reader between two equally frequent neighbours. 0 (none) to 0.4.
+    # Share of a grade's cases drawn beyond one border with a neighbouring grade: the error of an
+    # ideal reader between two equally frequent neighbours. 0 (none) to 0.4.
     overlap: float = 0.05
     noise: float = 0.025  # standard deviation, as a share of the signal of fat
     quirks: frozenset[str] = USUAL_QUIRKS
@@ -53,30 +58,14 @@ class PhantomOptions:
         unknown = sorted(self.quirks - set(QUIRKS))
         if unknown:
             raise ValueError(f"unknown quirks {unknown}: choose from {', '.join(QUIRKS)}")
-        for problem, wrong in self._problems():
-            if wrong:
-                raise ValueError(problem)
-
-    def _problems(self) -> tuple[tuple[str, bool], ...]:
-        frequencies = self.grade_frequencies
-        return (
-            (
-                "studies and test_studies must be 0 or more",
-                min(self.studies, self.test_studies) < 0,
-            ),
-            ("seed must be 0 or more", self.seed < 0),
-            ("matrix_px must be 32 or more", self.matrix_px < 32),
-            ("slices_sagittal must be 3 or more", self.slices_sagittal < 3),
-            ("slices_axial must be 5 or more", self.slices_axial < 5),
-            (
-                "grade_frequencies must be three shares, none negative, not all zero",
-                len(frequencies) != 3 or min(frequencies) < 0 or sum(frequencies) <= 0,
-            ),
-            ("overlap must lie in 0 to 0.4", not 0 <= self.overlap <= 0.4),
-            ("noise must not be negative", self.noise < 0),
-            ("quirk_share must lie in 0 to 1", not 0 <= self.quirk_share <= 1),
-            (
-                "fields of view and spacing must be positive",
-                min(self.sagittal_fov_mm, self.axial_fov_mm, self.sagittal_spacing_mm) <= 0,
-            ),
-        )
+        for name, least in _LEAST.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be {least} or more")
+        for name, most in _MOST.items():
+            if not 0 <= getattr(self, name) <= most:
+                raise ValueError(f"{name} must be from 0 to {most:g}")
+        shares = self.grade_frequencies
+        if len(shares) != 3 or min(shares) < 0 or sum(shares) <= 0:
+            raise ValueError("grade_frequencies must be three shares, not negative, not all zero")
+        if min(self.sagittal_fov_mm, self.axial_fov_mm, self.sagittal_spacing_mm) <= 0:
+            raise ValueError("fields of view and spacing must be positive")

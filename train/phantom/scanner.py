@@ -1,4 +1,4 @@
-"""What the scanner adds to the anatomy: coil shading, noise, gain and 12 bits."""
+"""The effects of the scanner: coil shading, noise, gain and 12 bits."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from rsna_lumbar.train.phantom.anatomy.plane import Field, Plane
 
 STORED_BITS = 12
 _LARGEST = 2**STORED_BITS - 1
-_AIR = np.float32(0.03)  # below this share of fat there is no tissue: scanners zero it
+_AIR = np.float32(0.03)  # signal (1 is fat) below which there is no tissue: scanners zero it
 
 
 @dataclass(frozen=True, slots=True)
 class Receiver:
-    """Settings of one study's scanner."""
+    """Settings of a study's scanner."""
 
     gain: float  # stored value of the signal 1
     noise: float  # standard deviation, as a share of the signal 1
@@ -52,12 +52,11 @@ def acquire(
     magnitude = np.hypot(_blur(signal * bias + noise * real), noise * imaginary)
     magnitude[signal < _AIR * 0.3] *= _AIR
     stored = np.minimum(magnitude * np.float32(receiver.gain) + np.float32(0.5), _LARGEST)
-    pixels: npt.NDArray[np.uint16] = stored.astype(np.uint16)
-    return pixels
+    return np.asarray(stored.astype(np.uint16))
 
 
 def _blur(image: Field) -> Field:
-    """A little smoothing along both axes: pixels of a scanner are never independent."""
+    """Slight smoothing along both axes: the pixels of a scanner are not independent."""
     centre, side = np.float32(0.76), np.float32(0.12)
     smooth: Field = image * centre
     smooth[1:] += side * image[:-1]
@@ -71,43 +70,36 @@ def _blur(image: Field) -> Field:
 def _smooth_field(rng: np.random.Generator, plane: Plane, period_mm: float) -> Field:
     """Random (rows, columns) of about unit variance: a cubic B-spline with random knots.
 
-    Each pixel mixes four knots an axis. Written as four sums and not as a matrix product: BLAS
-    spins its threads on products this small, and its last bits differ from machine to machine.
+    Each pixel mixes four knots per axis. Written as four sums, not as a matrix product: BLAS spins
+    its threads on products this small, and its last bits differ between machines.
     """
     step = max(1.0, period_mm / plane.spacing_mm)
-    rows, columns = _spline(plane.rows, step), _spline(plane.columns, step)
-    shape = (rows.first[-1] + 4, columns.first[-1] + 4)
-    knots = rng.standard_normal(shape, dtype=np.float32)
-    down = _mixed(knots, rows)  # (rows, knots)
-    return np.ascontiguousarray(_mixed(down.T, columns).T) * np.float32(_SPLINE_GAIN)
+    row, row_weights = _spline(plane.rows, step)
+    column, column_weights = _spline(plane.columns, step)
+    knots = rng.standard_normal((row[-1] + 4, column[-1] + 4), dtype=np.float32)
+    down = _mixed(knots, row, row_weights)  # (rows, knots)
+    across = _mixed(down.T, column, column_weights)  # (columns, rows)
+    return np.ascontiguousarray(across.T) * np.float32(_SPLINE_GAIN)
 
 
 # A cubic B-spline's weights have a mean square of 0.48 (151/315), once per axis.
 _SPLINE_GAIN = 315 / 151
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class _Spline:
-    """For each pixel of an axis: the first of the four knots around it, and their weights."""
-
-    first: npt.NDArray[np.int64]  # (pixels,)
-    weights: Field  # (4, pixels)
-
-
 @lru_cache(maxsize=64)
-def _spline(pixels: int, step: float) -> _Spline:
-    """A uniform cubic B-spline, knots ``step`` pixels apart, the first one step before pixel 0."""
+def _spline(pixels: int, step: float) -> tuple[npt.NDArray[np.int64], Field]:
+    """A uniform cubic B-spline, knots ``step`` pixels apart, the first one step before pixel 0.
+
+    Returns the first of the four knots around each pixel (pixels,), and their weights (4, pixels).
+    """
     position = np.arange(pixels) / step
     first = position.astype(np.int64)
     away = np.abs(position - first - np.arange(-1, 3)[:, None])  # (4, pixels)
     near, far = 2 / 3 - away**2 + away**3 / 2, np.maximum(2 - away, 0) ** 3 / 6
-    return _Spline(first, np.where(away < 1, near, far).astype(np.float32))
+    return first, np.where(away < 1, near, far).astype(np.float32)
 
 
-def _mixed(knots: Field, spline: _Spline) -> Field:
+def _mixed(knots: Field, first: npt.NDArray[np.int64], weights: Field) -> Field:
     """(knots, n) -> (pixels, n)."""
-    first, second, third, fourth = (
-        weight[:, None] * knots[spline.first + k] for k, weight in enumerate(spline.weights)
-    )
-    mixed: Field = first + second + third + fourth
-    return mixed
+    one, two, three, four = (w[:, None] * knots[first + k] for k, w in enumerate(weights))
+    return np.asarray(one + two + three + four)

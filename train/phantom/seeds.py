@@ -1,4 +1,4 @@
-"""Random streams and identifiers: each depends on the seed and the study's own number only."""
+"""Random streams and identifiers; they depend only on the seed and the study's number."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+PARTS = ("train", "test")
 PURPOSES = ("grades", "anatomy", "acquisition", "scanner", "pixels", "quirks", "labels", "header")
 
 # Identifiers look like the challenge's (4003253 to 4290709089). Multiplying by a number coprime to
-# the modulus is a bijection, so that ids are unique without knowing the other studies.
+# the modulus is a bijection, so ids are unique without knowledge of the other studies.
 _SMALLEST_ID = 4_003_253
 _MODULUS = 4_286_705_837
 _MULTIPLIER = 2_654_435_761  # prime, and no divisor of the modulus
@@ -18,14 +19,14 @@ _SERIES_PER_STUDY = 8
 
 @dataclass(frozen=True, slots=True)
 class StudySeed:
-    """The one source of chance of a study."""
+    """The only source of randomness of a study."""
 
     seed: int
-    part: int  # 0 train, 1 test
+    part: int  # index into PARTS
     index: int
 
     def rng(self, purpose: str) -> np.random.Generator:
-        """A stream of its own per purpose, so that a new quirk leaves the anatomy alone."""
+        """One stream per purpose, so that a new quirk does not change the anatomy."""
         return np.random.default_rng([self.seed, self.part, self.index, PURPOSES.index(purpose)])
 
     def study_id(self) -> int:

@@ -36,15 +36,14 @@ POSTERIOR_WALL = 0.5  # of the body's depth, behind its centre
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Vertebra:
-    """One body: its frame's origin is its centre."""
+class Segment:
+    """A vertebral body or a disc space; the origin of its frame is its centre."""
 
-    name: str
     frame: Frame
     width_mm: float
     depth_mm: float
     height_mm: float
-    pedicle_mm: float  # from the midline to the middle of a pedicle
+    pedicle_mm: float  # from the midline to the middle of a pedicle; of a disc, the mean of two
 
     @property
     def wall_mm(self) -> float:
@@ -53,20 +52,18 @@ class Vertebra:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Disc:
-    """One disc space, between ``NAMES[i]`` and the next."""
+class Vertebra(Segment):
+    """One of NAMES."""
 
-    frame: Frame
-    width_mm: float
-    depth_mm: float
-    height_mm: float
-    pedicle_mm: float  # mean of its two vertebrae
+    name: str
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Disc(Segment):
+    """The disc space between ``NAMES[i]`` and the next."""
+
     degeneration: float  # 0 bright and tall, 1 dark and flat
     level: str | None  # one of LEVELS, None outside the lumbar spine
-
-    @property
-    def wall_mm(self) -> float:
-        return POSTERIOR_WALL * self.depth_mm
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -80,13 +77,13 @@ class Canal:
     front_mm: Table  # y of the sac's anterior border, with stenosis
     back_mm: Table  # y of its posterior border, with stenosis
     half_width_mm: Table
-    narrowing: Table  # severity of stenosis felt at this height, 0 to 1
+    narrowing: Table  # severity of stenosis at this height, 0 to 1
     disc_nearness: Table  # 1 at a disc, fading to 0
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Spine:
-    """All of one patient that the slices show."""
+    """The anatomy of one patient."""
 
     vertebrae: tuple[Vertebra, ...]
     discs: tuple[Disc, ...]
@@ -134,12 +131,14 @@ def _stack(
     worn = np.array((0.2, 0.2, *findings.degeneration, 0.3, 0.3))
     heights = _HEIGHTS * scale * rng.normal(1, 0.02, len(NAMES))
     gaps = _DISCS * scale * (1.08 - 0.35 * worn)
-    sizes = np.stack([_WIDTHS, _DEPTHS, _PEDICLES]) * scale * rng.normal(1, 0.02, (3, len(NAMES)))
+    spread = rng.normal(1, 0.02, (3, len(NAMES)))
+    widths, depths, pedicles = np.stack([_WIDTHS, _DEPTHS, _PEDICLES]) * scale * spread
+    sizes = np.stack([widths, depths, heights, pedicles], axis=1).tolist()
     centres, disc_centres = _centres(frames, heights, gaps)
     vertebrae = tuple(
-        Vertebra(name, Frame(centre, axes), *map(float, (width, depth, height, pedicle)))
-        for name, centre, axes, height, width, depth, pedicle in zip(
-            NAMES, centres, frames, heights, *sizes, strict=True
+        Vertebra(Frame(centre, axes), width, depth, height, pedicle, name)
+        for name, centre, axes, (width, depth, height, pedicle) in zip(
+            NAMES, centres, frames, sizes, strict=True
         )
     )
     discs = tuple(
@@ -180,8 +179,7 @@ def _disc(
     index: int, centre: Vector, above: Vertebra, below: Vertebra, height: float, worn: float
 ) -> Disc:
     superior = _unit(above.frame.axes[2] + below.frame.axes[2])
-    left = above.frame.axes[0] - (above.frame.axes[0] @ superior) * superior
-    left = _unit(left)
+    left = _unit(above.frame.axes[0] - (above.frame.axes[0] @ superior) * superior)
     lumbar = index - _FIRST_LUMBAR
     return Disc(
         frame=Frame(centre, np.stack([left, np.cross(superior, left), superior])),
@@ -202,9 +200,7 @@ def _canal(
     scale: float,
 ) -> Canal:
     depth = float(np.clip(rng.normal(15.5, 0.7), 14, 17)) * scale
-    parts: list[Vertebra | Disc] = sorted(
-        [*vertebrae, *discs], key=lambda part: float(part.frame.origin_mm[2])
-    )
+    parts: list[Segment] = [*vertebrae, *discs]
     points = np.array(
         [part.frame.point(0, part.wall_mm + _CANAL_GAP_MM + depth / 2, 0) for part in parts]
     )
@@ -233,7 +229,7 @@ def _canal(
 def _narrowing(
     discs: tuple[Disc, ...], y: np.ndarray, slope: np.ndarray, findings: Findings
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Severity felt at each height, and nearness to a disc."""
+    """Severity at each height, and nearness to a disc."""
     (condition,) = SPINAL.conditions
     narrowing, nearness = np.zeros(len(HEIGHTS_MM)), np.zeros(len(HEIGHTS_MM))
     for disc in discs:
@@ -276,5 +272,4 @@ def _smooth(values: Table) -> np.ndarray:
 
 
 def _unit(vector: Vector) -> Vector:
-    unit: Vector = vector / np.linalg.norm(vector)
-    return unit
+    return np.asarray(vector / np.linalg.norm(vector))

@@ -1,57 +1,70 @@
 """What surrounds the spine: outline, muscles, vessels and organs, in the order of painting.
 
-These tell the patient's sides apart on one sagittal slice (liver and vena cava right, aorta,
-stomach and spleen left) and the level on one axial slice (kidneys, vessels, psoas, iliac wings).
+They show the patient's sides on one sagittal slice (liver and vena cava right; aorta, stomach and
+spleen left) and the level on one axial slice (kidneys, vessels, psoas, iliac wings).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
+from rsna_lumbar.train.phantom.anatomy import tissues
 from rsna_lumbar.train.phantom.anatomy.anatomy import NAMES, Spine
 from rsna_lumbar.train.phantom.anatomy.solids import (
     AXES,
     HEIGHTS_MM,
     Block,
-    Column,
     Ellipsoid,
     Frame,
+    Layers,
     Solid,
     Table,
-    solid,
+    column,
     table,
 )
-from rsna_lumbar.train.phantom.anatomy.tissues import (
-    BOWEL_FLUID,
-    BOWEL_SOLID,
-    BOWEL_WALL,
-    CORTEX,
-    DEEP_FAT,
-    FASCIA,
-    FAT,
-    GAS,
-    KIDNEY_CORTEX,
-    KIDNEY_MEDULLA,
-    LIVER,
-    MUSCLE,
-    PANCREAS,
-    PSOAS,
-    SKIN,
-    VEIN,
-    VESSEL,
-    VESSEL_WALL,
-    Tissue,
-)
+from rsna_lumbar.train.phantom.anatomy.tissues import Tissue
 
 _SIDES = (1, -1)  # left, right
 _L1 = float(NAMES.index("L1"))
 
+_MUSCLE: Layers = ((0.0, tissues.FASCIA), (0.9, tissues.MUSCLE))
+_ARTERY: Layers = ((0.0, tissues.VESSEL_WALL), (1.0, tissues.VESSEL))
+_VEIN: Layers = ((0.0, tissues.VESSEL_WALL), (0.8, tissues.VEIN))
+_COLON: Layers = ((0.0, tissues.BOWEL_WALL), (2.5, tissues.BOWEL_SOLID))
+_KIDNEY: Layers = (
+    (0.0, tissues.FASCIA), (0.8, tissues.KIDNEY_CORTEX), (8.0, tissues.KIDNEY_MEDULLA),
+)  # fmt: skip
+
+
+class _Organ(NamedTuple):
+    """An ellipsoid; its centre is given by x, the distance behind the bodies' front, and level."""
+
+    x_mm: float
+    behind_mm: float
+    level: float  # 1 is the middle of L1
+    turn: float  # degrees about the posterior axis
+    radii_mm: tuple[float, float, float]
+    layers: Layers
+
+
+_ORGANS = (
+    # liver, its caudate lobe, stomach, the gas in it, pancreas
+    _Organ(-72, -42, 0.2, 0, (69.0, 62.0, 66.0), ((0.0, tissues.FASCIA), (1.0, tissues.LIVER))),
+    _Organ(-20, -26, 0.3, 0, (22.0, 20.0, 40.0), ((0.0, tissues.FASCIA), (0.8, tissues.LIVER))),
+    _Organ(48, -62, 0.4, 15, (52.0, 32.0, 40.0),
+           ((0.0, tissues.BOWEL_WALL), (3.0, tissues.BOWEL_FLUID))),
+    _Organ(44, -82, 0.3, 15, (38.0, 12.0, 26.0), ((0.0, tissues.GAS),)),
+    _Organ(18, -34, 1.3, 0, (48.0, 9.0, 10.0), ((0.0, tissues.PANCREAS),)),
+)  # fmt: skip
+
 
 def body_solids(spine: Spine, rng: np.random.Generator, marrow: Tissue) -> Iterator[Solid]:
-    """From skin to vessels; the spine itself is painted over them."""
+    """From skin to vessels; the spine is painted over them."""
     yield from _outline(spine)
+    yield from _bowel(spine, rng)
     yield from _organs(spine, rng)
     yield from _pelvis(spine, marrow)
     yield from _muscles(spine)
@@ -77,113 +90,74 @@ def _front(spine: Spine) -> Table:
     return table(spine.body_y_mm - spine.body_half_depth_mm)
 
 
-def _fat_mm(spine: Spine) -> float:
-    """Thickness of the subcutaneous fat over the sacrum."""
-    return 14.0 + 26.0 * spine.fatness
-
-
 def _wall_front(spine: Spine) -> Table:
     """y of the front of the abdominal wall's muscle."""
     return table(_front(spine) * 0.5 - 72 - 28 * spine.fatness)
 
 
-def _ellipse(x: Table, front: Table, back: Table, half_x: Table) -> Column:
-    return Column(x, table((front + back) / 2), half_x, table((back - front) / 2))
-
-
 def _outline(spine: Spine) -> Iterator[Solid]:
     """Skin, subcutaneous fat, wall muscles and the fat inside."""
-    fat = _fat_mm(spine)
+    fat = 14.0 + 26.0 * spine.fatness  # thickness over the sacrum
     thick = _level(spine, (0, 2, 5, 7), (0.5 * fat, 0.7 * fat, fat, fat))
     back = table(_canal_back(spine) + 34 + thick)
     wall_front, wall_back = _wall_front(spine), table(_canal_back(spine) + 34)
-    front = table(wall_front - 0.7 * fat)
-    # An ellipse this wide is almost flat behind; the hollow of the back is left out.
-    zero = table(0.0)
-    yield solid(_ellipse(zero, front, back, table(190.0)), SKIN, (2.0, FAT))
-    wall = _ellipse(zero, wall_front, wall_back, table(140.0))
-    yield solid(wall, FASCIA, (1.5, MUSCLE))
-    inside = _ellipse(zero, table(wall_front + 9), table(wall_back - 8), table(128.0))
-    yield solid(inside, DEEP_FAT)
+    # An ellipse this wide is almost flat at the back; the hollow of the back is not drawn.
+    for front, rear, half_width, layers in (
+        (table(wall_front - 0.7 * fat), back, 190.0, ((0.0, tissues.SKIN), (2.0, tissues.FAT))),
+        (wall_front, wall_back, 140.0, ((0.0, tissues.FASCIA), (1.5, tissues.MUSCLE))),
+        (table(wall_front + 9), table(wall_back - 8), 128.0, ((0.0, tissues.DEEP_FAT),)),
+    ):
+        yield Solid(column(0.0, (front + rear) / 2, half_width, (rear - front) / 2), layers)
 
 
 def _muscles(spine: Spine) -> Iterator[Solid]:
     """Psoas, quadratus lumborum, erector spinae and multifidus, growing downwards."""
-    back = _canal_back(spine)
+    back, body_x, body_y = _canal_back(spine), spine.body_x_mm, spine.body_y_mm
     psoas = _level(spine, (0.6, 1.5, 3, 4.5, 7), (2.0, 7.0, 14.0, 19.0, 17.0))
     reach = _level(spine, (0.6, 2, 3, 4.5, 5.5, 7), (24.0, 31.0, 37.0, 43.0, 50.0, 60.0))
     forward = _level(spine, (0.6, 3, 4.5, 7), (8.0, 3.0, -8.0, -35.0))
     erector = _level(spine, (-1, 2, 4, 5.5, 7.5), (21.0, 24.0, 22.0, 15.0, 8.0))
+    inner = _level(spine, (-1, 3, 5.5, 8), (8.0, 11.0, 15.0, 12.0))
+    bottom, top = _height(spine, 4.6), _height(spine, 0.5)
     for side in _SIDES:
-        yield solid(
-            Column(
-                table(spine.body_x_mm + side * reach), table(spine.body_y_mm + forward),
-                table(0.8 * psoas), psoas, top_mm=_height(spine, 0.6),
-            ),
-            PSOAS,
-        )  # fmt: skip
-        quadratus = Column(
-            table(spine.body_x_mm + side * 62), table(spine.body_y_mm + 27),
-            table(14.0), table(7.0),
-            bottom_mm=_height(spine, 4.6), top_mm=_height(spine, 0.5),
-        )  # fmt: skip
-        yield solid(quadratus, MUSCLE)
-        outer = Column(table(spine.canal.x_mm + side * 36), table(back + 12), table(27.0), erector)
-        yield solid(outer, FASCIA, (0.9, MUSCLE))
-        inner = _level(spine, (-1, 3, 5.5, 8), (8.0, 11.0, 15.0, 12.0))
-        multifidus = Column(
-            table(spine.canal.x_mm + side * (inner + 2)), table(back + 19), inner,
-            table(0.0 * back + 15),
-        )  # fmt: skip
-        yield solid(multifidus, DEEP_FAT, (0.8, MUSCLE))
+        front = column(body_x + side * reach, body_y + forward, 0.8 * psoas, psoas,
+                       top_mm=_height(spine, 0.6))  # fmt: skip
+        yield Solid(front, ((0.0, tissues.PSOAS),))
+        quadratus = column(body_x + side * 62, body_y + 27, 14.0, 7.0,
+                           bottom_mm=bottom, top_mm=top)  # fmt: skip
+        yield Solid(quadratus, ((0.0, tissues.MUSCLE),))
+        yield Solid(column(spine.canal.x_mm + side * 36, back + 12, 27.0, erector), _MUSCLE)
+        multifidus = column(spine.canal.x_mm + side * (inner + 2), back + 19, inner, 15.0)
+        yield Solid(multifidus, ((0.0, tissues.DEEP_FAT), (0.8, tissues.MUSCLE)))
 
 
 def _vessels(spine: Spine) -> Iterator[Solid]:
     """Aorta left, vena cava right; iliac vessels below L4."""
     front, x = _front(spine), spine.body_x_mm
     split, join = _height(spine, 4.3), _height(spine, 4.8)
-    aorta = Column(table(x + 11), table(front - 12), table(8.5), table(8.5), bottom_mm=split)
-    cava = Column(table(x - 16), table(front - 7), table(11.5), table(7.0), bottom_mm=join)
     apart = _level(spine, (4.2, 5, 6, 7.5), (7.0, 17.0, 32.0, 48.0))
     for side in _SIDES:
-        artery = Column(
-            table(x + 3 + side * apart), table(front - 11), table(5.8), table(5.8), top_mm=split + 3
-        )
-        yield solid(artery, VESSEL_WALL, (1.0, VESSEL))
-        vein = Column(
-            table(x - 4 + side * (apart + 4)), table(front - 4), table(7.0), table(5.0),
-            top_mm=join + 3,
-        )  # fmt: skip
-        yield solid(vein, VESSEL_WALL, (0.8, VEIN))
-    yield solid(cava, VESSEL_WALL, (0.8, VEIN))
-    yield solid(aorta, VESSEL_WALL, (1.2, VESSEL))
+        artery = column(x + 3 + side * apart, front - 11, 5.8, 5.8, top_mm=split + 3)
+        yield Solid(artery, _ARTERY)
+        vein = column(x - 4 + side * (apart + 4), front - 4, 7.0, 5.0, top_mm=join + 3)
+        yield Solid(vein, _VEIN)
+    yield Solid(column(x - 16, front - 7, 11.5, 7.0, bottom_mm=join), _VEIN)
+    aorta = column(x + 11, front - 12, 8.5, 8.5, bottom_mm=split)
+    yield Solid(aorta, ((0.0, tissues.VESSEL_WALL), (1.2, tissues.VESSEL)))
 
 
 def _organs(spine: Spine, rng: np.random.Generator) -> Iterator[Solid]:
-    yield from _bowel(spine, rng)
     front = float(np.median(_front(spine)))
-    liver = _upright(-72, front - 42, _height(spine, 0.2))
-    yield solid(Ellipsoid(liver, (69.0, 62.0, 66.0)), FASCIA, (1.0, LIVER))
-    caudate = _upright(-20, front - 26, _height(spine, 0.3))
-    yield solid(Ellipsoid(caudate, (22.0, 20.0, 40.0)), FASCIA, (0.8, LIVER))
-    stomach = _upright(48, front - 62, _height(spine, 0.4)).turned(1, 15)
-    yield solid(Ellipsoid(stomach, (52.0, 32.0, 40.0)), BOWEL_WALL, (3.0, BOWEL_FLUID))
-    bubble = _upright(44, front - 82, _height(spine, 0.3)).turned(1, 15)
-    yield solid(Ellipsoid(bubble, (38.0, 12.0, 26.0)), GAS)
-    pancreas = _upright(18, front - 34, _height(spine, 1.3))
-    yield solid(Ellipsoid(pancreas, (48.0, 9.0, 10.0)), PANCREAS)
+    for organ in _ORGANS:
+        frame = _upright(organ.x_mm, front + organ.behind_mm, _height(spine, organ.level))
+        yield Solid(Ellipsoid(frame.turned(1, organ.turn), organ.radii_mm), organ.layers)
     for side, level in ((1, 1.7), (-1, 2.3)):
-        yield from _kidney(spine, side, level + float(rng.normal(0, 0.1)))
-
-
-def _kidney(spine: Spine, side: int, level: float) -> Iterator[Solid]:
-    z = _height(spine, level)
-    y = float(np.interp(z, HEIGHTS_MM, spine.body_y_mm)) - 2
-    frame = _upright(side * 67, y, z).turned(1, side * 12).turned(2, side * 25)
-    yield solid(
-        Ellipsoid(frame, (25.0, 28.0, 54.0)), FASCIA, (0.8, KIDNEY_CORTEX), (8.0, KIDNEY_MEDULLA)
-    )
-    yield solid(Ellipsoid(frame.moved(-side * 9, 0, 0), (13.0, 9.0, 24.0)), DEEP_FAT)
+        z = _height(spine, level + float(rng.normal(0, 0.1)))
+        y = float(np.interp(z, HEIGHTS_MM, spine.body_y_mm)) - 2
+        frame = _upright(side * 67, y, z).turned(1, side * 12).turned(2, side * 25)
+        yield Solid(Ellipsoid(frame, (25.0, 28.0, 54.0)), _KIDNEY)
+        hilum = Ellipsoid(frame.moved(-side * 9, 0, 0), (13.0, 9.0, 24.0))
+        yield Solid(hilum, ((0.0, tissues.DEEP_FAT),))
 
 
 def _bowel(spine: Spine, rng: np.random.Generator) -> Iterator[Solid]:
@@ -195,17 +169,16 @@ def _bowel(spine: Spine, rng: np.random.Generator) -> Iterator[Solid]:
         z = _height(spine, float(rng.uniform(1.6, 6.5)))
         room = [float(np.interp(z, HEIGHTS_MM, side)) for side in (wall, front - 30)]
         frame = _upright(x, rng.uniform(min(room), room[1]), z).turned(1, rng.uniform(0, 180))
-        filling = BOWEL_FLUID if rng.uniform() < 0.35 else BOWEL_SOLID
+        filling = tissues.BOWEL_FLUID if rng.uniform() < 0.35 else tissues.BOWEL_SOLID
         radius = rng.uniform(8, 12)
         loop = Ellipsoid(frame, (radius * rng.uniform(1, 2.2), radius, radius))
-        yield solid(loop, BOWEL_WALL, (2.0, filling))
+        yield Solid(loop, ((0.0, tissues.BOWEL_WALL), (2.0, filling)))
     middle = float(np.median(front))
-    for side, x, level in ((-1, -62, 3.6), (1, 84, 3.0)):
-        colon = _upright(x, middle - 22, _height(spine, level)).turned(1, side * 5)
-        size = 26.0 if side < 0 else 14.0
-        yield solid(Ellipsoid(colon, (size, size, 55.0)), BOWEL_WALL, (2.5, BOWEL_SOLID))
-        if side < 0:
-            yield solid(Ellipsoid(colon.moved(0, -10, 0), (18.0, 9.0, 46.0)), GAS)
+    right = _upright(-62, middle - 22, _height(spine, 3.6)).turned(1, -5)
+    yield Solid(Ellipsoid(right, (26.0, 26.0, 55.0)), _COLON)
+    yield Solid(Ellipsoid(right.moved(0, -10, 0), (18.0, 9.0, 46.0)), ((0.0, tissues.GAS),))
+    left = _upright(84, middle - 22, _height(spine, 3.0)).turned(1, 5)
+    yield Solid(Ellipsoid(left, (14.0, 14.0, 55.0)), _COLON)
 
 
 def _pelvis(spine: Spine, marrow: Tissue) -> Iterator[Solid]:
@@ -214,9 +187,11 @@ def _pelvis(spine: Spine, marrow: Tissue) -> Iterator[Solid]:
     y = float(np.interp(z, HEIGHTS_MM, spine.body_y_mm))
     for side in _SIDES:
         wing = _upright(side * 72, y + 2, z - 18).turned(1, side * 14).turned(2, side * 32)
-        yield solid(Block(wing.moved(side * 14, 4, 0), (13.0, 44.0, 62.0), 9.0), MUSCLE)
-        yield solid(Block(wing.moved(-side * 9, -12, 0), (8.0, 34.0, 58.0), 8.0), PSOAS)
-        yield solid(Block(wing, (6.0, 46.0, 66.0), 5.0), CORTEX, (1.4, marrow))
+        outside = Block(wing.moved(side * 14, 4, 0), (13.0, 44.0, 62.0), 9.0)
+        yield Solid(outside, ((0.0, tissues.MUSCLE),))
+        inside = Block(wing.moved(-side * 9, -12, 0), (8.0, 34.0, 58.0), 8.0)
+        yield Solid(inside, ((0.0, tissues.PSOAS),))
+        yield Solid(Block(wing, (6.0, 46.0, 66.0), 5.0), ((0.0, tissues.CORTEX), (1.4, marrow)))
 
 
 def _upright(x: float, y: float, z: float) -> Frame:

@@ -1,9 +1,9 @@
-"""Which grade each location of a study has, and how severely it is drawn.
+"""The grade of each location of a study, and the severity that is drawn.
 
-A Gaussian copula: each location's latent value is the sum of what the study, the level and the
-kind of condition share and of its own part; a grade is where the latent value falls among the
-quantiles of that level's grade frequencies. So sides and neighbours correlate, and the
-frequencies stay exactly as asked on average.
+A Gaussian copula: the latent value of a location is the sum of parts shared by the study, the level
+and the kind of condition, and of a part of its own. The grade follows from the quantiles of the
+level's grade frequencies. So sides and neighbours correlate, and on average the frequencies are
+exactly those requested.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ Location = tuple[str, str]  # (condition, level)
 
 # How much more often than average a level is degenerate, top to bottom; the mean is 1.
 _LEVEL_WEIGHTS = np.array([0.35, 0.65, 1.0, 1.65, 1.35])
-_VARIANCES = {"study": 0.2, "level": 0.2, "group": 0.15}  # the rest is the location's own
+_SHARED = (0.2, 0.2, 0.15)  # variances that study, level and group contribute
+_VARIANCES = (*_SHARED, 1.0 - sum(_SHARED))  # and the location's own
 
-# Severity 0 is a perfect anatomy, 1 complete obliteration. Grades sit at these centres.
+# Severity 0 is perfect anatomy, 1 complete obliteration. The grades' centres:
 SEVERITY_CENTRES = (0.15, 0.5, 0.85)
 _HALF_GAP = 0.175
 _STANDARD = NormalDist()
@@ -31,10 +32,10 @@ _STANDARD = NormalDist()
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What is seen at one location."""
+    """The finding at one location."""
 
     grade: int  # index into GRADES
-    severity: float  # 0 to 1, what is drawn
+    severity: float  # as drawn, 0 to 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ def level_frequencies(frequencies: tuple[float, float, float]) -> npt.NDArray[np
     """(5, 3) shares of the grades per level; their mean over levels is ``frequencies``."""
     shares = np.array(frequencies) / sum(frequencies)
     abnormal = 1.0 - shares[0]
-    # A level cannot be more than always abnormal: weaken the spread until the worst one fits.
+    # No level can be abnormal in more than 97 %: reduce the spread until the worst level fits.
     spread = (0.97 / abnormal - 1.0) / (_LEVEL_WEIGHTS.max() - 1.0) if abnormal > 0 else 1.0
     weights = 1.0 + max(0.0, min(1.0, spread)) * (_LEVEL_WEIGHTS / _LEVEL_WEIGHTS.mean() - 1.0)
     table: npt.NDArray[np.float64] = weights[:, None] * shares
@@ -81,19 +82,13 @@ def draw_findings(
     return Findings(findings, tuple(worn))
 
 
-def _mix(study: float, level: float, group: float, own: float) -> float:
-    shared = _VARIANCES
-    rest = 1.0 - sum(shared.values())
-    return float(
-        shared["study"] ** 0.5 * study
-        + shared["level"] ** 0.5 * level
-        + shared["group"] ** 0.5 * group
-        + rest**0.5 * own
-    )
+def _mix(*parts: float) -> float:
+    """Parts of the study, level, group and location; all have unit variance, and so has the sum."""
+    return float(sum(share**0.5 * part for share, part in zip(_VARIANCES, parts, strict=True)))
 
 
 def _severity(rng: np.random.Generator, grade: int, overlap: float) -> float:
-    """Normal around the grade's centre; ``overlap`` of the cases cross one border."""
+    """Normal around the grade's centre; a share ``overlap`` of the cases crosses one border."""
     assert grade < len(GRADES)
     spread = _HALF_GAP / _STANDARD.inv_cdf(1.0 - max(overlap, 1e-4))
     return float(np.clip(rng.normal(SEVERITY_CENTRES[grade], spread), 0.0, 1.0))

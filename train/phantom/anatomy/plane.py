@@ -1,4 +1,4 @@
-"""Where the pixels of a slice lie in the patient.
+"""The position of a slice's pixels in the patient.
 
 Millimetres, patient coordinates LPS (+x left, +y posterior, +z superior). Pixel (column 0, row 0)
 has its centre at ``origin_mm``, as in DICOM's Image Plane module (PS3.3 C.7.6.2).
@@ -13,14 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 Vector = npt.NDArray[np.float64]  # (3,)
-# (rows, columns) or what broadcasts to it. float32 throughout, for speed; numpy's type arithmetic
-# cannot follow that, hence the wider type.
+# (rows, columns), or broadcasts to it. Always float32, for speed; the type is wider because numpy's
+# type arithmetic cannot express that.
 Field = npt.NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Plane:
-    """A slice: its first pixel, its two unit directions and the (square) pixel."""
+    """A slice: the place of its first pixel, two unit directions and the size of its pixels."""
 
     origin_mm: Vector
     along_row: Vector  # where the column index grows: first triple of ImageOrientationPatient
@@ -41,7 +41,7 @@ class Plane:
         return x, y, float(offset @ self.normal)
 
     def contains(self, point_mm: Vector) -> bool:
-        """Whether the point, projected along the normal, falls on a pixel."""
+        """Whether the point, projected along the normal, lies on a pixel."""
         x, y, _ = self.project(point_mm)
         return -0.5 <= x < self.columns - 0.5 and -0.5 <= y < self.rows - 0.5
 
@@ -73,8 +73,8 @@ class Window:
     def along(self, point_mm: Vector, direction: Vector) -> Field:
         """Signed distance of each pixel from a point, along a unit direction.
 
-        Broadcastable: an axis over which the distance does not change has length 1, which makes
-        upright slices several times cheaper.
+        Broadcastable: an axis along which the distance is constant has length 1, which makes
+        upright slices several times faster.
         """
         plane = self.plane
         start = float((plane.origin_mm - point_mm) @ direction)
@@ -86,6 +86,5 @@ class Window:
 def _ramp(pixels: slice, step: float, start: float) -> Field:
     if abs(step) < 1e-9:
         return np.full(1, start, np.float32)
-    return np.arange(pixels.start, pixels.stop, dtype=np.float32) * np.float32(step) + np.float32(
-        start
-    )
+    steps = np.arange(pixels.start, pixels.stop, dtype=np.float32)
+    return steps * np.float32(step) + np.float32(start)

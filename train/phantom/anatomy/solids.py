@@ -1,7 +1,7 @@
 """Solid shapes in the patient, as signed distances (negative inside, millimetres).
 
-A shape answers two things: its bounding box, so that a slice looks only where it is, and the
-distance of a window's pixels from its surface, near enough within a few millimetres of it.
+A shape has a bounding box, so that a slice looks only where the shape is, and gives the distance of
+a window's pixels from its surface, with enough precision within a few millimetres of it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from rsna_lumbar.train.phantom.anatomy.plane import Field, Vector, Window
 from rsna_lumbar.train.phantom.anatomy.tissues import Tissue
 
 Table = npt.NDArray[np.floating[Any]]  # (heights,), a quantity at each of HEIGHTS_MM
+Layers = tuple[tuple[float, Tissue], ...]  # from the surface inwards: depth in millimetres, tissue
 
 HEIGHT_STEP_MM = 0.5
 HEIGHTS_MM = np.arange(-200.0, 200.0, HEIGHT_STEP_MM)  # z of every table
@@ -51,13 +52,9 @@ class Frame:
         left, posterior, superior = (window.along(self.origin_mm, axis) for axis in self.axes)
         return left, posterior, superior
 
-    def bounds(self, half_mm: tuple[float, float, float]) -> tuple[Vector, Vector]:
-        """Centre and half size of the upright box around a box of the given half sizes."""
-        return self.origin_mm, np.array(half_mm) @ np.abs(self.axes)
-
 
 class Shape(Protocol):
-    """Anything that can be painted."""
+    """A shape that can be painted."""
 
     def bounds(self) -> tuple[Vector, Vector]:
         """Centre and half size (mm) of the upright bounding box."""
@@ -67,31 +64,31 @@ class Shape(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Ellipsoid:
+class Framed:
+    """A shape that fills a box of half sizes along the axes of its frame."""
+
     frame: Frame
-    radii_mm: tuple[float, float, float]
+    half_mm: tuple[float, float, float]
 
     def bounds(self) -> tuple[Vector, Vector]:
-        return self.frame.bounds(self.radii_mm)
+        return self.frame.origin_mm, np.array(self.half_mm) @ np.abs(self.frame.axes)
 
+
+@dataclass(frozen=True, slots=True)
+class Ellipsoid(Framed):
     def distance(self, window: Window) -> Field:
         scaled = [
-            x / np.float32(r) for x, r in zip(self.frame.local(window), self.radii_mm, strict=True)
+            x / np.float32(r) for x, r in zip(self.frame.local(window), self.half_mm, strict=True)
         ]
-        steep = [x / np.float32(r) for x, r in zip(scaled, self.radii_mm, strict=True)]
+        steep = [x / np.float32(r) for x, r in zip(scaled, self.half_mm, strict=True)]
         return _implicit(_norm(*scaled), _norm(*steep))
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class Block(Framed):
     """A box with rounded edges; with a large ``round_mm``, a capsule."""
 
-    frame: Frame
-    half_mm: tuple[float, float, float]
     round_mm: float
-
-    def bounds(self) -> tuple[Vector, Vector]:
-        return self.frame.bounds(self.half_mm)
 
     def distance(self, window: Window) -> Field:
         rounding = np.float32(self.round_mm)
@@ -104,17 +101,12 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
-class Barrel:
-    """A vertebral body or a disc: a flattened oval of given height, waisted, hollow endplates."""
+class Barrel(Framed):
+    """A vertebral body or a disc: a flattened oval with a waist and hollow endplates."""
 
-    frame: Frame
-    half_mm: tuple[float, float, float]
     waist: float = 0.0  # share by which the middle is narrower
     hollow: float = 0.0  # share by which the endplates' middle is lower
     round_mm: float = 2.0
-
-    def bounds(self) -> tuple[Vector, Vector]:
-        return self.frame.bounds(self.half_mm)
 
     def distance(self, window: Window) -> Field:
         left, posterior, superior = self.frame.local(window)
@@ -128,20 +120,19 @@ class Barrel:
         ends = np.abs(superior) - plate + np.float32(self.round_mm)
         inside = np.minimum(np.maximum(sides, ends), 0)
         outside = _norm(np.maximum(sides, 0), np.maximum(ends, 0))
-        distance: Field = outside + inside - np.float32(self.round_mm)
-        return distance
+        return np.asarray(outside + inside - np.float32(self.round_mm))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Column:
-    """A structure that runs along the spine: an ellipse at every height z, from tables."""
+    """A structure along the spine: an ellipse at every height z."""
 
     x_mm: Table  # centre
     y_mm: Table  # centre
     half_x_mm: Table
     half_y_mm: Table
-    bottom_mm: float = float(HEIGHTS_MM[0])
-    top_mm: float = float(HEIGHTS_MM[-1])
+    bottom_mm: float
+    top_mm: float
 
     def bounds(self) -> tuple[Vector, Vector]:
         rows = slice(_row(self.bottom_mm), _row(self.top_mm) + 1)
@@ -161,13 +152,12 @@ class Column:
         across, deep = (x - self.x_mm[row]) / half_x, (y - self.y_mm[row]) / half_y
         surface = _implicit(_norm(across, deep), _norm(across / half_x, deep / half_y))
         middle, half = (self.top_mm + self.bottom_mm) / 2, (self.top_mm - self.bottom_mm) / 2
-        distance: Field = np.maximum(surface, np.abs(z - np.float32(middle)) - np.float32(half))
-        return distance
+        return np.asarray(np.maximum(surface, np.abs(z - np.float32(middle)) - np.float32(half)))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Union:
-    """Whatever is inside one of the shapes."""
+    """All points inside at least one of the shapes."""
 
     shapes: tuple[Shape, ...]
 
@@ -186,20 +176,28 @@ class Union:
 
 @dataclass(frozen=True, slots=True)
 class Solid:
-    """A shape and its tissues from the surface inwards: (depth in millimetres, tissue)."""
+    """A shape and its tissues."""
 
     shape: Shape
-    layers: tuple[tuple[float, Tissue], ...]
-
-
-def solid(shape: Shape, tissue: Tissue, *inner: tuple[float, Tissue]) -> Solid:
-    """``tissue`` at the surface, ``inner`` ones from their depth on."""
-    return Solid(shape, ((0.0, tissue), *inner))
+    layers: Layers
 
 
 def table(values: npt.ArrayLike) -> Table:
-    """A quantity at each of HEIGHTS_MM; a number becomes a constant one."""
+    """A quantity at each of HEIGHTS_MM, float32; a number becomes a constant quantity."""
     return np.broadcast_to(np.asarray(values, np.float32), HEIGHTS_MM.shape)
+
+
+def column(
+    x: npt.ArrayLike,
+    y: npt.ArrayLike,
+    half_x: npt.ArrayLike,
+    half_y: npt.ArrayLike,
+    *,
+    bottom_mm: float = float(HEIGHTS_MM[0]),
+    top_mm: float = float(HEIGHTS_MM[-1]),
+) -> Column:
+    """A column from numbers, or from quantities at each of HEIGHTS_MM."""
+    return Column(table(x), table(y), table(half_x), table(half_y), bottom_mm, top_mm)
 
 
 def _row(height_mm: float) -> int:
@@ -210,14 +208,12 @@ def _norm(*parts: Field) -> Field:
     total = parts[0] * parts[0]
     for part in parts[1:]:
         total = total + part * part
-    length: Field = np.sqrt(total)
-    return length
+    return np.sqrt(total)
 
 
 def _implicit(value: Field, slope: Field) -> Field:
     """Distance from the surface ``value == 1`` of an ellipsoid: k0 (k0 - 1) / k1 (I. Quilez)."""
-    distance: Field = value * (value - 1) / np.maximum(slope, _TINY)
-    return distance
+    return np.asarray(value * (value - 1) / np.maximum(slope, _TINY))
 
 
 def _oval(left: Field, posterior: Field) -> Field:
@@ -225,5 +221,4 @@ def _oval(left: Field, posterior: Field) -> Field:
     square, deep = left * left, posterior * posterior
     behind = posterior > 0
     fourth = square * square + deep * deep + (~behind) * np.float32(1.2) * square * deep
-    radius: Field = np.sqrt(np.sqrt(fourth))
-    return radius
+    return np.sqrt(np.sqrt(fourth))

@@ -18,7 +18,6 @@ class Tissue:
         return self.t1 if weighting == "t1" else self.t2
 
 
-AIR = Tissue(0.0, 0.0, 0.0)
 SKIN = Tissue(0.45, 0.35)
 FAT = Tissue(0.95, 0.80, 0.06)
 DEEP_FAT = Tissue(0.85, 0.70, 0.10)
