@@ -12,9 +12,9 @@ Of the possible choices (4**5 with three candidates per level) the best has the 
     sum of weights * exp(-(spread / 0.35)**2)
 
 where the spread is the standard deviation of log(length of a step / its share in ``PROPORTIONS``).
-Among the labelled discs of 1,890 studies of the challenge the spread is 0.06 (median), 0.11 (90 %)
-and 0.21 (99 %); 99.8 % bend by less than 50 degrees. Two levels that were exchanged give steps of
-half and of twice the length: the choice without them wins.
+In 1,887 labelled series of the challenge the spread is 0.06 (median), 0.11 (90 %) and 0.22 (99 %),
+and 99.8 % bend by less than 50 degrees (``benchmarks/experiments/disc_steps.py``). Two levels that
+were exchanged give steps of half and of twice the length: the choice without them wins.
 
 A level without a point between two with one is interpolated; the first or the last level continues
 the spine by the step beside it. Two levels at an end are not continued (their error is 15 mm in the
@@ -36,7 +36,7 @@ from rsna_lumbar.runtime.core.labels import LEVELS
 Vector = NDArray[np.float64]  # (3,)
 
 STEP_MM = (15.0, 50.0)
-# L1/L2 to L2/L3, and so on: medians of the same studies, relative to the mean step of each.
+# L1/L2 to L2/L3, and so on: medians of the same series, relative to the mean step of each.
 PROPORTIONS = np.array([1.08, 1.06, 1.01, 0.87])
 DEPTHS = np.concatenate([[0.0], np.cumsum(PROPORTIONS)])  # of each level below L1/L2
 SPREAD = 0.35
