@@ -13,15 +13,10 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from rsna_lumbar.runtime.core.labels import LEVELS
+from rsna_lumbar.runtime.core.labels import FORAMINAL, LEVELS, SPINAL, SUBARTICULAR
 from rsna_lumbar.runtime.geometry.discs import Candidate, fit_discs
 from rsna_lumbar.runtime.geometry.slice_plane import SlicePlane
-from rsna_lumbar.runtime.geometry.views import (
-    disc_distances_mm,
-    left_of_midline_mm,
-    level_views,
-    side_views,
-)
+from rsna_lumbar.runtime.geometry.views import one_view, views_by_position
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "real_geometry"
 pytestmark = pytest.mark.skipif(not REAL.is_dir(), reason="no geometry of real studies here")
@@ -83,28 +78,22 @@ def one_candidate_each(discs: Discs) -> list[list[Candidate]]:
     return [[Candidate(point, 0.5)] for point in discs]
 
 
-def right_levels(study: int, centres: Discs, changed: Change = as_stored) -> int:
-    """How many of the study's ten subarticular labels are in the view of their level alone."""
-    planes = changed(planes_of(study, "Axial"))
-    views = level_views(disc_distances_mm(list(planes.values()), centres))
-    of_instance = dict(zip(planes, views.T, strict=True))
-    return sum(
-        of_instance[point.instance_number].tolist()
-        == [level == point.level.lower().replace("/", "_") for level in LEVELS]
-        for point in points_of(study, "Subarticular").itertuples()
-    )
-
-
-def right_sides(study: int, centres: Discs, changed: Change = as_stored) -> int:
-    """How many of the study's ten foraminal labels are in the view of their side alone."""
-    planes = changed(planes_of(study, "Sagittal T1"))
-    views = side_views(left_of_midline_mm(list(planes.values()), centres))
-    of_instance = dict(zip(planes, views.T, strict=True))
-    return sum(
-        of_instance[point.instance_number].tolist()
-        == [point.condition.startswith(side) for side in ("Left", "Right")]
-        for point in points_of(study, "Foraminal").itertuples()
-    )
+def right_views(study: int, centres: Discs, changed: Change = as_stored) -> int:
+    """How many of the study's twenty labels are in the view of their own location, and no other."""
+    right = 0
+    for group, condition in ((FORAMINAL, "Foraminal"), (SUBARTICULAR, "Subarticular")):
+        planes = changed(planes_of(study, group.series_kind))
+        views = views_by_position(group, list(planes.values()), centres)
+        numbers = list(planes)
+        for point in points_of(study, condition).itertuples():
+            location = tuple(
+                text.lower().replace(" ", "_").replace("/", "_")
+                for text in (point.condition, point.level)
+            )
+            own = views.of_location[group.locations.index(location)]
+            spoken = views.slices[:, numbers.index(point.instance_number)]
+            right += spoken[own] and spoken.sum() == 1
+    return right
 
 
 @pytest.mark.parametrize("changed", [as_stored, reversed_stack, mirrored_stack])
@@ -112,8 +101,7 @@ def right_sides(study: int, centres: Discs, changed: Change = as_stored) -> int:
 def test_every_label_is_in_the_view_of_its_own_location(study: int, changed: Change) -> None:
     discs = fit_discs(one_candidate_each(labelled_discs(study)))
     assert discs is not None and all(discs.seen)
-    assert right_sides(study, discs.centres_mm, changed) == 10
-    assert right_levels(study, discs.centres_mm, changed) == 10
+    assert right_views(study, discs.centres_mm, changed) == 20
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -123,7 +111,7 @@ def test_five_millimetres_of_error_change_nothing(study: int, seed: int) -> None
     error *= 5 / np.linalg.norm(error, axis=1, keepdims=True)
     discs = fit_discs(one_candidate_each(labelled_discs(study) + error))
     assert discs is not None
-    assert (right_sides(study, discs.centres_mm), right_levels(study, discs.centres_mm)) == (10, 10)
+    assert right_views(study, discs.centres_mm) == 20
 
 
 @pytest.mark.parametrize("missing", range(5))
@@ -136,7 +124,7 @@ def test_one_missing_level_is_filled_in(study: int, missing: int) -> None:
     assert discs is not None
     assert discs.seen == tuple(level != missing for level in range(5))
     assert np.linalg.norm(discs.centres_mm[missing] - truth[missing]) < 10
-    assert (right_sides(study, discs.centres_mm), right_levels(study, discs.centres_mm)) == (10, 10)
+    assert right_views(study, discs.centres_mm) == 20
 
 
 @pytest.mark.parametrize("swapped", list(combinations(range(5), 2)))
@@ -149,7 +137,7 @@ def test_two_swapped_levels_are_replaced_or_refused(study: int, swapped: tuple[i
         assert discs is None
         return
     assert discs is not None and not any(discs.seen[level] for level in swapped)
-    assert (right_sides(study, discs.centres_mm), right_levels(study, discs.centres_mm)) == (10, 10)
+    assert right_views(study, discs.centres_mm) == 20
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
@@ -178,3 +166,20 @@ def test_a_point_in_the_patient() -> None:
         + 151.51829268292684 * row.spacing_row * row[["cx", "cy", "cz"]].to_numpy(float)
     )
     np.testing.assert_allclose(labelled_discs(study)[0], expected, atol=1e-9)
+
+
+def test_the_spinal_set_has_one_view() -> None:
+    planes = list(planes_of(STUDIES[0], "Sagittal T2").values())
+    views = views_by_position(SPINAL, planes, labelled_discs(STUDIES[0]))
+    assert views.names == one_view(18, SPINAL).names == ("all",)
+    assert views.slices.shape == (1, 18) and views.slices.all() and views.seen.all()
+    assert views.of_location.tolist() == [0] * 5
+
+
+def test_slices_of_the_midline_are_in_no_view() -> None:
+    planes = list(planes_of(STUDIES[0], "Sagittal T1").values())
+    views = views_by_position(FORAMINAL, planes, labelled_discs(STUDIES[0]))
+    left, right = views.slices
+    assert not (left & right).any() and 0 < (~views.seen).sum() < 3
+    assert views.distance_mm is not None
+    assert (views.distance_mm[0][left] > 0).all() and (views.distance_mm[1][right] < 0).all()
