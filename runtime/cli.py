@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
 
 from rsna_lumbar.runtime.core.errors import UsageError
 from rsna_lumbar.runtime.system.entry_point import common_options, entry_point
+
+if TYPE_CHECKING:
+    from rsna_lumbar.runtime.run.request import Sizes
 
 DEMO_OUTPUT = Path("submission.csv")
 OF_LIST = {"data", "demo", "list_only", "output", "series", "studies", "ids", "quiet"}
@@ -83,7 +87,9 @@ OF_LIST = {"data", "demo", "list_only", "output", "series", "studies", "ids", "q
     "--quiet", is_flag=True, help="Say nothing but errors; the run manifest has the rest."
 )
 @common_options
+@click.pass_obj
 def cli(
+    sizes: Sizes | None,
     data: tuple[Path, ...],
     bundle: Path | None,
     output: Path | None,
@@ -133,12 +139,12 @@ def cli(
             raise UsageError("DATA is missing; give DATA with --list, or try --demo --list")
         missing = "DATA" if not data else "--bundle" if bundle is None else "--output"
         raise UsageError(f"{missing} is missing; give DATA, --bundle and --output, or try --demo")
-    from rsna_lumbar.runtime.run.request import Request
+    from rsna_lumbar.runtime.run.request import Request, Sizes
     from rsna_lumbar.runtime.run.run import run
 
     request = Request(
         data, bundle, output, evidence, series, studies, backend, precision, device, batch_size,
-        workers, threads, slices, trust, ids, resume, strict, quiet, tables=demo,
+        workers, threads, slices, trust, ids, resume, strict, quiet, demo, sizes or Sizes(),
     )  # fmt: skip
     return run(request)
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rsna_lumbar.export.formats import BuildOptions
-from rsna_lumbar.runtime.backends.tensorrt_slot import OUTPUTS
+from rsna_lumbar.runtime.backends import OUTPUTS
 from rsna_lumbar.runtime.core.errors import ExportError, UsageError
 
 # As in export/graph/score_graph.py, which imports PyTorch; building an engine does without it.

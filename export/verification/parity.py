@@ -179,12 +179,12 @@ def _run_sets(
     peaks: Peaks = {}
     found: dict[str, NDArray[np.float64]] = {}
     for spans in pack(map(len, images), batch_size):
-        slices = np.concatenate([images[span.index][span.start : span.stop] for span in spans])
+        slices = np.concatenate([images[span.of][span.start : span.stop] for span in spans])
         owner = np.repeat(np.arange(len(spans)), [span.stop - span.start for span in spans])
         outputs = session.run(slices, owner == np.arange(len(spans))[:, None])
         for row, span in enumerate(spans):
-            name = names[span.index]
-            whole = span.stop - span.start == len(images[span.index])
+            name = names[span.of]
+            whole = span.stop - span.start == len(images[span.of])
             peaks[name] = np.maximum(peaks.get(name, outputs.peak[row]), outputs.peak[row])
             found[name] = (
                 outputs.probability[row].astype(np.float64)

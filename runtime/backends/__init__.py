@@ -25,6 +25,7 @@ from rsna_lumbar.runtime.bundle.records import Detector, Model
 from rsna_lumbar.runtime.core.errors import UsageError
 from rsna_lumbar.runtime.system.closing import Closing
 
+OUTPUTS = ("peak", "probability", "slice", "cell")  # of the score graph, in this order
 NO_OPTIONS: Mapping[str, str] = MappingProxyType({})
 BACKENDS = {
     "onnxruntime": "rsna_lumbar.runtime.backends.onnxruntime",

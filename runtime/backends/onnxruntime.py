@@ -19,16 +19,14 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from rsna_lumbar.runtime.backends import NO_OPTIONS, Outputs, constant_inputs
+from rsna_lumbar.runtime.backends import NO_OPTIONS, OUTPUTS, Outputs, constant_inputs
 from rsna_lumbar.runtime.backends.lane import LaneSession
 from rsna_lumbar.runtime.bundle.records import Detector, Model
-from rsna_lumbar.runtime.core.errors import BackendError, UsageError, run_failed
-from rsna_lumbar.runtime.system.machine import has_vnni
+from rsna_lumbar.runtime.core.errors import BackendError, UsageError
+from rsna_lumbar.runtime.system.machine import CPU, has_vnni
 
 CUDA_PROVIDER = "CUDAExecutionProvider"
 CPU_PROVIDER = "CPUExecutionProvider"
-CPU = "cpu"
-OUTPUTS = ("peak", "probability", "slice", "cell")
 _REGISTERING = Lock()
 ERRORS_ONLY = 3  # ONNX Runtime's log severity
 # How a tensor names its external data file (StringStringEntryProto, key "location").
@@ -39,6 +37,8 @@ ort.disable_telemetry_events()  # in case it was imported before this package
 
 class OnnxSession(LaneSession):
     """A score graph opened in ONNX Runtime."""
+
+    library = "ONNX Runtime"
 
     def __init__(self, session: ort.InferenceSession, device: str, detector: Detector) -> None:
         self.device = device
@@ -51,26 +51,15 @@ class OnnxSession(LaneSession):
             for name, value in constant_inputs(detector).items()
         }
 
-    def compute(self, slices: NDArray[np.uint8], member: NDArray[np.bool_]) -> Outputs:
-        assert self._session is not None, "the session is closed"
-        try:
-            return self._run(self._session, slices, member)
-        except Exception as error:  # ONNX Runtime's errors share no base class but Exception
-            raise run_failed(f"ONNX Runtime failed on {self.device}: {error}") from error
-
-    def _run(
-        self,
-        session: ort.InferenceSession,
-        slices: NDArray[np.uint8],
-        member: NDArray[np.bool_],
-    ) -> Outputs:
-        binding = self._binding
+    def infer(self, slices: NDArray[np.uint8], member: NDArray[np.bool_]) -> Outputs:
+        session, binding = self._session, self._binding
+        assert session is not None, "the session is closed"
         binding.clear_binding_inputs()
         binding.clear_binding_outputs()
         for name, value in self._constants.items():
             binding.bind_ortvalue_input(name, value)
-        binding.bind_cpu_input("slices", np.ascontiguousarray(slices))
-        binding.bind_cpu_input("member", np.ascontiguousarray(member))
+        binding.bind_cpu_input("slices", slices)
+        binding.bind_cpu_input("member", member)
         for name in OUTPUTS:
             binding.bind_output(name, CPU)
         session.run_with_iobinding(binding)

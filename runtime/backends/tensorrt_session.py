@@ -25,11 +25,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rsna_lumbar.runtime.backends import Outputs, Session, Wait, constant_inputs
+from rsna_lumbar.runtime.backends import OUTPUTS, Outputs, Session, Wait, constant_inputs
 from rsna_lumbar.runtime.backends.cuda_runtime import Cuda
 from rsna_lumbar.runtime.backends.tensorrt_slot import (
     DTYPES,
-    OUTPUTS,
     BatchUnderWay,
     SizedContext,
     Slot,

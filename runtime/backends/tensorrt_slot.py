@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rsna_lumbar.runtime.backends import Outputs
+from rsna_lumbar.runtime.backends import OUTPUTS, Outputs
 from rsna_lumbar.runtime.bundle.records import Detector, Engine
 
 STEPS = 8  # sizes are multiples of 1/8 of the largest batch: at most 1/8 of a full run is wasted
-OUTPUTS = ("peak", "probability", "slice", "cell")
 DTYPES = {"FLOAT": np.float32, "INT32": np.int32, "INT64": np.int64}  # types of the results
 
 

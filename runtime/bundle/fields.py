@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Mapping
-from typing import Any, TypeVar
+from dataclasses import is_dataclass
+from types import NoneType, UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from rsna_lumbar.runtime.core.labels import GROUPS
 
@@ -52,6 +54,30 @@ def require_object(fields: Any, name: str) -> None:
         raise ValueError(f"{name} must be an object")
 
 
+def record(kind: type[T], fields: Any, name: str) -> T:
+    """A dataclass from the JSON object with its fields; each must have the type it is declared as.
+
+    Further fields of the object are ignored.
+    """
+    require_object(fields, name)
+    hints = get_type_hints(kind)
+    return kind(**{key: as_declared(fields[key], hint, key) for key, hint in hints.items()})
+
+
+def as_declared(value: Any, hint: Any, name: str) -> Any:
+    """A JSON value as a record, a tuple, a finite number, a text, or None if that is allowed."""
+    if isinstance(hint, UnionType):
+        (hint,) = (one for one in get_args(hint) if one is not NoneType)
+        return None if value is None else as_declared(value, hint, name)
+    if get_origin(hint) is tuple:
+        return _tuple(value, get_args(hint), name)
+    if isinstance(hint, type) and is_dataclass(hint):
+        return record(hint, value, name)
+    if hint is float:
+        return _finite(value, name)
+    return typed({name: value}, name, hint)
+
+
 def typed(fields: Mapping[str, Any], key: str, kind: type[T]) -> T:
     """A field of this type; booleans do not count as numbers."""
     value = fields[key]
@@ -60,29 +86,30 @@ def typed(fields: Mapping[str, Any], key: str, kind: type[T]) -> T:
     return value
 
 
-def number(fields: Mapping[str, Any], key: str) -> float:
-    """A field that is a finite number."""
-    return finite(fields[key], key)
+def one_of(value: T, allowed: Collection[T], name: str) -> T:
+    """The value, which must be one of these."""
+    if value not in allowed:
+        raise ValueError(f"{name} {value!r} is none of {', '.join(map(str, allowed))}")
+    return value
 
 
-def finite(value: Any, key: str = "value") -> float:
-    """A finite number."""
+def require_sha256(digits: str, name: str) -> None:
+    """Check that it is a SHA-256 in hexadecimal digits."""
+    if not HEX_SHA256.fullmatch(digits):
+        raise ValueError(f"{name} must be 64 hexadecimal digits")
+
+
+def _tuple(value: Any, kinds: tuple[Any, ...], name: str) -> tuple[Any, ...]:
+    if not isinstance(value, list):
+        raise ValueError(f"{name} must be a list")
+    if kinds[-1] is ...:
+        kinds = kinds[:1] * len(value)
+    if len(value) != len(kinds):
+        raise ValueError(f"{name} must have {len(kinds)} values")
+    return tuple(as_declared(one, kind, name) for one, kind in zip(value, kinds, strict=True))
+
+
+def _finite(value: Any, name: str) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
-        raise ValueError(f"{key} must be a finite number")
+        raise ValueError(f"{name} must be a finite number")
     return float(value)
-
-
-def sha256(fields: Mapping[str, Any], key: str) -> str:
-    """A field that is a SHA-256 in hexadecimal digits."""
-    value = typed(fields, key, str)
-    if not HEX_SHA256.fullmatch(value):
-        raise ValueError(f"{key} must be 64 hexadecimal digits")
-    return value
-
-
-def positive(fields: Mapping[str, Any], key: str) -> int:
-    """A field that is an integer of at least 1."""
-    value = typed(fields, key, int)
-    if value < 1:
-        raise ValueError(f"{key} must be at least 1")
-    return value

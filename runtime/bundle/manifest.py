@@ -11,20 +11,19 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict
-from dataclasses import fields as dataclass_fields
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 from rsna_lumbar.runtime.bundle.fields import (
     FORMAT_VERSION,
     NewerFieldError,
     as_current,
-    finite,
-    number,
-    positive,
+    as_declared,
+    one_of,
+    record,
     refuse_unknown,
     require_object,
-    sha256,
+    require_sha256,
     typed,
 )
 from rsna_lumbar.runtime.bundle.records import (
@@ -37,13 +36,11 @@ from rsna_lumbar.runtime.bundle.records import (
     Detector,
     Engine,
     Model,
-    ModelFile,
-    Parity,
     WindowSource,
 )
 from rsna_lumbar.runtime.core.anchors import LARGEST_STRIDE
 from rsna_lumbar.runtime.core.errors import BundleError
-from rsna_lumbar.runtime.core.labels import GRADES, GROUP_BY_NAME, GROUPS, Group
+from rsna_lumbar.runtime.core.labels import GROUP_BY_NAME, GROUPS, Group
 from rsna_lumbar.runtime.core.postprocess import COMBINATIONS, Calibration
 from rsna_lumbar.runtime.core.preprocess import Preprocessing
 from rsna_lumbar.runtime.system.atomic_files import write_atomically
@@ -59,6 +56,8 @@ FIELDS = (
 DETECTOR_FIELDS = ("classes", "size_px", "calibration", "prior", "combination", "models")
 
 CAPABILITY = re.compile(r"[0-9]{1,2}\.[0-9]")
+Grades = tuple[float, float, float]
+T = TypeVar("T")
 
 
 def read_bundle(folder: Path) -> Bundle:
@@ -131,23 +130,20 @@ def _bundle(fields: Mapping[str, Any]) -> Bundle:
     )
     if not found:
         raise ValueError("it has no detector")
-    preprocessing = typed(fields, "preprocessing", dict)
-    refuse_unknown(preprocessing, _names(Preprocessing), "preprocessing")
     return Bundle(
         detectors=found,
-        preprocessing=Preprocessing(
-            low_percentile=number(preprocessing, "low_percentile"),
-            high_percentile=number(preprocessing, "high_percentile"),
-            pad_value=typed(preprocessing, "pad_value", int),
-        ),
-        calibration_aim=_aim(fields),
+        preprocessing=_record(Preprocessing, fields["preprocessing"], "preprocessing"),
+        calibration_aim=one_of(fields["calibration_aim"], CALIBRATION_AIMS, "calibration_aim"),
         made_with=dict(typed(fields, "made_with", dict)),
         window_from=_window_from(fields.get("window")),
     )
 
 
-def _names(kind: type[Preprocessing | Calibration | Model]) -> tuple[str, ...]:
-    return tuple(one.name for one in dataclass_fields(kind))
+def _record(kind: type[T], fields: Any, name: str) -> T:
+    """A record, of which a later version may have further fields that change the scores."""
+    require_object(fields, name)
+    refuse_unknown(fields, tuple(kind.__dataclass_fields__), name)  # type: ignore[attr-defined]
+    return record(kind, fields, name)
 
 
 def _window_from(fields: Any) -> WindowSource | None:
@@ -165,118 +161,53 @@ def _detector(group: Group, fields: Any) -> Detector:
     refuse_unknown(fields, DETECTOR_FIELDS, f"detectors.{group.name}")
     if fields.get("classes") is not None and typed(fields, "classes", list) != list(group.classes):
         raise NewerFieldError(f"{group.name} has other classes than {group.classes[0]}, ...")
-    calibration = typed(fields, "calibration", dict)
-    refuse_unknown(calibration, _names(Calibration), f"the calibration of {group.name}")
-    combination = typed(fields, "combination", str)
-    if combination not in COMBINATIONS:
-        raise ValueError(f"combination {combination!r} is none of {', '.join(COMBINATIONS)}")
-    models = tuple(_model(model) for model in typed(fields, "models", list))
+    models = tuple(map(_model, typed(fields, "models", list)))
     if not models:
         raise ValueError(f"{group.name} has no model")
-    return Detector(
-        group=group,
-        size_px=_size(fields),
-        calibration=Calibration(
-            temperature=number(calibration, "temperature"),
-            bias=_grades(typed(calibration, "bias", list)),
-            floor=number(calibration, "floor"),
-        ),
-        prior=_prior(group, typed(fields, "prior", list)),
-        combination=combination,
-        models=models,
-    )
+    size_px = typed(fields, "size_px", int)
+    if size_px < 1 or size_px % LARGEST_STRIDE:
+        raise ValueError(f"size_px must be a multiple of {LARGEST_STRIDE}")
+    calibration = _record(Calibration, fields["calibration"], f"the calibration of {group.name}")
+    combination = one_of(fields["combination"], COMBINATIONS, "combination")
+    return Detector(group, size_px, calibration, _prior(group, fields), combination, models)
 
 
 def _model(fields: Any) -> Model:
     require_object(fields, "models")
-    refuse_unknown(fields, _names(Model), "a model")
-    files = tuple(_file(file) for file in typed(fields, "files", list))
-    if not files:
-        raise ValueError("a model has no file")
-    precision = typed(fields, "precision", str)
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision {precision!r} is none of {', '.join(PRECISIONS)}")
     parity = fields["parity"]
-    return Model(
-        files=files,
-        backend=typed(fields, "backend", str),
-        target=typed(fields, "target", str),
-        precision=precision,
-        weights_sha256=sha256(fields, "weights_sha256"),
-        engine=None if fields["engine"] is None else _engine(fields["engine"]),
-        parity=None if parity == UNVERIFIED else _parity(parity),
+    if parity is None:
+        raise ValueError(f"parity must be an object, or {UNVERIFIED}")
+    model = _record(
+        Model, {**fields, "parity": None if parity == UNVERIFIED else parity}, "a model"
     )
+    one_of(model.precision, PRECISIONS, "precision")
+    require_sha256(model.weights_sha256, "weights_sha256")
+    if not model.files:
+        raise ValueError("a model has no file")
+    for file in model.files:
+        require_sha256(file.sha256, "sha256")
+        plain = file.name == PurePosixPath(file.name).name and file.name not in ("", ".", "..")
+        if not plain or "\\" in file.name:
+            raise ValueError(f"{file.name!r} is no plain file name")
+    if model.engine:
+        _require_sound(model.engine)
+    if model.parity and model.parity.slices < 1:
+        raise ValueError("slices must be at least 1")
+    return model
 
 
-def _file(fields: Any) -> ModelFile:
-    require_object(fields, "files")
-    name = typed(fields, "name", str)
-    if name != PurePosixPath(name).name or name in ("", ".", "..") or "\\" in name:
-        raise ValueError(f"{name!r} is no plain file name")
-    return ModelFile(name, sha256(fields, "sha256"))
-
-
-def _engine(fields: Any) -> Engine:
-    require_object(fields, "engine")
-    capabilities = tuple(typed(fields, "compute_capabilities", list))
-    if not all(isinstance(one, str) and CAPABILITY.fullmatch(one) for one in capabilities):
+def _require_sound(engine: Engine) -> None:
+    if not all(map(CAPABILITY.fullmatch, engine.compute_capabilities)):
         raise ValueError("compute_capabilities must be a list such as ['8.9']")
-    least, best, largest = (
-        positive(fields, key) for key in ("least_batch", "best_batch", "largest_batch")
-    )
-    if not least <= best <= largest:
-        raise ValueError("the batch sizes of an engine must not fall")
-    return Engine(typed(fields, "version", str), capabilities, least, best, largest)
+    if not 1 <= engine.least_batch <= engine.best_batch <= engine.largest_batch:
+        raise ValueError("the batch sizes of an engine must be at least 1, and must not fall")
 
 
-def _parity(fields: Any) -> Parity:
-    require_object(fields, "parity")
-    metric = None if fields["metric"] is None else typed(fields, "metric", list)
-    if metric is not None and len(metric) != 2:
-        raise ValueError("metric must be two numbers")
-    ms = fields["ms_per_slice"]
-    return Parity(
-        reference=typed(fields, "reference", str),
-        source=typed(fields, "source", str),
-        slices=positive(fields, "slices"),
-        rows=typed(fields, "rows", int),
-        peak=number(fields, "peak"),
-        probability=number(fields, "probability"),
-        probability_p999=number(fields, "probability_p999"),
-        changed_rows=typed(fields, "changed_rows", int),
-        metric=(finite(metric[0]), finite(metric[1])) if metric else None,
-        device=typed(fields, "device", str),
-        hardware=typed(fields, "hardware", str),
-        ms_per_slice=None if ms is None else number(fields, "ms_per_slice"),
-    )
-
-
-def _prior(group: Group, rows: list[Any]) -> tuple[tuple[float, float, float], ...]:
-    prior = tuple(_grades(row) for row in rows)
+def _prior(group: Group, fields: Mapping[str, Any]) -> tuple[Grades, ...]:
+    prior: tuple[Grades, ...] = as_declared(fields["prior"], tuple[Grades, ...], "prior")
     if len(prior) != len(group.locations):
         raise ValueError(f"the {group.name} prior has {len(prior)} rows")
     for row in prior:
         if min(row) < 0 or abs(sum(row) - 1) > 1e-6:
             raise ValueError(f"a {group.name} prior row does not sum to 1")
     return prior
-
-
-def _grades(values: Any) -> tuple[float, float, float]:
-    if not isinstance(values, list) or len(values) != len(GRADES):
-        raise ValueError("expected one number for each grade")
-    first, second, third = map(finite, values)
-    return first, second, third
-
-
-def _aim(fields: Mapping[str, Any]) -> str:
-    aim = typed(fields, "calibration_aim", str)
-    if aim not in CALIBRATION_AIMS:
-        raise ValueError(f"calibration_aim {aim!r} is none of {', '.join(CALIBRATION_AIMS)}")
-    return aim
-
-
-def _size(fields: Mapping[str, Any]) -> int:
-    size_px = positive(fields, "size_px")
-    if size_px % LARGEST_STRIDE:
-        raise ValueError(f"size_px must be a multiple of {LARGEST_STRIDE}")
-    return size_px

@@ -91,3 +91,7 @@ class SkipFile(Exception):
         super().__init__(reason, detail)
         self.reason = reason
         self.detail = detail
+
+    def named(self, what: str) -> Skip:
+        """The same for a report, with the name of the file."""
+        return Skip(self.reason, what, self.detail)

@@ -11,7 +11,8 @@ from __future__ import annotations
 import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from operator import iadd
 from pathlib import Path
 from typing import Self
 
@@ -79,11 +80,8 @@ class Decoding:
 
     def add(self, other: Decoding) -> None:
         """Add the counts of another record."""
-        self.files += other.files
-        self.skipped += other.skipped
-        self.left_out += other.left_out
-        self.without_orientation += other.without_orientation
-        self.by += other.by
+        for one in fields(self):
+            setattr(self, one.name, iadd(getattr(self, one.name), getattr(other, one.name)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,22 +157,18 @@ def _gather(
         for file, wait in zip(files, results, strict=True):
             frames = _asked_for(wait(), request.frames.get(file))
             decoded = _usable(frames, request.group, before)
-            left_out = 0
-            if not isinstance(frames, SkipFile) and not isinstance(decoded, SkipFile):
-                left_out = len(frames) - len(decoded)
-            if left_out:
-                told = f"{left_out} frames"
-                skips.append(Skip(Reason.OTHER_PLANE, relative(file, data), told))
             if isinstance(decoded, SkipFile):
                 decoding.skipped += 1
-                skips.append(Skip(decoded.reason, relative(file, data), decoded.detail))
-            else:
-                doubt = next((one.doubt for one in decoded if one.doubt), "")
-                if doubt:
-                    skips.append(Skip(Reason.ZERO_TAIL, relative(file, data), doubt))
-                of_series.extend(decoded)
-                decoding.files += 1
-                decoding.by[decoded[0].decoded_by] += 1
+                skips.append(decoded.named(relative(file, data)))
+                continue
+            if left_out := len(frames) - len(decoded):  # type: ignore[arg-type]
+                told = f"{left_out} frames"
+                skips.append(Skip(Reason.OTHER_PLANE, relative(file, data), told))
+            if doubt := next((one.doubt for one in decoded if one.doubt), ""):
+                skips.append(Skip(Reason.ZERO_TAIL, relative(file, data), doubt))
+            of_series.extend(decoded)
+            decoding.files += 1
+            decoding.by[decoded[0].decoded_by] += 1
         selected = select(sorted(of_series, key=_place_in_series), request.group)
         decoding.left_out += len(of_series) - len(selected)
         decoding.without_orientation += sum(one.turn is None for one in selected)

@@ -13,14 +13,13 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
 import pydicom
-from pydicom import config, filereader
+from pydicom import config
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
@@ -29,6 +28,7 @@ from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     EnhancedMRColorImageStorage,
     EnhancedMRImageStorage,
+    ExplicitVRLittleEndian,
     LegacyConvertedEnhancedMRImageStorage,
     MRImageStorage,
 )
@@ -138,7 +138,7 @@ def open_dicom(path: Path, *, tags: tuple[str, ...] | None = None) -> Iterator[F
     """
     with quiet_pydicom():
         try:
-            with _inflating(header_alone=tags is not None), _opened(path) as source:
+            with _opened(path, header_alone=tags is not None) as source:
                 dataset = _read(source, tags)
         except OSError as error:
             raise SkipFile(Reason.UNREADABLE, error.strerror or "") from error
@@ -169,7 +169,7 @@ def _read_unmarked(source: _Source, tags: tuple[str, ...] | None) -> FileDataset
         inflated = Inflated(gunzip(source.stream))
         source = _Source(inflated, UNKNOWN_SIZE, source.path.with_suffix(""), packed=True)
         kind, head = _kind(source)
-        _limit(inflated)
+        _limit(inflated, header_alone=tags is not None)
     if kind.kind is Kind.DICOM or (kind.kind is Kind.BARE and not is_directory(head)):
         source.stream.seek(0)
         return _parse(source, tags, force=True)
@@ -214,16 +214,16 @@ def _parse(source: _Source, tags: tuple[str, ...] | None, *, force: bool = False
         SkipFile: damaged, cut short or too long; in these cases it may also be of another class.
     """
     try:
-        stream = _metered(source) if tags else _in_one_piece(source)
-        dataset = pydicom.dcmread(
-            stream,
-            stop_before_pixels=tags is not None,
-            specific_tags=list(_as_tags(tags)) if tags else None,
-            force=force,
-        )
+        stream = _stream(source, header_alone=tags is not None)
+        try:
+            dataset = _parsed(stream, tags, force)
+        except _Deflated:
+            inflated = _with_inflated(stream, header_alone=tags is not None)
+            dataset = _parsed(inflated, tags, force)
+            dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
         if tags is None:
             complete_syntax(dataset)
-        if _has_no_pixels(dataset, stream, source.size):
+        if _has_no_pixels(dataset, stream, source.size, header_alone=tags is not None):
             _require_mr_image_so_far(dataset)
             if tags is not None and _is_mr(dataset):
                 raise _why_no_pixels(stream, source.size)
@@ -240,20 +240,29 @@ def _parse(source: _Source, tags: tuple[str, ...] | None, *, force: bool = False
     return dataset
 
 
+def _parsed(stream: BinaryIO | _Stream, tags: tuple[str, ...] | None, force: bool) -> FileDataset:
+    return pydicom.dcmread(
+        stream,
+        stop_before_pixels=tags is not None,
+        specific_tags=list(_as_tags(tags)) if tags else None,
+        force=force,
+    )
+
+
 @cache
 def _as_tags(keywords: tuple[str, ...]) -> tuple[BaseTag, ...]:
     """Keywords as tags; otherwise pydicom looks up every keyword for every file."""
     return tuple(map(Tag, keywords))
 
 
-def _has_no_pixels(dataset: FileDataset, stream: _Stream, size: int) -> bool:
-    """Whether a file ends before its pixels begin."""
-    if not _header_alone.get():
+def _has_no_pixels(dataset: FileDataset, stream: _Stream, size: int, *, header_alone: bool) -> bool:
+    """Whether a file ends before its pixels begin; not known of the header of a deflated one."""
+    if not header_alone:
         return PIXEL_DATA not in dataset
+    if dataset.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+        return False
     if size != UNKNOWN_SIZE and stream.tell() < size:
         return False
-    if dataset.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
-        return False  # nothing of these is left in any case
     return size != UNKNOWN_SIZE or not stream.read(1)
 
 
@@ -321,80 +330,71 @@ def _is_of_another_class(head: bytes) -> bool:
     return is_class(uid) and uid not in MR_CLASSES
 
 
-_header_alone = ContextVar("_header_alone", default=False)
+class _Deflated(Exception):
+    """pydicom asks for the rest of a file in one piece: it does so only to inflate a data set."""
 
 
-@contextmanager
-def _inflating(*, header_alone: bool) -> Iterator[None]:
-    """Limit how much of a deflated file is inflated in this context."""
-    token = _header_alone.set(header_alone)
-    try:
-        yield
-    finally:
-        _header_alone.reset(token)
+class _Stream:
+    """A file as pydicom reads it: up to a limit, in which skipped bytes do not count.
 
+    Raises:
+        SkipFile: more is read.
+        _Deflated: the data set is deflated; it begins here. pydicom would inflate it without limit.
+    """
 
-class _BoundedZlib:
-    """zlib as pydicom's reader uses it, but with a size limit."""
-
-    MAX_WBITS = zlib.MAX_WBITS
-    error = zlib.error
-
-    @staticmethod
-    def decompress(content: bytes, wbits: int = zlib.MAX_WBITS) -> bytes:
-        inflater = zlib.decompressobj(wbits)
-        if _header_alone.get():
-            begin = inflater.decompress(content, MOST_HEADER_BYTES)
-            if not inflater.eof and START_OF_PIXELS not in begin:
-                if not inflater.unconsumed_tail:
-                    raise zlib.error(DAMAGED_HEADER)
-                raise SkipFile(Reason.TOO_LARGE, LONG_HEADER)
-            return begin
-        inflated = inflater.decompress(content, MOST_INFLATED_BYTES + 1)
-        if len(inflated) > MOST_INFLATED_BYTES:
-            raise SkipFile(Reason.TOO_LARGE, INFLATES_TO_MORE)
-        return inflated
-
-
-# pydicom inflates a deflated file in one piece when it finds that the file is deflated.
-filereader.zlib = _BoundedZlib  # type: ignore[assignment,attr-defined]
-
-
-class _Metered:
-    """A file with a limit on the bytes read; skipped bytes are not read."""
-
-    def __init__(self, stream: BinaryIO | Inflated) -> None:
+    def __init__(self, stream: BinaryIO | Inflated, most_bytes: int = UNKNOWN_SIZE) -> None:
         self.seek, self.tell = stream.seek, stream.tell
-        self._stream = stream
-        self._left = MOST_HEADER_BYTES
+        self.all_of = stream.read
+        self._left = most_bytes
 
     def read(self, size: int = -1) -> bytes:
+        if size < 0:
+            raise _Deflated
         if size > self._left:
             raise SkipFile(Reason.TOO_LARGE, LONG_HEADER)
-        content = self._stream.read(self._left if size < 0 else size)
+        content = self.all_of(size)
         self._left -= len(content)
         return content
 
 
-_Stream = BinaryIO | Inflated | _Metered
-
-
-def _metered(source: _Source) -> _Stream:
-    """The same file with a limit; a small file needs none, an inflated one has its own."""
-    metered = source.packed or source.size <= MOST_HEADER_BYTES
-    return source.stream if metered else _Metered(source.stream)
-
-
-def _in_one_piece(source: _Source) -> _Stream:
-    """The same file in memory, because pydicom reads it in a hundred small pieces."""
+def _stream(source: _Source, *, header_alone: bool) -> _Stream:
+    """A file for pydicom; wholly read, a small one is in memory, for a hundred small pieces."""
+    if header_alone:
+        # a smaller file needs no limit, and one that is inflated has its own
+        limited = not source.packed and source.size > MOST_HEADER_BYTES
+        return _Stream(source.stream, MOST_HEADER_BYTES if limited else UNKNOWN_SIZE)
     if isinstance(source.stream, Inflated):
-        return source.stream.whole()
+        return _Stream(source.stream.whole())
     small = source.size <= WHOLE_FILE_BYTES
-    return io.BytesIO(source.stream.read()) if small else source.stream
+    return _Stream(io.BytesIO(source.stream.read()) if small else source.stream)
+
+
+def _with_inflated(stream: _Stream, *, header_alone: bool) -> BinaryIO:
+    """The same file with its data set inflated (PS3.5 A.5), as far as it is needed.
+
+    Raises:
+        SkipFile: it inflates to too much.
+        zlib.error: it is damaged, or cut short in the header.
+    """
+    start = stream.tell()
+    packed = stream.all_of(MOST_HEADER_BYTES if header_alone else -1)
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    most = MOST_HEADER_BYTES if header_alone else MOST_INFLATED_BYTES
+    content = inflater.decompress(packed, most)
+    if header_alone and not inflater.eof and START_OF_PIXELS not in content:
+        if not inflater.unconsumed_tail:
+            raise zlib.error(DAMAGED_HEADER)
+        raise SkipFile(Reason.TOO_LARGE, LONG_HEADER)
+    if not header_alone and inflater.decompress(inflater.unconsumed_tail, 1):
+        raise SkipFile(Reason.TOO_LARGE, INFLATES_TO_MORE)
+    stream.seek(0)
+    meta = stream.all_of(start)
+    plain = ExplicitVRLittleEndian.encode().ljust(len(DeflatedExplicitVRLittleEndian), b"\0")
+    return io.BytesIO(meta.replace(DeflatedExplicitVRLittleEndian.encode(), plain) + content)
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[_Source]:
+def _opened(path: Path, *, header_alone: bool) -> Iterator[_Source]:
     """Open a file, or a member of the zip archive that its path leads through."""
     try:
         stream, size = _open_regular(path)
@@ -407,12 +407,12 @@ def _opened(path: Path) -> Iterator[_Source]:
             yield _Source(stream, size, path)
         return
     with open_member(archive, path) as (inflated, size):
-        _limit(inflated)
+        _limit(inflated, header_alone=header_alone)
         yield _Source(inflated, size, path, packed=True)
 
 
-def _limit(inflated: Inflated) -> None:
-    if _header_alone.get():
+def _limit(inflated: Inflated, *, header_alone: bool) -> None:
+    if header_alone:
         inflated.limit(MOST_HEADER_BYTES, LONG_HEADER)
     else:
         inflated.limit(MOST_INFLATED_BYTES, INFLATES_TO_MORE)

@@ -51,19 +51,7 @@ HEADER_TAGS = (
 LEAST_NORMAL = 0.1  # least length of the cross product of two directions that span a plane
 MOST_FRAMES = 4096  # frames of one file that are distinguished
 # Terms of PS3.3 C.7.6.3.1.2; any other value is not quoted.
-PHOTOMETRIC = frozenset(
-    {
-        "PALETTE COLOR",
-        "RGB",
-        "YBR_FULL",
-        "YBR_FULL_422",
-        "YBR_ICT",
-        "YBR_PARTIAL_420",
-        "YBR_PARTIAL_422",
-        "YBR_RCT",
-    }
-)
-
+PHOTOMETRIC = re.compile("PALETTE COLOR|RGB|YBR_(FULL|FULL_422|ICT|PARTIAL_42[02]|RCT)")
 UID = re.compile(r"[0-9.]{1,64}")  # the challenge's UIDs are not valid (PS3.5 9.1)
 
 Vector = tuple[float, ...]
@@ -241,7 +229,7 @@ def shows_high_values_dark(dataset: Dataset) -> bool:
     """
     photometric = _text(dataset, "PhotometricInterpretation")
     if photometric not in ("MONOCHROME1", "MONOCHROME2"):
-        raise SkipFile(Reason.NOT_GREY, photometric if photometric in PHOTOMETRIC else "")
+        raise SkipFile(Reason.NOT_GREY, photometric if PHOTOMETRIC.fullmatch(photometric) else "")
     slope = _number(dataset, "RescaleSlope")
     return (photometric == "MONOCHROME1") != (slope is not None and slope < 0)
 

@@ -89,6 +89,10 @@ class _Rule:
     reason: Reason = NOBODYS
 
 
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 def _words(pattern: str) -> re.Pattern[str]:
     return re.compile(rf"(?<![A-Z0-9])(?:{pattern})(?![A-Z0-9])")
 
@@ -145,42 +149,12 @@ MAP = _words(
     r"|ELASTO\w*|TRICKS|TWIST|UTE|CEST|SPECTRO\w*|CINE|VENC"
     r"|Q ?FLOW|PHASE CONTRAST\w*|(?:CSF|PC|QUANT\w*) ?FLOW|FLOW ?(?:CSF|PC|QUANT\w*|STUDY)|^FLOW$"
 )
-DERIVED_TYPES = frozenset(
-    {
-        "ADC",
-        "TRACEW",
-        "TRACE",
-        "DIFFUSION",
-        "DIFFUSION_ANISO",
-        "FA",
-        "LOCALIZER",
-        "MOSAIC",
-        "EPI",
-        "FIELD_MAP",
-        "B0",
-        "B1",
-        "PHASE",
-        "IMAGINARY",
-        "REAL",
-        "SUBTRACTION",
-        "SUBTRACT",
-        "MIP",
-        "MINIP",
-        "R2_STAR",
-        "R2",
-        "T2_STAR_MAP",
-        "T1MAP",
-        "T2MAP",
-        "T1_MAP",
-        "T2_MAP",
-        "R1_MAP",
-        "R2_MAP",
-        "PERFUSION",
-        "VELOCITY",
-        "FMRI",
-    }
+DERIVED_TYPES = _names(
+    "ADC TRACEW TRACE DIFFUSION DIFFUSION_ANISO FA LOCALIZER MOSAIC EPI FIELD_MAP B0 B1 PHASE "
+    "IMAGINARY REAL SUBTRACTION SUBTRACT MIP MINIP R2_STAR R2 T2_STAR_MAP T1MAP T2MAP T1_MAP "
+    "T2_MAP R1_MAP R2_MAP PERFUSION VELOCITY FMRI"
 )
-SOLE_TYPES = frozenset({"P", "I", "R"})  # in the third place: phase, imaginary, real
+SOLE_TYPES = _names("P I R")  # in the third place: phase, imaginary, real
 # Beside a word for suppression, FAT names the tissue that is suppressed.
 FAT_ALONE = re.compile(
     r"(?<![A-Z])FAT ?(?:ONLY|IMAGE|FRACTION)(?![A-Z])|^FAT (?!SAT|SUP|SEP|S )"
@@ -188,7 +162,7 @@ FAT_ALONE = re.compile(
     r"|(?<![A-Z])(?<!NO )(?<!NON )(?<!WO )(?<!W O )(?<!WITHOUT )(?<!SAT )(?<!SUP )(?<!SUPP )FAT$"
 )
 OPPOSED = _words(r"^OP$|OPP\w*|OUT ?OF ?PHASE|OUT ?PHASE|OOP")
-IN_PHASE = _words(r"IN ?PHASE|INP|IP")
+IN_PHASE = _words(r"IN ?PHASE|INP|IP|\w*DIXON.* IN$")
 GRADIENT_ECHO = _words(
     r"GRE|GRADIENT\w*|FLASH\w*|VIBE|LAVA\w*|MP ?RAGE|F?SPGR|BRAVO|T?FFE|BFFE|BTFE|MFFE|TFE|MEDIC\w*"
     r"|MERGE|CISS|FIESTA\w*|TRUFI\w*|TRUE ?FISP|FISP|DESS|COSMIC|HEMO\w*|T2 ?\*|T2 ?STAR|PSIF"
@@ -354,18 +328,9 @@ def _weighting(acquisition: Acquisition) -> tuple[str, str]:
     return _by_description(acquisition)
 
 
-_NAMED = {
-    "T1": "T1",
-    "T2": "T2",
-    "STIR": "T2",
-    "PROTON_DENSITY": "other",
-    "FLUID_ATTENUATED": "other",
-    "DIFFUSION": "other",
-    "PERFUSION": "other",
-    "FLOW_ENCODED": "other",
-    "TOF": "other",
-    "T2_STAR": "other",
-}
+_NAMED = {"T1": "T1", "T2": "T2", "STIR": "T2"} | dict.fromkeys(
+    _names("PROTON_DENSITY FLUID_ATTENUATED DIFFUSION PERFUSION FLOW_ENCODED TOF T2_STAR"), "other"
+)
 
 
 def _by_times(acquisition: Acquisition) -> tuple[str, str] | None:
@@ -398,7 +363,7 @@ FLUID_WORDS = re.compile(r"FLAIR|DARK ?FLUID|TIRM DARK")
 
 
 def _by_description(acquisition: Acquisition) -> tuple[str, str]:
-    text = _plain(acquisition.description or acquisition.protocol)
+    text = _text(acquisition)
     t1, t2 = T1_WORDS.search(text), T2_WORDS.search(text)
     if t1 and t2:
         return "", "a description of both T1 and T2"
@@ -505,8 +470,7 @@ def _opposed(acquisition: Acquisition) -> bool:
 
 def _in_phase(acquisition: Acquisition) -> bool:
     types = {"IN_PHASE", "IP"} & set(acquisition.image_type)
-    text = _text(acquisition)
-    return bool(types or IN_PHASE.search(text) or re.search(r"DIXON.* IN$", text))
+    return bool(types or IN_PHASE.search(_text(acquisition)))
 
 
 def _gradient_echo(acquisition: Acquisition) -> bool:

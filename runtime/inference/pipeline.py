@@ -19,9 +19,14 @@ from rsna_lumbar.runtime.decode.slice_sets import SetRequest, SliceSet, decode_s
 from rsna_lumbar.runtime.inference.loaded_bundle import OpenBundle
 from rsna_lumbar.runtime.inference.scheduler import Assembly
 from rsna_lumbar.runtime.inference.scores import StudyScore
-from rsna_lumbar.runtime.studies.study import Inventory, Series, Study, StudyStream
-
-STUDIES_A_CHUNK = 32
+from rsna_lumbar.runtime.studies.study import (
+    STUDIES_A_CHUNK,
+    Inventory,
+    Series,
+    Study,
+    StudyStream,
+    chunk_ends,
+)
 
 
 def decoded_sets(
@@ -43,7 +48,10 @@ def decoded_sets(
 
 
 def scored(
-    opened: OpenBundle, found: Inventory | StudyStream, sets: Iterable[SliceSet]
+    opened: OpenBundle,
+    found: Inventory | StudyStream,
+    sets: Iterable[SliceSet],
+    studies_a_chunk: int = STUDIES_A_CHUNK,
 ) -> Iterator[StudyScore]:
     """Score studies whose sets are decoded, in order, each as soon as its last batch is done.
 
@@ -53,11 +61,11 @@ def scored(
     """
     assembly = Assembly(opened)
     sets = iter(sets)
-    for number, study in enumerate(found.studies, start=1):
+    for study, ends_chunk in zip(found.studies, chunk_ends(studies_a_chunk), strict=False):
         assembly.begin(as_read_by(opened.bundle, study))
         for _ in opened.bundle.detectors:
             assembly.add(next(sets))
-        if number % STUDIES_A_CHUNK == 0:
+        if ends_chunk:
             assembly.flush()
         yield from assembly.complete()
     yield from assembly.finish()
@@ -115,7 +123,7 @@ def looked_at(
         files += study.file_count
         if files >= FILES_WORTH_A_POOL:
             break
-    again = replace(found, studies=chain(first, found.studies))
+    again = found.narrowed(chain(first, found.studies))
     return again, small_job if files < FILES_WORTH_A_POOL else default_workers(files, on_gpu=on_gpu)
 
 

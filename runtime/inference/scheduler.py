@@ -20,7 +20,7 @@ from rsna_lumbar.runtime.backends import Outputs, Session, Wait
 from rsna_lumbar.runtime.core.errors import BackendError, OutOfMemory
 from rsna_lumbar.runtime.core.reasons import Skip
 from rsna_lumbar.runtime.decode.slice_sets import Decoding, SliceSet
-from rsna_lumbar.runtime.inference.batches import Batch, Filler
+from rsna_lumbar.runtime.inference.batches import Batch, Packer
 from rsna_lumbar.runtime.inference.loaded_bundle import OpenBundle
 from rsna_lumbar.runtime.inference.scores import (
     GroupScore,
@@ -44,7 +44,7 @@ class Assembly:
     def __init__(self, opened: OpenBundle) -> None:
         self._opened = opened
         self._detectors = {one.group.name: one for one in opened.bundle.detectors}
-        self._fillers = self._new_fillers()
+        self._packers = self._new_packers()
         self._todo: deque[tuple[str, Batch]] = deque()
         self._under_way: deque[_UnderWay] = deque()
         self._parts: dict[str, list[PartPeaks]] = {name: [] for name in self._detectors}
@@ -64,12 +64,13 @@ class Assembly:
         name = one.request.group.name
         if one.slices:
             current.awaited.add(name)
-            self._todo.extend((name, batch) for batch in self._fillers[name].add(one))
+            full = self._packers[name].add(one, len(one.slices))
+            self._todo.extend((name, Batch(parts)) for parts in full)
             self._compute()
 
     def flush(self) -> None:
         """Submit partly filled batches: no batch is shared with later sets."""
-        self._todo.extend(self._rest_of_fillers())
+        self._todo.extend(self._partly_filled())
         self._compute()
 
     def complete(self) -> Iterator[StudyScore]:
@@ -127,15 +128,15 @@ class Assembly:
                 wait()
         self._under_way.clear()
         again = [(one.name, one.batch) for one in begun]
-        self._todo = deque([*again, *self._todo, *self._rest_of_fillers()])
+        self._todo = deque([*again, *self._todo, *self._partly_filled()])
         self._opened.halve_batches(error)
-        self._fillers = self._new_fillers()
+        self._packers = self._new_packers()
 
-    def _rest_of_fillers(self) -> list[tuple[str, Batch]]:
-        return [(name, one) for name, filler in self._fillers.items() for one in filler.flush()]
+    def _partly_filled(self) -> list[tuple[str, Batch]]:
+        return [(name, Batch(p)) for name, one in self._packers.items() for p in one.flush()]
 
-    def _new_fillers(self) -> dict[str, Filler]:
-        return {name: Filler(self._opened.batch_size) for name in self._detectors}
+    def _new_packers(self) -> dict[str, Packer[SliceSet]]:
+        return {name: Packer(self._opened.batch_size) for name in self._detectors}
 
     @property
     def _ahead(self) -> int:

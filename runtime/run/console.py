@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,9 +44,21 @@ class Console:
         if not self.quiet:
             echo(line, err=True)
 
-    def progress(self, title: str, unit: str, *, total: int | None, done: int = 0) -> Progress:
-        """A progress bar if standard error is a terminal."""
-        return Progress(title, unit, total=total, done=done, quiet=self.quiet)
+    @contextmanager
+    def progress(
+        self, title: str, unit: str, *, total: int | None, done: int = 0
+    ) -> Iterator[Callable[[int], object]]:
+        """A progress bar if standard error is a terminal; yields the function that moves it."""
+        from tqdm import tqdm
+
+        # tqdm shares its own lock with forked processes: one killed while it holds the lock stops
+        # all others.
+        tqdm.set_lock(threading.RLock())
+        disable = self.quiet or None  # None: show the bar only if standard error is a terminal
+        with tqdm(
+            desc=title, unit=f" {unit}", total=total, initial=done, disable=disable, leave=False
+        ) as bar:
+            yield bar.update
 
     def outcome(self, record: RunRecord, output: Path) -> None:
         """Print what rests on the prior alone, what was skipped, and what was scored."""
@@ -111,25 +124,3 @@ def _summary(record: RunRecord, output: Path) -> str:
         f"({record.total.slices} slices, "
         f"{record.total.rows} rows{filled}{skipped}) -> {output}"
     )
-
-
-class Progress:
-    """A bar on standard error if that is a terminal; nothing otherwise, or if it is unwanted."""
-
-    def __init__(self, title: str, unit: str, *, total: int | None, done: int, quiet: bool) -> None:
-        from tqdm import tqdm
-
-        # tqdm shares its own lock with forked processes: one killed while holding it stops all
-        # others.
-
-        tqdm.set_lock(threading.RLock())
-        disable = True if quiet else None  # None: show the bar only if standard error is a terminal
-        self._bar = tqdm(
-            desc=title, unit=f" {unit}", total=total, initial=done, disable=disable, leave=False
-        )
-
-    def __enter__(self) -> Callable[[int], object]:
-        return self._bar.update
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()

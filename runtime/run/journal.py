@@ -11,34 +11,34 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-from rsna_lumbar.runtime.system.atomic_files import claim, naming, sync_folder
+from rsna_lumbar.runtime.system.atomic_files import OwnFile, naming, sync_folder
+from rsna_lumbar.runtime.system.closing import Closing
 
 Entry = Mapping[str, Any]
 
 
-class Journal:
+class Journal(Closing):
     """A journal open for appending by this process alone; private to its user.
 
     Args:
         path: path of the file; it is created if it does not exist.
 
     Raises:
-        OSError: the file cannot be written, or another process uses it.
+        OSError: the file cannot be written, or another process uses it; from every method.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._descriptor = claim(path, path)
+        self._file = OwnFile(path, path)
         try:
             with naming(path):
                 content = path.read_bytes()
             self.entries, length, self._digest = _read(content)
-            self._cut(length)
+            self._file.cut(length)
         except BaseException:
             self.close()
             raise
@@ -47,11 +47,8 @@ class Journal:
         """Append an entry; it is on the disk on return."""
         text = json.dumps(entry, allow_nan=False)
         digest = _digest(self._digest, text)
-        with naming(self.path):
-            rest = memoryview(f"{digest} {text}\n".encode())
-            while rest:
-                rest = rest[os.write(self._descriptor, rest) :]
-            os.fsync(self._descriptor)
+        self._file.write(f"{digest} {text}\n".encode())
+        self._file.sync()
         if not self.entries:
             sync_folder(self.path.parent)
         self._digest = digest
@@ -60,35 +57,18 @@ class Journal:
     def clear(self) -> None:
         """Remove all entries."""
         self.entries, self._digest = [], ""
-        self._cut(0)
+        self._file.cut(0)
 
     def remove(self) -> None:
         """Remove the file and close; does nothing if it is already closed."""
-        if self._descriptor < 0:
-            return
-        self.entries = []
-        if os.name == "nt":
-            self.close()
-        self.path.unlink(missing_ok=True)
-        self.close()
-        sync_folder(self.path.parent)
+        if self._file.descriptor >= 0:
+            self.entries = []
+            self._file.discard()
+            sync_folder(self.path.parent)
 
     def close(self) -> None:
         """Close the file and keep it."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _cut(self, length: int) -> None:
-        with naming(self.path):
-            os.ftruncate(self._descriptor, length)
-            os.lseek(self._descriptor, length, os.SEEK_SET)
+        self._file.close()
 
 
 def _read(content: bytes) -> tuple[list[dict[str, Any]], int, str]:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
+from operator import iadd
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -56,20 +57,14 @@ class Tally:
     def of(cls, score: StudyScore, names: Names) -> Self:
         """The counts of one study."""
         files = {path for series in score.study.series for path in series.files}
-        read = {
-            path
-            for series in score.study.series
-            if series.group is not None
-            for path in series.files
-        }
+        read = {path for one in score.study.series if one.group for path in one.files}
+        slices = sum(group.slice_count for group in score.groups)
         return cls(
-            studies=int(any(group.slice_count for group in score.groups)),
-            prior_studies=int(
-                bool(score.groups) and not any(group.slice_count for group in score.groups)
-            ),
+            studies=int(slices > 0),
+            prior_studies=int(bool(score.groups) and not slices),
             scored_groups=Counter(one.group.name for one in score.groups if one.slice_count),
             rows=sum(len(group.group.locations) for group in score.groups),
-            slices=sum(group.slice_count for group in score.groups),
+            slices=slices,
             files=len(files),
             files_not_read=len(files - read),
             files_decoded=score.decoding.files,
@@ -92,23 +87,9 @@ class Tally:
         )
 
     def add(self, other: Tally) -> None:
-        """Add the counts of another tally."""
-        self.studies += other.studies
-        self.prior_studies += other.prior_studies
-        self.scored_groups += other.scored_groups
-        self.rows += other.rows
-        self.slices += other.slices
-        self.files += other.files
-        self.files_not_read += other.files_not_read
-        self.files_decoded += other.files_decoded
-        self.files_skipped += other.files_skipped
-        self.left_out += other.left_out
-        self.without_orientation += other.without_orientation
-        self.without_body_part += other.without_body_part
-        self.decoders += other.decoders
-        self.skips += other.skips
-        self.series += other.series
-        self.filled += other.filled
+        """Add the counts of other studies."""
+        for one in fields(self):
+            setattr(self, one.name, iadd(getattr(self, one.name), getattr(other, one.name)))
 
     def as_json(self) -> dict[str, Any]:
         """The counts as JSON for a journal."""

@@ -18,11 +18,12 @@ import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from rsna_lumbar.runtime.core.errors import DataError, UsageError
 from rsna_lumbar.runtime.run.journal import Journal
 from rsna_lumbar.runtime.system.atomic_files import AsideFile, sync_folder
+from rsna_lumbar.runtime.system.closing import Closing
 
 SUBMISSION, EVIDENCE = "--output", "--evidence"  # names of outputs
 RUN_MANIFEST, KEY = "run manifest", "key of --ids hash"
@@ -36,10 +37,8 @@ BLOCK_BYTES = 2**20
 Identity = Mapping[str, Any]
 
 
-class Results:
+class Results(Closing):
     """The outputs of one run; a context manager.
-
-    If the context is left before :meth:`publish`, only what finished chunks need is kept.
 
     Args:
         targets: name of an output -> its path, the submission first.
@@ -188,7 +187,7 @@ class Results:
                 "batch_size": batch_size,
                 "note": note,
                 "lengths": dict(self._lengths),
-                "sha256": {name: one.hexdigest() for name, one in self._hashes.items()},
+                "sha256": self._digests(),
                 "record": record,
             }
         )
@@ -199,8 +198,7 @@ class Results:
         """Replace the old outputs by the new ones, the submission last."""
         for file in self._files.values():
             file.sync()
-        hashes = {name: one.hexdigest() for name, one in self._hashes.items()}
-        self._journal.add({"kind": FINISHED, "sha256": hashes, "exit_code": exit_code})
+        self._journal.add({"kind": FINISHED, "sha256": self._digests(), "exit_code": exit_code})
         self._publish_all()
 
     def publish_alone(self, name: str) -> None:
@@ -222,10 +220,8 @@ class Results:
         for file in self._files.values():
             file.discard()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Keep only what finished chunks need."""
         if not self._journal.entries[1:]:
             self.abandon()  # also if everything was published: then nothing is left aside
         self._journal.close()
@@ -243,10 +239,7 @@ class Results:
             self._hashes[name] = _hash(file.descriptor, length)
             expected = last.get("sha256", {}).get(name)
             if expected is not None and self._hashes[name].hexdigest() != expected:
-                raise DataError(
-                    f"{file.aside} is not what the interrupted run had left; remove "
-                    f"{self._journal.path} to start again"
-                )
+                raise self._changed(file)
             file.cut(length)
         if not chunks:
             self._journal.clear()
@@ -261,11 +254,17 @@ class Results:
             elif _hash_of(file.path) == expected:
                 file.discard()  # it was already published
             else:
-                raise DataError(
-                    f"{file.aside} is not what the interrupted run had left; remove "
-                    f"{self._journal.path} to start again"
-                )
+                raise self._changed(file)
         self._journal.remove()
+
+    def _changed(self, file: AsideFile) -> DataError:
+        return DataError(
+            f"{file.aside} is not what the interrupted run had left; remove "
+            f"{self._journal.path} to start again"
+        )
+
+    def _digests(self) -> dict[str, str]:
+        return {name: one.hexdigest() for name, one in self._hashes.items()}
 
 
 def journal_of(submission: Path) -> Path:

@@ -7,6 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from rsna_lumbar.runtime.run.pseudonyms import Names
+from rsna_lumbar.runtime.studies.study import STUDIES_A_CHUNK
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How a run divides its work: no options, but tests use smaller numbers."""
+
+    studies_a_chunk: int = STUDIES_A_CHUNK
+    small_job: int = 1  # decoding processes for a few files: a crash must not end the run
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +41,7 @@ class Request:
     strict: bool
     quiet: bool
     tables: bool  # print a table for each study
+    sizes: Sizes = Sizes()
 
     def options(self, names: Names) -> dict[str, Any]:
         """The options that the run manifest records; names of inputs as in the outputs."""

@@ -41,7 +41,7 @@ def left_to_do(
                     f"remove {results.journal_path} to start again"
                 )
     stamps: deque[tuple[str, str]] = deque()
-    return StudyStream(found.data, found.ids, found.strays, _stamped(found, stamps)), stamps
+    return found.narrowed(_stamped(found, stamps)), stamps
 
 
 def stamp(study: Study, data: Path) -> str:

@@ -34,7 +34,6 @@ if TYPE_CHECKING:  # DICOM code is imported while the models load
     from rsna_lumbar.runtime.studies.study import StudyStream
 
 COMPLETE, INCOMPLETE = 0, 3
-SMALL_JOB = 1  # decoding process: one that crashes must not end the run
 SETS_BEFORE_MODELS = 12  # decoded while the models load: four studies, 300 slices
 
 
@@ -86,8 +85,9 @@ def _score(
         require_no_input(results.targets, found)
         names = _names(request, results)
         rest, stamps = left_to_do(found, results, names)
+        sizes = request.sizes
         rest, workers = looked_at(
-            rest, request.workers, small_job=SMALL_JOB, on_gpu=plan.device != CPU
+            rest, request.workers, small_job=sizes.small_job, on_gpu=plan.device != CPU
         )
         here, ahead = rest.twice()
         sets = stack.enter_context(
@@ -102,9 +102,12 @@ def _score(
         record = RunRecord(found, options, names, results=results)
         results.begin({**identity, **found_out(opened, found)}, record.started)
         tables = request.tables and not request.quiet
-        writer = Writer(found, results, names, record, stamps, tables, request.strict)
+        writer = Writer(
+            found, results, names, record, stamps, tables, request.strict, sizes.studies_a_chunk
+        )
         with console.progress("scoring", "study", total=found.count, done=results.done) as step:
-            writer.write(scored(opened, here, chain(_let_go(first), sets)), opened, step)
+            decoded = chain(_let_go(first), sets)
+            writer.write(scored(opened, here, decoded, sizes.studies_a_chunk), opened, step)
         if request.strict and not record.complete:
             console.skips(record)
             raise LumbarError(

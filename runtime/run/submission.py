@@ -18,6 +18,7 @@ from rsna_lumbar.runtime.core.labels import (
     level_title,
     row_id,
 )
+from rsna_lumbar.runtime.core.text_table import aligned
 from rsna_lumbar.runtime.inference.scores import GroupScore, StudyScore
 from rsna_lumbar.runtime.run.pseudonyms import Names
 from rsna_lumbar.runtime.studies.study import relative
@@ -68,16 +69,12 @@ def evidence_lines(score: StudyScore, data: Path, names: Names = AS_FOUND) -> st
 def study_table(score: StudyScore, names: Names = AS_FOUND) -> str:
     """A study as a table for the user: level by condition, likeliest grade and its probability."""
     conditions = [(g, c) for g in score.groups for c in g.group.conditions]
-    titles = [_short_title(condition) for _, condition in conditions]
-    widths = [max(len(title), len("Normal/Mild 100 %")) for title in titles]
-    lines = [
-        f"Study {names(score.study_id)}",
-        "  ".join([" " * 5, *(t.ljust(w) for t, w in zip(titles, widths, strict=True))]).rstrip(),
+    titles = ["", *(_short_title(condition) for _, condition in conditions)]
+    rows = [
+        [level_title(level), *(_grade_cell(group, one, level) for group, one in conditions)]
+        for level in LEVELS
     ]
-    for level in LEVELS:
-        cells = [_grade_cell(group, condition, level) for group, condition in conditions]
-        padded = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
-        lines.append("  ".join([level_title(level), *padded]).rstrip())
+    lines = [f"Study {names(score.study_id)}", aligned((titles, *rows), names=len(titles))]
     filled = [group.group.series_kind for group in score.groups if group.filled]
     if filled:
         lines.append(f"(*) no slice of {', '.join(filled)}: prior, not scored")

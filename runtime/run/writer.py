@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from rsna_lumbar.runtime.inference import pipeline
 from rsna_lumbar.runtime.inference.loaded_bundle import OpenBundle
 from rsna_lumbar.runtime.inference.scores import StudyScore
 from rsna_lumbar.runtime.run.manifest import RunRecord, Tally
@@ -18,7 +17,7 @@ from rsna_lumbar.runtime.run.submission import (
     submission_header,
     submission_lines,
 )
-from rsna_lumbar.runtime.studies.study import StudyStream
+from rsna_lumbar.runtime.studies.study import StudyStream, chunk_ends
 from rsna_lumbar.runtime.system.entry_point import echo
 
 
@@ -33,6 +32,7 @@ class Writer:
     stamps: deque[tuple[str, str]]  # id and stamp of each study still to be written
     tables: bool  # also print a table for each study
     strict: bool  # stop after the first study with input that could not be used
+    studies_a_chunk: int
     tally: Tally = field(default_factory=Tally)  # of the current chunk
     written: list[tuple[str, str]] = field(default_factory=list)  # studies of the current chunk
 
@@ -52,11 +52,11 @@ class Writer:
             self.results.write(SUBMISSION, submission_header())
         if self.strict and not self.record.complete:
             return
-        for score in scores:
+        for score, ends_chunk in zip(scores, chunk_ends(self.studies_a_chunk), strict=False):
             self._write(score)
             if self.strict and not all(skip.harmless for skip in score.skips):
                 break
-            if len(self.written) == pipeline.STUDIES_A_CHUNK:
+            if ends_chunk:
                 self.results.end_chunk(
                     self.written, opened.batch_size, opened.note, self.tally.as_json()
                 )

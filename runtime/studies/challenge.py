@@ -9,7 +9,6 @@ import os
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import chain, count
 from pathlib import Path
 
 from rsna_lumbar.runtime.core.errors import DataError
@@ -29,6 +28,7 @@ from rsna_lumbar.runtime.studies.study import (
     in_row_order,
     natural_key,
     relative,
+    unused,
     without_uid,
 )
 from rsna_lumbar.runtime.studies.tables import SeriesTable, read_series_table
@@ -226,8 +226,7 @@ def _read_folder(files: Iterable[Path], data: Path) -> _Folder:
         try:
             folder.found.append(Found(path, read_header(path)))
         except SkipFile as skip:
-            named = Skip(skip.reason, relative(path, data), skip.detail)
-            folder.unreadable.append((path, named))
+            folder.unreadable.append((path, skip.named(relative(path, data))))
     return folder
 
 
@@ -274,8 +273,7 @@ def _with_uids(series: Sequence[Series]) -> list[Series]:
     for one in series:
         header = _first_header(one.files)
         uid = header.series_uid if header and header.series_uid else without_uid(one.series_id)
-        names = chain([uid], (f"{uid}~{number}" for number in count(2)))
-        name = next(name for name in names if name not in named)
+        name = unused(uid, named)
         named[name] = replace(one, series_id=name)
     return list(named.values())
 
@@ -311,7 +309,7 @@ def _why_not_read(file: Path, data: Path) -> Skip:
     try:
         read_header(file)
     except SkipFile as skip:
-        return Skip(skip.reason, relative(file, data), skip.detail)
+        return skip.named(relative(file, data))
     return Skip(Reason.OUTSIDE_SERIES, relative(file, data))
 
 

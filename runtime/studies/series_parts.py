@@ -72,6 +72,7 @@ class Part:
     plane: str | None
     verdict: Verdict
     frames: tuple[FrameOf, ...]
+    name: str = ""  # id of the series that it becomes
 
     @cached_property
     def acquisition(self) -> Acquisition:

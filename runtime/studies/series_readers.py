@@ -18,9 +18,8 @@ Rules that use the other parts of a study:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import count
 from pathlib import Path
 
 from rsna_lumbar.runtime.core.labels import FORAMINAL, GROUPS, SPINAL, SUBARTICULAR, Group
@@ -45,6 +44,7 @@ from rsna_lumbar.runtime.studies.study import (
     Facts,
     Series,
     natural_key,
+    unused,
 )
 
 HEIGHT_MM = (180.0, 500.0)
@@ -90,20 +90,18 @@ def series_of(
         rows: rows of a table; series listed there are read as the table says, not the headers.
         is_spine: whether the location of the files says that they show lumbar spines.
     """
-    named: dict[Part, str] = {}
     taken = set(names.values())
     parts: list[Part] = []
     for key in sorted(members, key=natural_key):
-        of_series = parts_of(key, members[key])
-        for number, part in enumerate(of_series, start=1):
-            named[part] = names[key] if number == 1 else _unused(names[key], taken, number)
-            taken.add(named[part])
-        listed = _listed(of_series, named, rows)
-        parts += listed
-        named |= {new: named[old] for old, new in zip(of_series, listed, strict=True)}
-    parts = _renamed(parts, _by_what_is_left(parts), named)
+        first, *further = parts_of(key, members[key])
+        of_series = [replace(first, name=names[key])]
+        for part in further:
+            of_series.append(replace(part, name=unused(names[key], taken)))
+            taken.add(of_series[-1].name)
+        parts += _listed(of_series, rows)
+    parts = _by_what_is_left(parts)
     if not is_spine:
-        parts = _renamed(parts, _by_sizes(parts), named)
+        parts = _by_sizes(parts)
     kept: list[Part] = []
     copies: list[tuple[Part, Part]] = []
     for group in GROUPS:
@@ -114,14 +112,14 @@ def series_of(
         copies += copied
     found = {part.verdict.reader for part in kept}
     refused = [part for part in parts if not isinstance(part.verdict.reader, Group)]
-    rest = _renamed(refused, [_excused(part, found) for part in refused], named)
-    return _as_series(study_id, _told_parts(kept, copies, rest), named, names, shown)
+    rest = [_excused(part, found) for part in refused]
+    return _as_series(study_id, _told_parts(kept, copies, rest), names, shown)
 
 
 BY_TABLE = ("the table", "listed as another kind")
 
 
-def _listed(parts: list[Part], named: Mapping[Part, str], rows: Rows) -> list[Part]:
+def _listed(parts: list[Part], rows: Rows) -> list[Part]:
     """Parts of a series as a table lists them; a row may name the series or a part of it.
 
     A row for a series applies to the parts that headers assign to its detector, or else to all of
@@ -129,7 +127,7 @@ def _listed(parts: list[Part], named: Mapping[Part, str], rows: Rows) -> list[Pa
     """
     own: dict[Part, str] = {}
     for number, part in enumerate(parts, start=1):
-        row = rows.of(part.series, named[part], "" if number == 1 else f"~{number}")
+        row = rows.of(part.series, part.name, "" if number == 1 else f"~{number}")
         if row is not None:
             own[part] = row
     rows.used.update(own.values())
@@ -148,17 +146,6 @@ def _by_table(part: Part, group: Group | None) -> Part:
     if group is None:
         return replace(part, verdict=Verdict(NOBODYS, other))
     return replace(part, verdict=Verdict(group, read, body=LUMBAR))
-
-
-def _unused(base: str, taken: Container[str], number: int) -> str:
-    """An unused name for a further part of a series."""
-    return next(one for n in count(number) if (one := f"{base}~{n}") not in taken)
-
-
-def _renamed(before: Sequence[Part], after: list[Part], named: dict[Part, str]) -> list[Part]:
-    """Parts with a new verdict keep their names."""
-    named |= {new: named[old] for old, new in zip(before, after, strict=True)}
-    return after
 
 
 def _by_sizes(parts: Iterable[Part]) -> list[Part]:
@@ -311,14 +298,13 @@ def _told_parts(
 def _as_series(
     study_id: str,
     told: Sequence[_Told],
-    named: Mapping[Part, str],
     names: Mapping[str, str],
     shown: Mapping[str, str],
 ) -> tuple[list[Series], list[Skip]]:
     series, skips = [], []
     for one in told:
         key = one.parts[0].series
-        name = min((named[part] for part in one.parts), key=natural_key)
+        name = min((part.name for part in one.parts), key=natural_key)
         made = _series(study_id, name, one)
         series.append(made)
         if isinstance(one.reader, Reason):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import tee
+from itertools import chain, count, cycle, tee
 from pathlib import Path
 
 from rsna_lumbar.runtime.core.labels import Group
@@ -16,7 +16,7 @@ from rsna_lumbar.runtime.core.reasons import Skip
 # Folder of images that a challenge root means: the first one that contains a requested study,
 # otherwise a study of the table, otherwise the first one that exists.
 IMAGE_FOLDERS = ("test_images", "train_images")
-
+STUDIES_A_CHUNK = 32
 
 FOLDER, UID = "folder", "uid"  # what names studies and series
 # Source of the assignment of a series to a detector.
@@ -97,7 +97,11 @@ class StudyStream:
     def twice(self) -> tuple[StudyStream, StudyStream]:
         """Two streams for two consumers; studies that only one has seen are kept in memory."""
         one, other = tee(self.studies)
-        return replace(self, studies=one), replace(self, studies=other)
+        return self.narrowed(one), self.narrowed(other)
+
+    def narrowed(self, studies: Iterator[Study]) -> StudyStream:
+        """The same stream, of which these studies are still to be read."""
+        return replace(self, studies=studies)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +131,26 @@ class Inventory:
         return sum(study.file_count for study in self.studies)
 
 
+def chunk_ends(studies_a_chunk: int = STUDIES_A_CHUNK) -> Iterator[bool]:
+    """For one study after the other: whether a chunk ends with it.
+
+    A batch never holds slices of two chunks, and outputs are journaled at the end of each chunk.
+    """
+    return cycle([*[False] * (studies_a_chunk - 1), True])
+
+
 WITHOUT_UID = "no-uid-"
 
 
 def without_uid(folder: str) -> str:
     """The id of a study or series without a UID; not its folder, which may be a person's name."""
     return f"{WITHOUT_UID}{hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]}"
+
+
+def unused(name: str, taken: Container[str]) -> str:
+    """The name if it is not taken, or else with ~2, ~3 and so on."""
+    candidates = chain([name], (f"{name}~{number}" for number in count(2)))
+    return next(one for one in candidates if one not in taken)
 
 
 def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:

@@ -6,7 +6,6 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, count
 from pathlib import Path
 
 from rsna_lumbar.runtime.core.errors import DataError
@@ -25,6 +24,7 @@ from rsna_lumbar.runtime.studies.study import (
     in_row_order,
     natural_key,
     relative,
+    unused,
 )
 from rsna_lumbar.runtime.studies.tables import SeriesTable
 
@@ -76,7 +76,7 @@ def stream_tree(
         name = one.listed_as if ids is None and one.listed_as else uid
         name = _folder_of(one.paths, walk.data) if ids == FOLDER else name
         if one.members:
-            named[_unused(name, named)] = one
+            named[unused(name, named)] = one
     if studies is not None:
         named = {name: one for name, one in named.items() if name in studies}
         if not named and not rows.studies & set(studies):
@@ -107,7 +107,7 @@ def _read_headers(
             if header.is_mr is None and not unsaid:
                 raise SkipFile(Reason.NOT_MR_IMAGE, UNSAID)
         except SkipFile as skip:
-            strays.append(Skip(skip.reason, relative(path, walk.data), skip.detail))
+            strays.append(skip.named(relative(path, walk.data)))
         else:
             found.append(Found(path, header))
     return found
@@ -196,7 +196,7 @@ def _study(
     names: dict[str, str] = {}
     for key, files in found.members.items():
         folder = _folder_of([one.path for one in files], table.data) if by_folder else key
-        names[key] = _unused(folder, names.values())
+        names[key] = unused(folder, names.values())
     shown = {key: f"{name}/{one}" for key, one in names.items()}
     series, skips = series_of(name, found.members, names, shown, found.rows, is_spine=False)
     missing = _not_found(found.listed_as or name, found.rows.groups, found.rows.used)
@@ -231,8 +231,3 @@ def _regrouped(name: str, found: _Study) -> Iterator[Skip]:
 def _folder_of(paths: Sequence[Path], data: Path) -> str:
     folder = Path(os.path.commonpath([path.parent for path in paths]))
     return folder.resolve().name if folder == data else relative(folder, data)
-
-
-def _unused(name: str, taken: Collection[str]) -> str:
-    candidates = chain([name], (f"{name}~{number}" for number in count(2)))
-    return next(one for one in candidates if one not in taken)

@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from rsna_lumbar.runtime.system.closing import Closing
+
 try:
     import fcntl
 except ImportError:  # Windows: concurrent writers are not detected there
@@ -19,29 +21,27 @@ _LOCKLESS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.
 _FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 
 
-class AsideFile:
-    """A file written aside, as ``.<name>.part`` in the same folder, by this process alone.
-
-    It is private until it is published. It may still contain what an earlier process wrote: cut it.
+class OwnFile(Closing):
+    """A file that this process alone writes; private to its user. A new one is made if needed.
 
     Args:
-        path: where to publish it.
-        private: keep it private to its user after publishing too.
+        place: the file to open.
+        path: the path to name in errors.
 
     Raises:
-        OSError: it cannot be written, or another process is writing it.
+        OSError: it cannot be written, or another process is writing it; from every method.
     """
 
-    def __init__(self, path: Path, *, private: bool = False) -> None:
+    def __init__(self, place: Path, path: Path) -> None:
         self.path = path
-        self._private = private
-        self.aside = aside_of(path)
-        self.descriptor = claim(self.aside, path)
+        self._place = place
+        self.descriptor = claim(place, path)
 
     def cut(self, length: int) -> None:
         """Keep the first ``length`` bytes, and continue writing after them."""
-        os.ftruncate(self.descriptor, length)
-        os.lseek(self.descriptor, length, os.SEEK_SET)
+        with naming(self.path):
+            os.ftruncate(self.descriptor, length)
+            os.lseek(self.descriptor, length, os.SEEK_SET)
 
     def write(self, content: bytes) -> None:
         """Append all of the content."""
@@ -55,6 +55,39 @@ class AsideFile:
         with naming(self.path):
             os.fsync(self.descriptor)
 
+    def discard(self) -> None:
+        """Remove the file and close it; does nothing if it is already closed."""
+        if self.descriptor < 0:
+            return
+        if fcntl:
+            self._place.unlink(missing_ok=True)  # before closing releases the lock
+            self.close()
+        else:
+            self.close()
+            self._place.unlink(missing_ok=True)  # Windows cannot remove an open file
+
+    def close(self) -> None:
+        """Close it and keep it."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+
+class AsideFile(OwnFile):
+    """A file written aside, as ``.<name>.part`` in the same folder, until it is published.
+
+    It may still contain what an earlier process wrote: cut it.
+
+    Args:
+        path: where to publish it.
+        private: keep it private to its user after publishing too.
+    """
+
+    def __init__(self, path: Path, *, private: bool = False) -> None:
+        self.aside = aside_of(path)
+        self._private = private
+        super().__init__(self.aside, path)
+
     def publish(self) -> None:
         """Sync, rename to the final path, close."""
         self.sync()
@@ -67,28 +100,11 @@ class AsideFile:
             os.replace(self.aside, self.path)  # Windows cannot rename an open file
         sync_folder(self.path.parent)
 
-    def discard(self) -> None:
-        """Remove the file and close it; does nothing if it is already closed."""
-        if self.descriptor < 0:
-            return
-        if fcntl:
-            self.aside.unlink(missing_ok=True)
-            self.close()
-        else:
-            self.close()
-            self.aside.unlink(missing_ok=True)
-
     def let_go(self) -> None:
         """Close it; the file stays aside unless it is empty."""
         if self.descriptor >= 0 and not os.fstat(self.descriptor).st_size:
             self.discard()
         self.close()
-
-    def close(self) -> None:
-        """Close it; the file stays aside."""
-        if self.descriptor >= 0:
-            os.close(self.descriptor)
-            self.descriptor = -1
 
 
 @contextmanager

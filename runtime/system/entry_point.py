@@ -58,12 +58,13 @@ def entry_point(
         quote_errors: print the text of unexpected errors; False if it may quote patient data.
     """
 
-    def main(arguments: Sequence[str] | None = None) -> None:
+    def main(arguments: Sequence[str] | None = None, *, given: object = None) -> None:
+        """``given``: what the command takes from its caller besides its options."""
         words = list(sys.argv[1:] if arguments is None else arguments)
         _open_closed_streams()
         signal.signal(signal.SIGTERM, _terminate)
         try:
-            result = command.main(words, prog_name=name, standalone_mode=False)
+            result = command.main(words, prog_name=name, standalone_mode=False, obj=given)
         except click.ClickException as error:
             with suppress(OSError):
                 error.show()

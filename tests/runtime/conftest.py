@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 from toys import write_clinical_study, write_toy_bundle
 
-from rsna_lumbar.runtime.run import run as run_module
-
 
 @pytest.fixture(scope="session")
 def toy_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -16,12 +14,6 @@ def toy_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("toy") / "bundle"
     write_toy_bundle(folder)
     return folder
-
-
-@pytest.fixture
-def decode_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without ``--workers`` a run starts no process, which takes it longer than all the rest."""
-    monkeypatch.setattr(run_module, "SMALL_JOB", 0)
 
 
 @pytest.fixture(scope="session")

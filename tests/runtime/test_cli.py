@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from commands import run
+from commands import run, run_here
 from ending import DEADLINE_S
 from toys import write_clinical_study
 
@@ -82,7 +82,6 @@ def test_the_same_run_gives_the_same_bytes(root: Path, toy_bundle: Path, tmp_pat
     assert outputs("a", 1) == outputs("b", 1) == outputs("c", 8)
 
 
-@pytest.mark.usefixtures("decode_here")
 def test_relevant_slices_only(toy_bundle: Path, tmp_path: Path) -> None:
     """19 sagittal slices 4 mm apart: 25 mm to either side of the middle hold 13, 40 mm all."""
     write_clinical_study(tmp_path / "root" / "test_images", "5", counts=(19, 19, 3))
@@ -90,7 +89,7 @@ def test_relevant_slices_only(toy_bundle: Path, tmp_path: Path) -> None:
     for slices in ("all", "relevant"):
         output = tmp_path / f"{slices}.csv"
         words = ("--output", output, "--slices", slices, "--threads", 1)
-        assert run(tmp_path / "root", "--bundle", toy_bundle, *words) == 0
+        assert run_here(tmp_path / "root", "--bundle", toy_bundle, *words) == 0
         manifest = json.loads((tmp_path / f"{slices}.run.json").read_text())
         assert manifest["options"]["slices"] == slices
         counted = manifest["counts"]
@@ -112,7 +111,6 @@ def spoil(path: Path, kind: str) -> None:
         path.write_bytes(content.replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.9.9\0"))
 
 
-@pytest.mark.usefixtures("decode_here")
 @pytest.mark.parametrize(
     ("kind", "code"),
     [("not_dicom", 0), ("bad_pixels", 3), ("no_pixels", 3), ("unknown_transfer_syntax", 3)],
@@ -122,10 +120,10 @@ def test_a_bad_file_is_named_and_everything_else_scored(
 ) -> None:
     """Files that are no DICOM at all are counted and listed, but are no fault of the run."""
     clean, output = tmp_path / "clean.csv", tmp_path / "out.csv"
-    assert run(root, "--bundle", toy_bundle, "--output", clean) == 0
+    assert run_here(root, "--bundle", toy_bundle, "--output", clean) == 0
     spoil(root / "test_images" / "12" / "22" / "2.dcm", kind)
     capsys.readouterr()
-    assert run(root, "--bundle", toy_bundle, "--output", output) == code
+    assert run_here(root, "--bundle", toy_bundle, "--output", output) == code
     lines = [line for line in capsys.readouterr().err.splitlines() if "2.dcm" in line]
     assert len(lines) == 1
     assert lines[0].startswith(f"skipped: test_images/12/22/2.dcm: {kind}")
@@ -144,13 +142,12 @@ def test_a_bad_file_is_named_and_everything_else_scored(
     assert all(a == b for a, b in others)
 
 
-@pytest.mark.usefixtures("decode_here")
 def test_a_missing_series_is_filled_and_said(
     root: Path, toy_bundle: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     shutil.rmtree(root / "test_images" / "12" / "11")
     output = tmp_path / "out.csv"
-    assert run(root, "--bundle", toy_bundle, "--output", output) == 3
+    assert run_here(root, "--bundle", toy_bundle, "--output", output) == 3
     assert "filled from the prior: 12: series_missing (Sagittal T2/STIR)" in capsys.readouterr().err
     manifest = json.loads((tmp_path / "out.run.json").read_text())
     assert manifest["filled_from_prior"] == [
@@ -159,35 +156,33 @@ def test_a_missing_series_is_filled_and_said(
     assert len(rows_of(output)) == 75
 
 
-@pytest.mark.usefixtures("decode_here")
 def test_only_the_studies_of_a_list(root: Path, toy_bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("study_id\n7\n")
     out = tmp_path / "out.csv"
     assert (
-        run(root, "--bundle", toy_bundle, "--output", out, "--studies", tmp_path / "list.csv") == 0
+        run_here(root, "--bundle", toy_bundle, "--output", out, "--studies", tmp_path / "list.csv")
+        == 0
     )
     assert {row["row_id"].split("_")[0] for row in rows_of(out)} == {"7"}
     assert len(rows_of(out)) == 25
 
 
-@pytest.mark.usefixtures("decode_here")
 def test_strict_writes_nothing(root: Path, toy_bundle: Path, tmp_path: Path) -> None:
     shutil.rmtree(root / "test_images" / "12" / "11")
     output = tmp_path / "out.csv"
     output.write_text("old")
-    assert run(root, "--bundle", toy_bundle, "--output", output, "--strict") == 1
+    assert run_here(root, "--bundle", toy_bundle, "--output", output, "--strict") == 1
     assert output.read_text() == "old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "root"]
 
 
-@pytest.mark.usefixtures("decode_here")
 def test_a_study_without_any_kind_gets_no_rows(
     root: Path, toy_bundle: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     for path in (root / "test_images" / "7").rglob("*.dcm"):
         path.write_text("broken")
     output = tmp_path / "out.csv"
-    assert run(root, "--bundle", toy_bundle, "--output", output) == 3
+    assert run_here(root, "--bundle", toy_bundle, "--output", output) == 3
     assert "no rows: 7: no_series_to_score" in capsys.readouterr().err
     assert len(rows_of(output)) == 50
 

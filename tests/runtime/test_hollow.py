@@ -9,10 +9,9 @@ from typing import Any
 
 import pydicom
 import pytest
-from commands import run
+from commands import run_here as run
 from toys import slice_pixels, write_clinical_slice, write_clinical_study
 
-pytestmark = pytest.mark.usefixtures("decode_here")
 Capture = pytest.CaptureFixture[str]
 TABLE = "study_id,series_id,series_description\n"
 

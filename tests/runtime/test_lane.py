@@ -26,7 +26,7 @@ class Slow(LaneSession):
         self.allowed = threading.Event()
         self.threads: list[int] = []
 
-    def compute(self, slices: np.ndarray, member: np.ndarray) -> Outputs:
+    def infer(self, slices: np.ndarray, member: np.ndarray) -> Outputs:
         self.threads.append(threading.get_ident())
         assert self.allowed.wait(DEADLINE_S)
         return Outputs(NOTHING, NOTHING, NOTHING, NOTHING)
@@ -47,7 +47,7 @@ def test_one_batch_at_a_time_beside_the_caller() -> None:
 
 def test_an_error_comes_where_it_is_waited_for() -> None:
     class Broken(Slow):
-        def compute(self, slices: np.ndarray, member: np.ndarray) -> Outputs:
+        def infer(self, slices: np.ndarray, member: np.ndarray) -> Outputs:
             raise BackendError("broken")
 
     wait = Broken().start(SLICES, MEMBER)

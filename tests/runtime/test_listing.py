@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from commands import run
+from commands import run_here as run
 from toys import AXIAL, SAGITTAL, T1, T2, slice_pixels, write_clinical_slice
 
 from rsna_lumbar.runtime.core.labels import FORAMINAL, SPINAL, SUBARTICULAR
@@ -18,7 +18,6 @@ from rsna_lumbar.runtime.core.reasons import Reason
 from rsna_lumbar.runtime.studies.finder import find_studies
 from rsna_lumbar.runtime.studies.tables import read_series_table, read_study_list
 
-pytestmark = pytest.mark.usefixtures("decode_here")
 Capture = pytest.CaptureFixture[str]
 TABLE = "study_id,series_id,series_description\n"
 

@@ -14,16 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import run
+from commands import run_here as run
 from toys import write_clinical_study, write_toy_bundle
 
 from rsna_lumbar.runtime.api import Scorer
 from rsna_lumbar.runtime.core.labels import FORAMINAL, GROUPS, SPINAL, SUBARTICULAR, Group
-from rsna_lumbar.runtime.inference import pipeline
+from rsna_lumbar.runtime.run.request import Sizes
 from rsna_lumbar.runtime.run.submission import study_table
 from rsna_lumbar.runtime.studies.finder import find_studies
 
-pytestmark = pytest.mark.usefixtures("decode_here")
 Capture = pytest.CaptureFixture[str]
 SOME = [
     groups for count in (1, 2) for groups in itertools.combinations(GROUPS, count)
@@ -134,19 +133,16 @@ def test_the_table_for_a_person_has_its_columns_only(root: Path, tmp_path: Path)
     assert len(table) == 7
 
 
-def test_an_interrupted_run_goes_on(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_run_goes_on(root: Path, tmp_path: Path) -> None:
     """Its journal holds what was not read, too; --strict stops at the second study's fault."""
-    monkeypatch.setattr(pipeline, "STUDIES_A_CHUNK", 1)
     bundle, whole = partial(tmp_path / "b", (FORAMINAL,)), tmp_path / "whole.csv"
     assert run(root, "--bundle", bundle, "--output", whole) == 0
     series, output = root / "test_images" / "12" / "22", tmp_path / "out.csv"
     shutil.move(series, tmp_path / "aside")
-    words = (root, "--bundle", bundle, "--output", output)
-    assert run(*words, "--strict") == 1 and not output.exists()
+    words, each = (root, "--bundle", bundle, "--output", output), Sizes(1, small_job=0)
+    assert run(*words, "--strict", sizes=each) == 1 and not output.exists()
     shutil.move(tmp_path / "aside", series)
-    assert run(*words, "--strict", "--resume") == 0
+    assert run(*words, "--strict", "--resume", sizes=each) == 0
     assert output.read_bytes() == whole.read_bytes()
     manifest = manifest_of(output)
     assert manifest["resumed_after_studies"] == 1

@@ -19,10 +19,11 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from commands import run as run_here
+from commands import run_here
 from faults import odd_values, with_syntax
 from hypothesis import given
 from hypothesis import strategies as st
+from interrupted_run import ENDED
 from pydicom.datadict import DicomDictionary
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
@@ -34,14 +35,7 @@ from rsna_lumbar.runtime.run.pseudonyms import Names, Pseudonyms, paths_hidden
 from rsna_lumbar.runtime.studies.finder import find_studies
 
 RUN = (sys.executable, "-c", "from rsna_lumbar.runtime.cli import main; main()")
-INTERRUPTED = (
-    sys.executable,
-    "-c",
-    "import os; from rsna_lumbar.runtime.inference import pipeline; pipeline.STUDIES_A_CHUNK = 1\n"
-    "from rsna_lumbar.runtime.run.output_files import Results; end_chunk = Results.end_chunk\n"
-    "Results.end_chunk = lambda *given: (end_chunk(*given), os._exit(99))\n"
-    "from rsna_lumbar.runtime.cli import main; main()",
-)
+INTERRUPTED = (sys.executable, str(Path(__file__).parents[1] / "support" / "interrupted_run.py"))
 # What nobody thought of, when a header is read or a study is scored; it quotes a file and its name.
 UNFORESEEN = """
 def fail(path):
@@ -244,7 +238,7 @@ def test_what_an_interrupted_run_leaves_leaks_nothing(
     folder = tmp_path / "out"
     folder.mkdir()
     code, said = run(folder, data, toy_bundle, "--ids", "hash", program=INTERRUPTED)
-    assert code == 99, said
+    assert code == ENDED, said
     left = {path.name for path in folder.iterdir()}
     assert left >= {".out.csv.part", ".out.csv.journal", ".out.jsonl.part", ".out.ids.csv.part"}
     for path in folder.iterdir():
@@ -344,7 +338,6 @@ def test_with_hashes_folders_and_files_are_canaries(
         lambda key: key.replace(b"secret,", b"secret", 1),
     ],
 )
-@pytest.mark.usefixtures("decode_here")
 def test_a_damaged_key_is_refused(
     toy_root: Path,
     toy_bundle: Path,
@@ -368,7 +361,6 @@ def test_a_damaged_key_is_refused(
     assert set(whole.splitlines()) <= set(key.read_bytes().splitlines())
 
 
-@pytest.mark.usefixtures("decode_here")
 @pytest.mark.parametrize(
     "case",
     ["empty", "absent", "kinds", "names", "list", "no list", "beside", "linked", "evidence"],

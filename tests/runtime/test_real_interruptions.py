@@ -3,45 +3,30 @@
 from __future__ import annotations
 
 import json
-import random
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
 import pytest
-from commands import run
+from commands import SMALL_CHUNKS, run_here
 from ending import DEADLINE_S, is_gone, kill_tree, wait_for
 from toys import write_clinical_study
-
-from rsna_lumbar.runtime.inference import pipeline
-from rsna_lumbar.runtime.run import run as run_module
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits and signals of Linux")
 OUTPUTS = ("out.csv", "out.jsonl")
 FINISHED = ["out.csv", "out.jsonl", "out.run.json"]
 STUDIES = 6
-SMALL_CHUNKS = "from rsna_lumbar.runtime.inference import pipeline; pipeline.STUDIES_A_CHUNK = 2\n"
-DECODED_HERE = (  # so that the limit is on outputs alone
-    "from rsna_lumbar.runtime.run import run; run.SMALL_JOB = 0\n"
-)
-# Something is done before a study is written, when so many are still to come.
-BEFORE = """
-import os, signal, time
-from pathlib import Path
-from rsna_lumbar.runtime.run.writer import Writer
-def write(self, score):
-    if len(self.stamps) == {left}:
-        {do}
-    really(self, score)
-really, Writer._write = Writer._write, write
+PAUSED = str(Path(__file__).parents[1] / "support" / "paused_run.py")
+# With 0 decoding processes a limit is on outputs alone.
+START = """
+from rsna_lumbar.runtime.cli import main
+from rsna_lumbar.runtime.run.request import Sizes
+main(given=Sizes(studies_a_chunk=2, small_job={processes}))
 """
-STOPS = BEFORE.format(left=STUDIES, do="os.kill(os.getpid(), signal.SIGSTOP)")
-START = "from rsna_lumbar.runtime.cli import main; main()\n"
 
 
 @pytest.fixture(scope="module")
@@ -53,11 +38,22 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def command(root: Path, bundle: Path, folder: Path, *words: str, setup: str = "") -> list[str]:
-    program = SMALL_CHUNKS + setup + START
+def words_of(root: Path, bundle: Path, folder: Path, *words: str) -> list[str]:
     out, evidence = (str(folder / name) for name in OUTPUTS)
     files = [str(root), "--bundle", str(bundle), "--output", out, "--evidence", evidence]
-    return [sys.executable, "-c", program, *files, "--threads", "1", *words]
+    return [*files, "--threads", "1", *words]
+
+
+def command(
+    root: Path, bundle: Path, folder: Path, *words: str, setup: str = "", processes: int = 1
+) -> list[str]:
+    program = setup + START.format(processes=processes)
+    return [sys.executable, "-c", program, *words_of(root, bundle, folder, *words)]
+
+
+def pausing(left: int, sign: object, words: list[str]) -> list[str]:
+    """A run that pauses when so many studies are left to write; see ``paused_run.py``."""
+    return [sys.executable, PAUSED, str(left), str(sign), *words]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -88,12 +84,8 @@ def resumes(
     root: Path, bundle: Path, folder: Path, expected: Mapping[str, bytes], *words: str
 ) -> None:
     """In this process, which has all that another would first import."""
-    out, evidence = (folder / name for name in OUTPUTS)
-    files = (root, "--bundle", bundle, "--output", out, "--evidence", evidence)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "STUDIES_A_CHUNK", 2)
-        patch.setattr(run_module, "SMALL_JOB", 0)
-        assert run(*files, "--threads", "1", "--resume", *words) == 3
+    again = words_of(root, bundle, folder, "--resume", *words)
+    assert run_here(*again, sizes=SMALL_CHUNKS) == 3
     assert contents(folder) == expected
     assert sorted(path.name for path in folder.iterdir()) == FINISHED
 
@@ -101,16 +93,15 @@ def resumes(
 def test_killed_with_its_decoding_processes(
     root: Path, toy_bundle: Path, tmp_path: Path, expected: Mapping[str, bytes]
 ) -> None:
-    """Another number of processes goes on; those of the killed run end with it."""
-    moments = random.Random(3)
-    for point in range(6):
+    """Before each study; another number of processes goes on, those of the killed run are gone."""
+    for point in range(STUDIES):
         folder = tmp_path / str(point)
         folder.mkdir()
         (folder / "out.csv").write_text("old")
-        process = subprocess.Popen(command(root, toy_bundle, folder, "--quiet", "--workers", "2"))
-        part = folder / ".out.csv.part"
-        wait_for(lambda part=part, one=process: part.exists() or one.poll() is not None)
-        time.sleep(moments.uniform(0.0, 1.5))
+        sign = tmp_path / f"{point}-waits"
+        words = words_of(root, toy_bundle, folder, "--quiet", "--workers", "2")
+        process = subprocess.Popen(pausing(STUDIES - point, sign, words))
+        wait_for(sign.exists)
         children = kill_tree(process)
         wait_for(lambda children=children: all(map(is_gone, children)))
         resumes(root, toy_bundle, folder, expected, "--workers", str(1 + point % 3))
@@ -119,7 +110,8 @@ def test_killed_with_its_decoding_processes(
 def test_two_runs_at_once(
     root: Path, toy_bundle: Path, folder: Path, expected: Mapping[str, bytes]
 ) -> None:
-    first = subprocess.Popen(command(root, toy_bundle, folder, "--quiet", setup=STOPS))
+    words = words_of(root, toy_bundle, folder, "--quiet")
+    first = subprocess.Popen(pausing(STUDIES, "stop", words))
     wait_for(lambda: psutil.Process(first.pid).status() == psutil.STATUS_STOPPED)
     assert (folder / ".out.csv.part").exists()
     second = subprocess.run(
@@ -141,11 +133,8 @@ def test_interrupted_by_its_user(
 ) -> None:
     """Between two writes of a run that has begun."""
     sign = folder.parent / "waiting"
-    wait = f"Path({str(sign)!r}).touch(); time.sleep({DEADLINE_S})"
-    waits = BEFORE.format(left=STUDIES - 2, do=wait)
-    process = subprocess.Popen(
-        command(root, toy_bundle, folder, setup=waits), stderr=subprocess.PIPE, text=True
-    )
+    words = words_of(root, toy_bundle, folder)
+    process = subprocess.Popen(pausing(STUDIES - 2, sign, words), stderr=subprocess.PIPE, text=True)
     wait_for(sign.exists)
     assert b'"chunk"' in (folder / ".out.csv.journal").read_bytes()
     process.send_signal(stop)
@@ -164,7 +153,7 @@ def test_files_that_may_not_grow(
     """The kernel refuses the write, wherever it comes."""
     setup = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
     done = subprocess.run(
-        command(root, toy_bundle, folder, setup=DECODED_HERE + setup),
+        command(root, toy_bundle, folder, setup=setup, processes=0),
         capture_output=True,
         text=True,
     )
@@ -225,7 +214,7 @@ def test_a_full_file_system(
     folder, saved, said = tmp_path / "tiny", tmp_path / "saved", tmp_path / "said"
     saved.mkdir()
     script = TINY.format(size=size, folder=folder, saved=saved, said=said)
-    words = command(root, toy_bundle, folder, setup=DECODED_HERE)
+    words = command(root, toy_bundle, folder, processes=0)
     first, then = mounted(script, folder, words)
     assert first.startswith("1 old "), said.read_text()
     assert "No space left on device" in said.read_text()

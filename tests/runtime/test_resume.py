@@ -16,16 +16,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import SMALL_CHUNKS, run_here
 from killing import KILLED, end_at_change
 from toys import write_clinical_study, write_toy_bundle
 
 from rsna_lumbar.runtime.backends import Outputs
 from rsna_lumbar.runtime.backends.onnxruntime import OnnxSession
 from rsna_lumbar.runtime.bundle.manifest import read_bundle, write_manifest
-from rsna_lumbar.runtime.cli import main
 from rsna_lumbar.runtime.core.errors import run_failed
-from rsna_lumbar.runtime.inference import pipeline
-from rsna_lumbar.runtime.run import run as run_module
 from rsna_lumbar.runtime.run.journal import Journal
 
 FORK = "fork"
@@ -58,25 +56,11 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(autouse=True)
-def small_and_quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    make_small_and_quick(monkeypatch)
-
-
-def make_small_and_quick(patch: pytest.MonkeyPatch) -> None:
-    """Small chunks, decoded in this process: a hundred runs start no hundred others."""
-    patch.setattr(pipeline, "STUDIES_A_CHUNK", 2)
-    patch.setattr(run_module, "SMALL_JOB", 0)
-
-
 def run(root: Path, bundle: Path, folder: Path, *words: object) -> int:
-    """``rsna-run`` in this process; its exit code."""
+    """``rsna-run`` in small chunks; a hundred runs start no hundred other processes."""
     outputs = [folder / name for name in OUTPUTS]
     words = (root, "--bundle", bundle, "--output", outputs[0], "--evidence", outputs[1], *words)
-    with pytest.raises(SystemExit) as ended:
-        main([*map(str, words), "--threads", "1"])
-    assert isinstance(ended.value.code, int)
-    return ended.value.code
+    return run_here(*words, "--threads", "1", sizes=SMALL_CHUNKS)
 
 
 def killed_run(work: Callable[[], object], after_s: float | None = None) -> int | None:
@@ -96,9 +80,7 @@ def expected(
 ) -> dict[str, bytes]:
     """Of a run that nothing interrupts; its counts are those of the manifest."""
     folder = tmp_path_factory.mktemp("whole")
-    with pytest.MonkeyPatch.context() as patch:
-        make_small_and_quick(patch)
-        assert run(root, bundle, folder) == 3
+    assert run(root, bundle, folder) == 3
     return contents(folder)
 
 
@@ -389,10 +371,8 @@ def test_a_finished_run_is_not_published_for_another(
     assert run(root, bundle, folder, "--resume", *words) == 2
     assert said in capsys.readouterr().err
     assert (folder / "out.csv").read_text() == "old"
-    outputs = ("--bundle", str(bundle), "--output", str(folder / "out.csv"))
-    with pytest.raises(SystemExit) as ended:  # without --evidence
-        main([str(root), *outputs, "--resume", "--threads", "1"])
-    assert ended.value.code == 2
+    outputs = ("--bundle", bundle, "--output", folder / "out.csv")  # without --evidence
+    assert run_here(root, *outputs, "--resume", "--threads", "1") == 2
     assert "what is written changed" in capsys.readouterr().err
     resumes(root, bundle, folder, expected)
 

@@ -27,6 +27,7 @@ from rsna_lumbar.runtime.core.preprocess import Preprocessing
 from rsna_lumbar.runtime.core.reasons import Reason
 from rsna_lumbar.runtime.dicom.slices import read_slices
 from rsna_lumbar.runtime.inference import loaded_bundle
+from rsna_lumbar.runtime.inference.pipeline import scored
 from rsna_lumbar.runtime.inference.scores import StudyScore
 from rsna_lumbar.runtime.run.submission import submission_lines, submission_rows
 from rsna_lumbar.runtime.studies.finder import find_studies, stream_studies
@@ -164,13 +165,12 @@ def test_a_missing_series_gets_the_prior(toy_bundle: Path, toy_root: Path, tmp_p
     assert submission_lines(by_id["100"]) == submission_lines(untouched)
 
 
-def test_more_studies_than_a_chunk(
-    toy_bundle: Path, toy_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_more_studies_than_a_chunk(toy_bundle: Path, toy_root: Path) -> None:
     """Chunks of one study: batches cannot be shared, results cannot differ but by rounding."""
     expected = score(toy_bundle, toy_root)
-    monkeypatch.setattr("rsna_lumbar.runtime.inference.pipeline.STUDIES_A_CHUNK", 1)
-    alone = score(toy_bundle, toy_root)
+    found = find_studies(toy_root)
+    with Scorer(toy_bundle, device="cpu") as scorer:
+        alone = list(scored(scorer, found, scorer.decoded(found), studies_a_chunk=1))
     assert [study.study_id for study in alone] == [study.study_id for study in expected]
     for one, two in zip(alone, expected, strict=True):
         for a, b in zip(one.groups, two.groups, strict=True):

@@ -10,11 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from commands import SMALL_CHUNKS, run_here
 from toys import write_clinical_study
-
-from rsna_lumbar.runtime.cli import main
-from rsna_lumbar.runtime.inference import pipeline
-from rsna_lumbar.runtime.run import run as run_module
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="needs /proc; no order was looked at"
@@ -122,12 +119,9 @@ def trail(toy_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Trail:
         (folder / name).mkdir()
     output, evidence = folder / OUTPUTS[0], folder / OUTPUTS[-1]
     words = (root, "--bundle", toy_bundle, "--output", output, "--evidence", evidence)
-    with pytest.MonkeyPatch.context() as patch, recorded(folder) as changes:
-        patch.setattr(pipeline, "STUDIES_A_CHUNK", 2)
-        patch.setattr(run_module, "SMALL_JOB", 0)
-        with pytest.raises(SystemExit) as ended:
-            main([*map(str, words), "--ids", "hash", "--threads", "1", "--quiet"])
-    assert ended.value.code == 0
+    words = (*words, "--ids", "hash", "--threads", "1", "--quiet")
+    with recorded(folder) as changes:
+        assert run_here(*words, sizes=SMALL_CHUNKS) == 0
     return Trail(folder, changes)
 
 
