@@ -37,6 +37,16 @@ class Views:
     distance_mm: NDArray[np.float64] | None = None
 
     @property
+    def by_position(self) -> bool:
+        """Whether positions decided; False: all slices speak for all locations."""
+        return self.distance_mm is not None
+
+    @property
+    def covered(self) -> NDArray[np.bool_]:
+        """(L,): the locations whose view has a slice."""
+        return np.asarray(self.slices.any(axis=1))[self.of_location]
+
+    @property
     def seen(self) -> NDArray[np.bool_]:
         """(n,): the slices that are in a view."""
         return np.asarray(self.slices.any(axis=0))
