@@ -38,35 +38,21 @@ if TYPE_CHECKING:
 
 switch_off()
 
-_MODULE_OF = {
-    "BackendError": "core.errors",
-    "Bundle": "bundle.records",
-    "BundleError": "core.errors",
-    "Calibration": "core.postprocess",
-    "DataError": "core.errors",
-    "GROUPS": "core.labels",
-    "Group": "core.labels",
-    "GroupScore": "inference.scores",
-    "Inventory": "studies.study",
-    "LumbarError": "core.errors",
-    "Preprocessing": "core.preprocess",
-    "Reason": "core.reasons",
-    "Scorer": "api",
-    "Scores": "api",
-    "Series": "studies.study",
-    "Skip": "core.reasons",
-    "Study": "studies.study",
-    "StudyScore": "inference.scores",
-    "StudyStream": "studies.study",
-    "UsageError": "core.errors",
-    "find_studies": "studies.finder",
-    "probabilities": "core.postprocess",
-    "read_bundle": "bundle.manifest",
-    "set_peaks": "core.postprocess",
-    "square_slice": "core.preprocess",
-    "stream_studies": "studies.finder",
-    "submission_rows": "run.submission",
+_MODULES = {
+    "api": ("Scorer", "Scores"),
+    "bundle.manifest": ("read_bundle",),
+    "bundle.records": ("Bundle",),
+    "core.errors": ("BackendError", "BundleError", "DataError", "LumbarError", "UsageError"),
+    "core.labels": ("GROUPS", "Group"),
+    "core.postprocess": ("Calibration", "probabilities", "set_peaks"),
+    "core.preprocess": ("Preprocessing", "square_slice"),
+    "core.reasons": ("Reason", "Skip"),
+    "inference.scores": ("GroupScore", "StudyScore"),
+    "run.submission": ("submission_rows",),
+    "studies.finder": ("find_studies", "stream_studies"),
+    "studies.study": ("Inventory", "Series", "Study", "StudyStream"),
 }
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "GROUPS",

@@ -22,6 +22,7 @@ from rsna_lumbar.runtime.core.labels import (
     SUBARTICULAR,
     SUBMISSION_COLUMNS,
     Group,
+    row_id,
 )
 from rsna_lumbar.runtime.core.reasons import Skip
 from rsna_lumbar.runtime.decode.decoder import DecodeInMemory, Image
@@ -361,17 +362,15 @@ def _files_of(group: Group, images: Iterable[Path]) -> tuple[Path, ...]:
 
 
 def _rows_with_places(score: StudyScore) -> Iterator[dict[str, Any]]:
-    rows = {row_id: grades for row_id, *grades in submission_rows(score)}
     places = {
-        f"{score.study_id}_{condition}_{level}": (group, index)
+        row_id(score.study_id, *location): (group, index, location)
         for group in score.groups
-        for index, (condition, level) in enumerate(group.group.locations)
+        for index, location in enumerate(group.group.locations)
     }
-    for row_id, grades in rows.items():
-        group, index = places[row_id]
-        condition, level = group.group.locations[index]
+    for row in submission_rows(score):
+        group, index, (condition, level) = places[row[0]]
         yield {
-            **dict(zip(SUBMISSION_COLUMNS, (row_id, *grades), strict=True)),
+            **dict(zip(SUBMISSION_COLUMNS, row, strict=True)),
             "study_id": score.study_id,
             "condition": condition,
             "level": level,

@@ -27,19 +27,19 @@ OF_LIST = {"data", "demo", "list_only", "output", "series", "studies", "ids", "q
     "--list",
     "list_only",
     is_flag=True,
-    help="Say which series there are, who reads each, and why; score nothing.  --output then names "
-    "a CSV in the form of --series, to be corrected by hand; not with --ids hash.",
+    help="List the series, the detector that scores each, and why; score nothing.  --output then "
+    "names a CSV in the form of --series, to be corrected by hand; not with --ids hash.",
 )
 @click.option(
     "--series",
     type=click.Path(path_type=Path),
-    help="CSV with study_id, series_id, series_description, by folders or UIDs: what it lists is "
-    "read as it says, whatever headers say. Another description than the three is read by nobody.",
+    help="CSV with study_id, series_id, series_description, by folders or UIDs. It decides which "
+    "detector scores a series, whatever the headers say; a description of another kind: none.",
 )
 @click.option(
     "--studies",
     type=click.Path(path_type=Path),
-    help="CSV with study_id or row_id: score these studies only, such as those of the challenge's "
+    help="CSV with study_id or row_id: score only these studies, such as those of the challenge's "
     "sample_submission.csv, or one fold of rsna-train prepare.",
 )
 @click.option(
@@ -59,13 +59,13 @@ OF_LIST = {"data", "demo", "list_only", "output", "series", "studies", "ids", "q
     type=click.IntRange(1),
     help="Decoding processes; default one, in large jobs one for every two cores.",
 )
-@click.option("--threads", type=click.IntRange(1), help="Of a model on the CPU; default all cores.")
+@click.option("--threads", type=click.IntRange(1), help="Threads on the CPU; default all cores.")
 @click.option(
     "--slices",
     type=click.Choice(("all", "relevant")),
     default="all",
     show_default=True,
-    help="relevant leaves out slices that by their position cannot show what a detector looks for.",
+    help="relevant excludes slices that by their position cannot show what a detector grades.",
 )
 @click.option(
     "--evidence",
@@ -76,16 +76,14 @@ OF_LIST = {"data", "demo", "list_only", "output", "series", "studies", "ids", "q
 @click.option(
     "--ids",
     type=click.Choice(("folder", "uid", "hash")),
-    help="What names studies and series; default as DATA is laid out.  hash gives pseudonyms, and "
-    "the key to them in a private file, <name>.ids.csv.",
+    help="Names of studies and series; the default depends on the layout of DATA.  hash gives "
+    "pseudonyms, and writes the key to them to a private file, <name>.ids.csv.",
 )
-@click.option("--resume", is_flag=True, help="Go on where an interrupted run stopped.")
+@click.option("--resume", is_flag=True, help="Continue an interrupted run.")
 @click.option(
-    "--strict", is_flag=True, help="Stop, and write nothing, where something cannot be scored."
+    "--strict", is_flag=True, help="Stop, and write nothing, if something cannot be scored."
 )
-@click.option(
-    "--quiet", is_flag=True, help="Say nothing but errors; the run manifest has the rest."
-)
+@click.option("--quiet", is_flag=True, help="Print only errors; the run manifest has the rest.")
 @common_options
 @click.pass_obj
 def cli(
@@ -143,8 +141,8 @@ def cli(
     from rsna_lumbar.runtime.run.run import run
 
     request = Request(
-        data, bundle, output, evidence, series, studies, backend, precision, device, batch_size,
-        workers, threads, slices, trust, ids, resume, strict, quiet, demo, sizes or Sizes(),
+        data, bundle, series, studies, ids, backend, precision, trust, device, workers, threads,
+        slices, evidence, resume, strict, output, batch_size, quiet, demo, sizes or Sizes(),
     )  # fmt: skip
     return run(request)
 

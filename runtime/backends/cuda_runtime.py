@@ -26,10 +26,7 @@ ADVICE = {
 
 
 def load_cuda(extra: str) -> Any:
-    """Import the CUDA runtime of cuda-bindings.
-
-    Args:
-        extra: the extra of this package that installs cuda-bindings.
+    """Import the CUDA runtime of cuda-bindings, which this ``extra`` of the package installs.
 
     Raises:
         UsageError: cuda-bindings is not installed.

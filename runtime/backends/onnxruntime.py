@@ -108,12 +108,9 @@ def open_session(
 
 
 def keep_integers_exact(options: Any) -> None:
-    """Set the option that stops 8-bit kernels from saturating on a CPU without VNNI.
+    """Stop 8-bit kernels from saturating on a CPU without VNNI, by an option of the session.
 
     On a CPU with VNNI the option would change no result and halve the speed, so it stays off.
-
-    Args:
-        options: ``onnxruntime.SessionOptions`` of an int8 graph; changed only if the CPU needs it.
     """
     if not has_vnni():
         options.add_session_config_entry("session.x64quantprecision", "1")
@@ -129,7 +126,6 @@ def default_batch_size(device: str) -> int:
 
 @cache
 def _share_arena() -> None:
-    """Register the process's shared arena, once."""
     arena = ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR
     place = ort.OrtMemoryInfo("Cpu", arena, 0, ort.OrtMemType.DEFAULT)
     ort.create_and_register_allocator(place, None)

@@ -110,7 +110,6 @@ def open_session(
 
 
 def default_batch_size(device: str) -> int:
-    """Default number of slices in a batch, the same for every device."""
     return BATCH_SIZE
 
 

@@ -12,8 +12,6 @@ processor.
 from __future__ import annotations
 
 import hashlib
-import os
-import stat
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -23,16 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsna_lumbar.runtime.system.atomic_files import write_atomically
-from rsna_lumbar.runtime.system.user_folders import user_cache_folder
+from rsna_lumbar.runtime.system.user_folders import only_mine, user_cache_folder
 
 KEPT = 24  # number of compiled models kept, the newest; a YOLOv8n model takes about 10 MB
 SUFFIX = ".blob"
 HASH_BYTES = hashlib.sha256().digest_size
-WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 def cache_folder() -> Path:
-    """The cache folder, inside the user's cache folder."""
     return user_cache_folder() / "openvino"
 
 
@@ -70,11 +66,9 @@ def compiled_once(
 def _private(folder: Path) -> bool:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = folder.stat()
-    except (OSError, RuntimeError):  # RuntimeError: no home folder
+        return only_mine(folder.stat())
+    except OSError:
         return False
-    mine = not hasattr(os, "getuid") or found.st_uid == os.getuid()
-    return mine and not found.st_mode & WRITABLE_BY_OTHERS
 
 
 def _key(depends_on: Iterable[bytes]) -> str:

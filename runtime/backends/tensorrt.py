@@ -27,7 +27,7 @@ from rsna_lumbar.runtime.backends.tensorrt_library import (
 )
 from rsna_lumbar.runtime.backends.tensorrt_session import NewContext, TensorRTSession
 from rsna_lumbar.runtime.backends.tensorrt_slot import DTYPES, output_shapes
-from rsna_lumbar.runtime.bundle.plan_header import PlanHeaderError, read_plan_header
+from rsna_lumbar.runtime.bundle.plan_header import PlanHeaderError, require_plan
 from rsna_lumbar.runtime.bundle.records import REBUILD, Detector, Engine, Model
 from rsna_lumbar.runtime.core.errors import BackendError, UsageError
 from rsna_lumbar.runtime.system.gpus import CudaDevice, cuda_devices, device_index
@@ -74,7 +74,7 @@ def open_session(
 
 
 def default_batch_size(device: str) -> int:
-    """Default number of slices in a batch; an engine may take fewer."""
+    """An engine may take fewer slices in a batch."""
     return DEFAULT_BATCH_SIZE
 
 
@@ -91,14 +91,9 @@ def require_fitting(
     if engine is None or len(content) != 1:
         raise BackendError(f"{name}: the manifest does not describe one engine; {REBUILD}")
     try:
-        header = read_plan_header(content[0])
+        require_plan(content[0], model.backend, engine.version)
     except PlanHeaderError as error:
         raise BackendError(f"{name} is no engine: {error}; {REBUILD}") from error
-    if (header.library, header.version) != (model.backend, engine.version):
-        raise BackendError(
-            f"{name} was built by {header.library} {header.version}, the manifest says "
-            f"{model.backend} {engine.version}; {REBUILD}"
-        )
     if installed != engine.version:
         raise UsageError(
             f"{name} was built by {model.backend} {engine.version}, installed is {installed}; "

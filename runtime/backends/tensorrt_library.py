@@ -23,18 +23,7 @@ ERRORS = ("INTERNAL_ERROR", "ERROR")
 TROUBLE = (*ERRORS, "WARNING")
 
 
-@dataclass(frozen=True, slots=True)
-class Library:
-    """Where to find a TensorRT library."""
-
-    name: str  # name of the backend, of the format and of the extra
-    module: str
-
-
-LIBRARIES = {
-    "tensorrt": Library("tensorrt", "tensorrt"),
-    "tensorrt-rtx": Library("tensorrt-rtx", "tensorrt_rtx"),
-}
+MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}  # backend -> its module
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +41,7 @@ def load_library(name: str) -> Any:
         UsageError: the library is not installed, or its shared libraries do not load.
     """
     try:
-        return import_module(LIBRARIES[name].module)
+        return import_module(MODULES[name])
     except (ImportError, OSError) as error:  # OSError: a shared library is missing
         raise UsageError(
             f"{name} cannot be loaded ({error}): pip install 'rsna-lumbar[{name}]'"
@@ -65,7 +54,7 @@ def require_installed(name: str) -> None:
     Raises:
         UsageError: the library is not installed.
     """
-    module = LIBRARIES[name].module
+    module = MODULES[name]
     loaded = sys.modules.get(module, False)
     if loaded is None or (loaded is False and find_spec(module) is None):
         raise UsageError(f"{name} is not installed: pip install 'rsna-lumbar[{name}]'")

@@ -59,15 +59,10 @@ class TensorRTSession(Session):
         engine: Engine,
         detector: Detector,
     ) -> None:
-        """Allocate everything that does not depend on the batch size.
+        """Allocate everything that does not depend on the batch size. The session closes ``cuda``.
 
-        Args:
-            cuda: the GPU; the session closes it.
-            trt_engine: the deserialised engine, with the inputs and outputs of the score graph.
-            new_context: makes an execution context without memory of its own.
-            captures: whether this class captures runs as CUDA graphs.
-            engine: the engine as the manifest describes it.
-            detector: the detector whose calibration is used.
+        ``new_context`` makes an execution context without memory of its own. ``captures``: whether
+        this class captures runs as CUDA graphs.
         """
         self.device = cuda.device
         self._cuda = cuda

@@ -39,6 +39,20 @@ class PlanHeader:
     length: int  # length of the plan in bytes, as its header states it
 
 
+def require_plan(content: bytes, library: str, version: str) -> None:
+    """Check that a file is a plan of this library and version, as the manifest says.
+
+    Raises:
+        PlanHeaderError: it is not. The caller adds the file name.
+    """
+    header = read_plan_header(content)
+    if (header.library, header.version) != (library, version):
+        raise PlanHeaderError(
+            f"it was built by {header.library} {header.version}, its manifest says "
+            f"{library} {version}"
+        )
+
+
 def read_plan_header(content: bytes) -> PlanHeader:
     """Read the header of a plan, given its complete content.
 

@@ -94,12 +94,8 @@ class Variant:
     precision: str
 
     def __str__(self) -> str:
-        words = (
-            self.backend,
-            self.precision,
-            *((self.target,) if self.target != ANY_TARGET else ()),
-        )
-        return " ".join(words)
+        target = "" if self.target == ANY_TARGET else f" {self.target}"
+        return f"{self.backend} {self.precision}{target}"
 
 
 @dataclass(frozen=True, slots=True)

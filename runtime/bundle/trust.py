@@ -9,19 +9,15 @@ Engines built here are therefore recorded outside the bundle, and an engine from
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Container, Iterable
 from functools import cached_property
 from pathlib import Path
 
 from rsna_lumbar.runtime.core.errors import UsageError
-from rsna_lumbar.runtime.system.user_folders import user_data_folder
-
-WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+from rsna_lumbar.runtime.system.user_folders import only_mine, user_data_folder
 
 
 def trust_list() -> Path:
-    """Path of the list, inside the user's data folder."""
     return user_data_folder() / "engines"
 
 
@@ -76,9 +72,7 @@ def trust_engines(hashes: Iterable[str]) -> None:
 
 
 def _require_private(path: Path, found: os.stat_result) -> None:
-    if hasattr(os, "getuid") and (
-        found.st_uid != os.getuid() or found.st_mode & WRITABLE_BY_OTHERS
-    ):
+    if not only_mine(found):
         raise UsageError(
             f"{path} names the engines to trust, and others can write it; delete it, or take "
             f"the right away: chmod go-w {path}"

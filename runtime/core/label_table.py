@@ -82,9 +82,7 @@ def tidy_labels(wide: pd.DataFrame) -> pd.DataFrame:
 def grade_table(labels: pd.DataFrame, studies: Sequence[str]) -> IntArray:
     """(studies, 25) grades, NO_GRADE if the label table has none; columns in order of LOCATIONS.
 
-    Args:
-        labels: a table in train.csv's layout.
-        studies: the study ids of the rows, in this order.
+    ``labels`` is a table in train.csv's layout; the rows are those of ``studies``.
     """
     tidy = tidy_labels(labels)
     row = pd.Index(studies).get_indexer(pd.Index(tidy["study_id"]))
@@ -116,11 +114,7 @@ def _refuse(wrong: pd.Series[str], what: str) -> None:
 
 
 def require_columns(table: pd.DataFrame, columns: tuple[str, ...], name: str) -> None:
-    """Require these columns in a table; ``name`` is the table's name in the error.
-
-    Raises:
-        DataError: a column is missing.
-    """
+    """Require these columns in a table; ``name`` is the table's name in the DataError."""
     missing = [column for column in columns if column not in table.columns]
     if missing:
         raise DataError(f"{name} lacks the column {missing[0]} ({len(missing)} missing in all)")

@@ -72,15 +72,7 @@ def set_peaks(
 
 
 def probabilities(peaks: FloatArray, calibration: Calibration) -> NDArray[np.float64]:
-    """Normalise peaks over the three grades of each location.
-
-    Args:
-        peaks: (..., C) in canonical class order, 0 to 1.
-        calibration: temperature, bias and floor of the group.
-
-    Returns:
-        (..., C / 3, 3) float64, each row summing to 1.
-    """
+    """Peaks (..., C) in canonical class order, 0 to 1 -> (..., C / 3, 3) float64, rows sum to 1."""
     grades = peaks.astype(np.float64).reshape(*peaks.shape[:-1], -1, len(GRADES))
     scores = np.log(np.maximum(grades, calibration.floor)) / calibration.temperature
     scores = scores + np.asarray(calibration.bias)

@@ -222,16 +222,10 @@ def _rank_in_sample(values: PixelArray, sample: PixelArray, rank: int) -> int:
 
 
 def to_square(image: NDArray[np.uint8], size_px: int, pad_value: int) -> NDArray[np.uint8]:
-    """Fit an image into a square, keeping its aspect, centred, the rest filled with pad_value.
+    """Fit a (rows, columns) uint8 image into a square, keeping its aspect, centred.
 
-    Args:
-        image: (rows, columns) uint8.
-        size_px: side of the square.
-        pad_value: grey of the borders.
-
-    Returns:
-        (size_px, size_px) uint8. Bilinear with antialiasing, in Pillow's fixed-point arithmetic,
-        so the same on every machine.
+    Returns (size_px, size_px) uint8; the rest has the grey pad_value. Bilinear with antialiasing,
+    in Pillow's fixed-point arithmetic, so the same on every machine.
     """
     from PIL import Image
 

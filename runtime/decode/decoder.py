@@ -13,13 +13,7 @@ from pydicom.dataset import Dataset, FileDataset
 
 from rsna_lumbar.runtime.core.preprocess import Preprocessing
 from rsna_lumbar.runtime.core.reasons import Reason, SkipFile
-from rsna_lumbar.runtime.dicom.slices import (
-    Slice,
-    frame_of_array,
-    frames_of,
-    read_slices,
-    slices_of,
-)
+from rsna_lumbar.runtime.dicom.slices import Frame, Slice, frames_of, read_slices, slices_of
 
 Decoded = list[Slice] | SkipFile
 Image = Dataset | NDArray[np.integer]
@@ -49,12 +43,7 @@ class DecodeHere:
 
 
 class DecodeInMemory:
-    """Turns images that are in memory into squares, when the result is requested.
-
-    Args:
-        preprocessing: the bundle's preprocessing.
-        images: name -> image: a data set, or (rows, columns) integers.
-    """
+    """Turns images into squares on request: data sets, or (rows, columns) integers, by name."""
 
     ahead = 0
 
@@ -65,11 +54,10 @@ class DecodeInMemory:
     def submit(self, file: Path, size_px: int) -> Callable[[], Decoded]:
         def slices() -> list[Slice]:
             image = self._images[file]
-            frames = (
-                frames_of(cast(FileDataset, image))
-                if isinstance(image, Dataset)
-                else [frame_of_array(image)]
-            )
+            if isinstance(image, Dataset):
+                frames = frames_of(cast(FileDataset, image))
+            else:
+                frames = [Frame(image)]
             return slices_of(frames, file, size_px, self._preprocessing)
 
         return partial(_tried, slices)

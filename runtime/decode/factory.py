@@ -16,19 +16,13 @@ FILES_WORTH_A_POOL = 300
 def open_decoder(
     workers: int, preprocessing: Preprocessing, *, largest_px: int
 ) -> AbstractContextManager[Decoder]:
-    """A decoder with this many processes; 0 decodes in this process.
-
-    Args:
-        workers: number of processes.
-        preprocessing: the bundle's preprocessing.
-        largest_px: side of the largest square that will be requested.
-    """
+    """A decoder with this many processes, for squares of up to ``largest_px``; 0 decodes here."""
     if workers == 0:
         return nullcontext(DecodeHere(preprocessing))
     return DecodingPool(workers, preprocessing, largest_px=largest_px)
 
 
-def default_workers(file_count: int, *, on_gpu: bool = False) -> int:
+def default_workers(file_count: int, *, on_gpu: bool = False, cores: int | None = None) -> int:
     """Number of decoding processes: one for a small job, otherwise one for every two cores.
 
     There is always at least one, so that a crash or hang of a decoder never affects the run.
@@ -38,4 +32,5 @@ def default_workers(file_count: int, *, on_gpu: bool = False) -> int:
     """
     if file_count < FILES_WORTH_A_POOL:
         return 1
-    return usable_cores() if on_gpu else max(1, usable_cores() // 2)
+    cores = cores or usable_cores()
+    return cores if on_gpu else max(1, cores // 2)

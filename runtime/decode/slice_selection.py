@@ -40,17 +40,11 @@ LEAST = 7  # slices of 4 mm: enough to show 25 mm of anatomy
 
 
 def relevant(slices: Sequence[Slice], group: Group) -> tuple[Slice, ...]:
-    """Exclude slices that, by their position, cannot show the group's anatomy.
+    """Exclude slices of one series that, by their position, cannot show the group's anatomy.
 
-    Args:
-        slices: slices of one series, in order.
-        group: the group that reads the series.
-
-    Returns:
-        The remaining slices, in the same order. Slices without geometry, and slices in another
-        plane than sagittal, are kept. All slices are kept if the middle between the outermost
-        slices and the median of the slices differ by more than 6 mm, or if fewer than 7 sagittal
-        slices would remain.
+    The others stay in their order. Slices without geometry, and slices in another plane than
+    sagittal, are kept. All slices are kept if the middle between the outermost slices and the
+    median of the slices differ by more than 6 mm, or if fewer than 7 sagittal slices would remain.
     """
     reach_mm = REACH_MM.get(group.name)
     return tuple(slices) if reach_mm is None else within(slices, reach_mm)

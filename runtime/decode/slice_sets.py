@@ -12,7 +12,6 @@ import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from operator import iadd
 from pathlib import Path
 from typing import Self
 
@@ -81,7 +80,9 @@ class Decoding:
     def add(self, other: Decoding) -> None:
         """Add the counts of another record."""
         for one in fields(self):
-            setattr(self, one.name, iadd(getattr(self, one.name), getattr(other, one.name)))
+            total = getattr(self, one.name)
+            total += getattr(other, one.name)
+            setattr(self, one.name, total)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,12 +130,6 @@ def read_sets(
     inventory: Inventory, group: Group, *, size_px: int, preprocessing: Preprocessing
 ) -> dict[str, NDArray[np.uint8]]:
     """Decode the sets of one group of an inventory, for verification and benchmarks.
-
-    Args:
-        inventory: from :func:`rsna_lumbar.runtime.find_studies`.
-        group: the group whose series to read.
-        size_px: side of the squares.
-        preprocessing: the preprocessing that the detectors expect.
 
     Returns:
         Study id -> (n, size_px, size_px) uint8, n > 0, in the order of the inventory; studies
@@ -187,12 +182,7 @@ def _usable(decoded: Decoded, group: Group, before: Seen) -> Decoded:
     """Refuse a file if no frame is in the group's plane, or if all of it is in the set already.
 
     Files that share an instance's UID but not its pixels both count, because it is not possible
-    to tell which of them is wrong.
-
-    Args:
-        decoded: frames of a file, or why there are none.
-        group: the group that reads them.
-        before: files already in the set; this file is added to it.
+    to tell which of them is wrong. The file is added to ``before``, the files of the set.
     """
     if isinstance(decoded, SkipFile):
         return decoded

@@ -1,7 +1,6 @@
 """The decoding process: its work, and the memory it shares with the process that started it.
 
-It takes a free entry of its ring of squares (see Places) before it writes, so memory is bounded
-no matter how many frames a file has. It also counts the files that it has begun.
+See ``worker_pool.py`` for what is passed between the two.
 """
 
 from __future__ import annotations

@@ -59,13 +59,10 @@ _SPAWN = multiprocessing.get_context("spawn")  # forking a process with threads 
 
 
 class DecodingPool(Closing):
-    """Worker processes that decode files; a context manager.
+    """At least one worker process that decodes files; a context manager.
 
-    Args:
-        workers: number of processes, at least 1.
-        preprocessing: the bundle's preprocessing.
-        largest_px: side of the largest square that will be requested.
-        timeout_s: time limit per file; a worker that takes longer is ended.
+    ``largest_px`` is the side of the largest square that will be requested. A worker that takes
+    longer than ``timeout_s`` for a file is ended.
     """
 
     def __init__(

@@ -84,11 +84,9 @@ OTHER = FileKind(Kind.OTHER)
 
 
 def kind_of(head: bytes, size: int = UNKNOWN_SIZE) -> FileKind:
-    """The kind of a file.
+    """The kind of a file by its first HEAD_BYTES (all, if it is shorter) and its size in bytes.
 
-    Args:
-        head: its first HEAD_BYTES, or the whole file if it is shorter.
-        size: in bytes; UNKNOWN_SIZE if it is only known at the end.
+    UNKNOWN_SIZE stands for a size that is only known at the end.
     """
     if head[PREFIX_AT : PREFIX_AT + 4] == PREFIX:
         return FileKind(Kind.DICOM)

@@ -29,12 +29,7 @@ TEXTS = ("DS", "IS")
 
 
 def declared_padding(dataset: Dataset, pixels: PixelArray) -> Padding | None:
-    """The stored values that are padding; None if the header declares none that can occur.
-
-    Args:
-        dataset: the file's data set.
-        pixels: the decoded pixels.
-    """
+    """The stored values that are padding; None if the header declares none that can occur."""
     if VALUE not in dataset:
         return None
     bits, is_signed = 8 * pixels.dtype.itemsize, pixels.dtype.kind == "i"

@@ -272,9 +272,7 @@ def plane_of(orientation: Vector) -> str:
 def verdict(acquisition: Acquisition, plane: str | None) -> Verdict:
     """The verdict on a frame by its acquisition and plane alone, without the rest of its study.
 
-    Args:
-        acquisition: from the frame's header.
-        plane: from :func:`plane_of`; None without an orientation.
+    ``plane`` is from :func:`plane_of`; None without an orientation.
     """
     body = _body_part(acquisition)
     if body == OTHER:

@@ -40,17 +40,20 @@ LEAST_WIDTH_AT_END = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One stored frame: (rows, columns) integers, possibly read-only, and facts from the header."""
+    """One stored frame: (rows, columns) integers, possibly read-only, and facts from the header.
+
+    Pixels without a header have the defaults: they are not turned, and larger values are brighter.
+    """
 
     pixels: PixelArray
-    inverted: bool  # larger values mean darker
-    geometry: Geometry | None
-    spacing_mm: tuple[float, float] | None  # between rows, between columns
-    instance_number: int | None
-    instance_uid: str  # SOPInstanceUID, the same for all frames of a file; may be empty
-    decoded_by: str  # transfer syntax and decoder
-    turn: Turn | None  # turns it upright; None if the header has no orientation
-    padding: Padding | None  # stored values that are not image
+    inverted: bool = False  # larger values mean darker
+    geometry: Geometry | None = None
+    spacing_mm: tuple[float, float] | None = None  # between rows, between columns
+    instance_number: int | None = None
+    instance_uid: str = ""  # SOPInstanceUID, the same for all frames of a file; may be empty
+    decoded_by: str = "array"  # transfer syntax and decoder
+    turn: Turn | None = None  # turns it upright; None if the header has no orientation
+    padding: Padding | None = None  # stored values that are not image
 
     def square(self, size_px: int, preprocessing: Preprocessing) -> NDArray[np.uint8]:
         """The frame as a detector sees it, (size_px, size_px) uint8."""
@@ -103,11 +106,7 @@ def read_frames(path: Path) -> list[Frame]:
 
 
 def frames_of(dataset: FileDataset) -> list[Frame]:
-    """Every frame of a parsed file, in the form of :func:`read_frames`.
-
-    Raises:
-        SkipFile: the file is not a usable MR image; the exception gives the reason.
-    """
+    """Every frame of a parsed file; raises SkipFile like :func:`read_frames`."""
     require_mr_image(dataset)
     stored = stored_pixels(dataset)
     inverted = shows_high_values_dark(dataset)
@@ -131,45 +130,15 @@ def frames_of(dataset: FileDataset) -> list[Frame]:
     ]
 
 
-def frame_of_array(pixels: PixelArray) -> Frame:
-    """Pixels without a header: they are not turned, and larger values are brighter.
-
-    Args:
-        pixels: (rows, columns) integers.
-    """
-    return Frame(
-        pixels=pixels,
-        inverted=False,
-        geometry=None,
-        spacing_mm=None,
-        instance_number=None,
-        instance_uid="",
-        decoded_by="array",
-        turn=None,
-        padding=None,
-    )
-
-
 def read_slices(path: Path, size_px: int, preprocessing: Preprocessing) -> list[Slice]:
-    """Decode a file into squares, one per frame.
-
-    Raises:
-        SkipFile: the file is not a usable MR image; the exception gives the reason.
-    """
+    """Decode a file into squares, one per frame; raises SkipFile like :func:`read_frames`."""
     return slices_of(read_frames(path), path, size_px, preprocessing)
 
 
 def slices_of(
     frames: Sequence[Frame], path: Path, size_px: int, preprocessing: Preprocessing
 ) -> list[Slice]:
-    """Frames as squares.
-
-    Args:
-        frames: frames of one file.
-        path: name of the file.
-        size_px: side of the squares.
-        preprocessing: the preprocessing that the detector expects.
-    """
+    """The frames of one file, named ``path``, as squares of size_px per side."""
     return [
         Slice(
             image=frame.square(size_px, preprocessing),
@@ -190,11 +159,7 @@ def slices_of(
 
 
 def doubt_of(pixels: PixelArray) -> str:
-    """Doubt about a frame that looks half copied: zeros at its end, with a blunt edge above them.
-
-    Args:
-        pixels: (rows, columns) as stored.
-    """
+    """Doubt about pixels (rows, columns) that look half copied: zeros below a blunt edge."""
     if pixels[-1].any():
         return ""
     widths = np.count_nonzero(pixels, axis=1)

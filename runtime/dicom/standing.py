@@ -43,11 +43,8 @@ def standing(orientation: Vector | None) -> Turn | None:
     turns agree equally well if the picture is rotated in its plane by 45 degrees to either side;
     then the one is chosen whose columns grow towards the direction that its rows should have.
 
-    Args:
-        orientation: six direction cosines, patient axes.
-
-    Returns:
-        None if there is no orientation, or one that no picture can have.
+    ``orientation`` is six direction cosines in patient axes. None without an orientation, or with
+    one that no picture can have.
     """
     if orientation is None or not _spans_a_plane(orientation):
         return None

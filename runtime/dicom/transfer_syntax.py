@@ -51,10 +51,7 @@ RLE_SEGMENTS = range(1, 16)
 
 
 def complete_syntax(dataset: FileDataset) -> None:
-    """Set the transfer syntax in a parsed file's meta information if it is missing.
-
-    It is left empty if the bytes do not determine it.
-    """
+    """Set the transfer syntax of a parsed file if it is missing; empty if the bytes do not tell."""
     if SYNTAX in dataset.file_meta:
         return
     syntax = NATIVE.get(dataset.original_encoding)  # type: ignore[arg-type]

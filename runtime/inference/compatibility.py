@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rsna_lumbar.runtime.backends import BACKENDS
-from rsna_lumbar.runtime.bundle.plan_header import PlanHeaderError, read_plan_header
+from rsna_lumbar.runtime.bundle.plan_header import PlanHeaderError, require_plan
 from rsna_lumbar.runtime.bundle.records import REBUILD, Engine, Model
 from rsna_lumbar.runtime.bundle.store import read_model
 from rsna_lumbar.runtime.core.errors import BundleError, UsageError
@@ -102,14 +102,9 @@ def checked_contents(folder: Path, model: Model) -> tuple[bytes, ...]:
     if model.engine is not None:
         path = folder / model.files[0].name
         try:
-            header = read_plan_header(contents[0])
+            require_plan(contents[0], model.backend, model.engine.version)
         except PlanHeaderError as error:
             raise BundleError(f"{path} is no engine: {error}; {REBUILD}") from error
-        if (header.library, header.version) != (model.backend, model.engine.version):
-            raise BundleError(
-                f"{path} was built by {header.library} {header.version}, its manifest says "
-                f"{model.backend} {model.engine.version}; {REBUILD}"
-            )
     return contents
 
 

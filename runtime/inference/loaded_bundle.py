@@ -22,10 +22,8 @@ from rsna_lumbar.runtime.system.cores import usable_cores
 class OpenBundle(Closing):
     """The models of a plan, opened; a context manager.
 
-    Args:
-        plan: from :func:`rsna_lumbar.runtime.inference.plan.plan_for`.
-        threads: threads of the runtime library on the CPU; None takes every usable core.
-        options: options of the runtime library, by its own names.
+    ``threads`` are those of the runtime library on the CPU; None takes every usable core. The
+    library's own ``options`` are set last.
 
     Raises:
         BundleError: a file differs from the manifest.
@@ -47,7 +45,7 @@ class OpenBundle(Closing):
         self.batch_size = opened.batch_size
 
     def halve_batches(self, error: Exception) -> None:
-        """Open the same models again for batches of half the size, and add this to the note.
+        """Step 3 after a lack of memory, see ``scheduler.py``.
 
         Raises:
             BackendError: the batch size is 1 already, or the models can no longer be opened.

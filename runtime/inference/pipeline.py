@@ -34,11 +34,8 @@ def decoded_sets(
 ) -> Generator[SliceSet, None, None]:
     """Every set of every study, including empty ones, in the order of scoring.
 
-    Args:
-        bundle: its detectors decide what is read, its preprocessing how.
-        found: studies, read a little ahead.
-        workers: decoding processes, started with the first set; 0 decodes in this process.
-        slices: a name in ``rsna_lumbar.runtime.decode.slice_sets.SELECTIONS``.
+    Studies are read a little ahead. ``workers`` decoding processes start with the first set; 0
+    decodes in this process. ``slices`` is a name in ``decode.slice_sets.SELECTIONS``.
     """
     largest_px = max(one.size_px for one in bundle.detectors)
     with open_decoder(workers, bundle.preprocessing, largest_px=largest_px) as decoder:
@@ -105,12 +102,12 @@ def _no_detector(study: Study, series: Series) -> Skip:
 def looked_at(
     found: StudyStream, workers: int | None, *, small_job: int, on_gpu: bool
 ) -> tuple[StudyStream, int]:
-    """Decide how many decoding processes to use for the studies.
+    """Decide how many decoding processes to use; continue with the returned stream.
 
     Only as many studies are read as are needed to tell a small job from a large one.
 
     Args:
-        found: studies; the caller must continue with the returned stream instead.
+        found: the studies.
         workers: requested number of processes; None decides here.
         small_job: number of processes for a few files.
         on_gpu: whether the models run on a GPU.

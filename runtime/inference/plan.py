@@ -28,12 +28,9 @@ class Plan:
 
 
 def plan_for(folder: Path, wanted: Wanted, *, trust: bool) -> Plan:
-    """Read a bundle and choose variants; nothing is opened.
+    """Read a bundle made by rsna-export and choose variants; nothing is opened.
 
-    Args:
-        folder: made by rsna-export.
-        wanted: the caller's requirements.
-        trust: also allow engines that were not built or accepted here. Engines are executable code.
+    ``trust`` also allows engines that were not built or accepted here. Engines are executable code.
 
     Raises:
         BundleError: the manifest cannot be used.

@@ -1,10 +1,20 @@
 """Sets in, scores out: every group has an open batch, and some batches are in flight.
 
-    set -> filler of its group -> batch -> session -> peaks -> group score -> study score
+    set -> packer of its group -> batch -> session -> peaks -> group score -> study score
 
 Sets arrive study by study, so the first study is complete after a few batches, and only a few
 studies are in memory, no matter how many there are. Every step depends only on the order of the
 sets.
+
+If a batch does not fit into memory (MemoryError, or OutOfMemory of a runtime library):
+
+    scheduler   1. wait for the other batches in flight, and drop their results
+                2. queue the failed batch, those behind it, and the partly filled ones, in order
+    bundle      3. close the models and open them for batches of half the size; note it
+                   (a batch of one slice: BackendError ends the run, finished chunks are kept)
+    scheduler   4. cut the queued batches to the new size, and go on
+    journal     5. the line of each later chunk has the batch size and the note
+    next run    6. --resume opens the models for the last batch size; the run manifest has the note
 """
 
 from __future__ import annotations
@@ -38,13 +48,12 @@ from rsna_lumbar.runtime.studies.study import Study
 
 
 class Assembly:
-    """Scores the sets of many studies.
+    """Scores the sets of many studies; with smaller batches if one does not fit into memory.
 
     Args:
-        opened: an open bundle. If a batch does not fit into memory, its models are opened again for
-            smaller batches, and everything in flight is scored again with these.
-        by_views: groups whose sets wait for the discs that the spinal detector sees, and are scored
-            by views.
+        opened: an open bundle.
+        by_views: names of groups to score by views; their sets wait for the discs that the spinal
+            detector sees. None: those that the bundle scores so.
     """
 
     def __init__(self, opened: OpenBundle, by_views: Collection[str] | None = None) -> None:
@@ -85,11 +94,10 @@ class Assembly:
         self._todo.extend(self._partly_filled())
         self._compute()
         while any(one.waiting for one in self._studies):
-            while self._under_way:
-                self._finish(self._under_way.popleft())
-                self._compute()
-            self._todo.extend(self._partly_filled())
+            self._finish(self._under_way.popleft())
             self._compute()
+        self._todo.extend(self._partly_filled())  # of the sets that waited
+        self._compute()
 
     def complete(self) -> Iterator[StudyScore]:
         """Studies whose last batch has been scored, in order."""
@@ -157,7 +165,7 @@ class Assembly:
             study.waiting.clear()
 
     def _with_smaller_batches(self, failed: _UnderWay, error: Exception) -> None:
-        """Score the failed batch and all batches submitted after it again, in order."""
+        """Steps 1, 2 and 4 after a lack of memory (see above)."""
         begun = (failed, *self._under_way)
         for wait in (wait for one in begun for wait in one.waits):
             with suppress(BackendError, MemoryError):

@@ -41,11 +41,12 @@ class GroupScore:
 
     group: Group
     probability: NDArray[np.float64]  # (locations, 3), rows sum to 1
-    filled: Reason | None  # why these are the bundle's prior rows; None if they were scored
-    slice_count: int
-    peak: NDArray[np.float32] | None  # (C,) in canonical class order
-    places: tuple[PeakPlace | None, ...]  # one per class; None where no slice is in its view
-    views: Views | None = None  # of the scored slices; None if they are the prior rows
+    filled: Reason | None = None  # why these are prior rows; None if they were scored
+    slice_count: int = 0
+    peak: NDArray[np.float32] | None = None  # (C,) in canonical class order
+    # one per class; None where no slice is in its view
+    places: tuple[PeakPlace | None, ...] = ()
+    views: Views | None = None  # of the scored slices
 
     @property
     def uncovered(self) -> tuple[tuple[str, str], ...]:
@@ -110,12 +111,7 @@ def study_score(
 ) -> StudyScore:
     """Combine the groups of a study; groups without slices get the bundle's prior rows.
 
-    Args:
-        study: the study as it was found.
-        detectors: the bundle's detectors.
-        scored: name of the group -> its score.
-        skipped: skipped while decoding.
-        decoding: counts of its decoded files.
+    ``scored`` is name of the group -> its score; ``skipped`` is what decoding left out.
     """
     skips = [*study.skips, *skipped]
     if not study.listed and not any(study.of(detector.group) for detector in detectors):
@@ -125,9 +121,10 @@ def study_score(
     for detector in detectors:
         score = scored.get(detector.group.name)
         if score is None:
-            score = _prior_score(detector, study)
-            why = _fill_reason(detector.group, study)
-            skips.append(Skip(why, study.study_id, detector.group.series_kind))
+            group = detector.group
+            why = Reason.NO_READABLE_SLICE if study.of(group) else Reason.SERIES_MISSING
+            score = GroupScore(group, _renormalised(np.array(detector.prior)), filled=why)
+            skips.append(Skip(why, study.study_id, group.series_kind))
         elif detector.by_views:
             skips.extend(_about_views(study, score))
         groups.append(score)
@@ -152,7 +149,6 @@ def group_score(detector: Detector, part: Part, seen: Sequence[PartPeaks]) -> Gr
     return GroupScore(
         group=detector.group,
         probability=_renormalised(rows),
-        filled=None,
         slice_count=len(part.of.slices),
         peak=combined,
         places=tuple(places),
@@ -169,26 +165,11 @@ def _place(of: ViewedSet, seen: PartPeaks, detector: int, c: int, size_px: int) 
     return PeakPlace(one.file, one.frame, *one.placement.nearest_in_image(*centre))
 
 
-def _prior_score(detector: Detector, study: Study) -> GroupScore:
-    return GroupScore(
-        group=detector.group,
-        probability=_renormalised(np.array(detector.prior)),
-        filled=_fill_reason(detector.group, study),
-        slice_count=0,
-        peak=None,
-        places=(),
-    )
-
-
 def _about_views(study: Study, score: GroupScore) -> Iterator[Skip]:
     if not (score.views and score.views.by_position):
         yield Skip(Reason.GEOMETRY_MISSING, study.study_id, score.group.series_kind)
     for condition, level in score.uncovered:
         yield Skip(Reason.LEVEL_NOT_COVERED, study.study_id, f"{condition} {level}")
-
-
-def _fill_reason(group: Group, study: Study) -> Reason:
-    return Reason.NO_READABLE_SLICE if study.of(group) else Reason.SERIES_MISSING
 
 
 def _renormalised(rows: NDArray[np.floating]) -> NDArray[np.float64]:

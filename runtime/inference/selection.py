@@ -65,16 +65,12 @@ class Choice:
 def choose(
     bundle: Bundle, machine: Machine, wanted: Wanted, trusted: Container[str] | None
 ) -> Choice:
-    """Rank the variants of a bundle that can run here.
+    """Rank the variants of a bundle that can run here and meet the requirements.
 
-    Args:
-        bundle: the bundle as its manifest describes it.
-        machine: this machine.
-        wanted: restricts the variants to choose from.
-        trusted: SHA-256 of the engines that may be opened; None trusts all.
+    ``trusted``: SHA-256 of the engines that may be opened; None trusts all.
 
     Raises:
-        UsageError: no variant that meets the requirements can run here.
+        UsageError: there is none.
     """
     _require_known(wanted)
     asked = [

@@ -43,11 +43,7 @@ def open_best(
 ) -> OpenVariant:
     """Open the first candidate, or the next one if its runtime library is not available after all.
 
-    Args:
-        plan: candidates, the best first.
-        threads: threads of the runtime library on the CPU.
-        resources: closes the sessions later.
-        options: options of the runtime library.
+    ``resources`` closes the sessions later.
 
     Raises:
         BundleError: a file differs from the manifest. No other candidate is tried in this case.
@@ -73,12 +69,7 @@ def open_best(
 
 
 def default_batch_size(models: Iterable[Model], device: str) -> int:
-    """The backend's default for the device, within the limits of every engine.
-
-    Args:
-        models: models of one backend, at least one.
-        device: ``cpu`` or ``cuda:N``.
-    """
+    """The default of these models' backend for the device, within the limits of every engine."""
     models = list(models)
     size = load_backend(models[0].backend).default_batch_size(device)
     return min([size, *(one.engine.largest_batch for one in models if one.engine)])
@@ -94,18 +85,10 @@ def open_model(
     batch_size: int | None = None,
     options: Mapping[str, str] = NO_OPTIONS,
 ) -> Session:
-    """Check the files of a model and open it; the caller must close the session.
+    """Check the files of a model of a bundle and open it; the caller must close the session.
 
-    No library is loaded before the hashes are checked.
-
-    Args:
-        folder: the bundle's folder.
-        model: a model of the bundle.
-        detector: the detector of the model.
-        device: ``cpu`` or ``cuda:N``.
-        threads: threads of the runtime library on the CPU.
-        batch_size: largest number of slices in a batch; None takes :func:`default_batch_size`.
-        options: options of the runtime library.
+    No library is loaded before the hashes are checked. ``threads`` are those of the runtime library
+    on the CPU. ``batch_size``: most slices in a batch; None takes :func:`default_batch_size`.
 
     Raises:
         BundleError: a file differs from the manifest.

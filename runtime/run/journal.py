@@ -22,10 +22,7 @@ Entry = Mapping[str, Any]
 
 
 class Journal(Closing):
-    """A journal open for appending by this process alone; private to its user.
-
-    Args:
-        path: path of the file; it is created if it does not exist.
+    """A journal open for appending by this process alone; a new file is made if there is none.
 
     Raises:
         OSError: the file cannot be written, or another process uses it; from every method.

@@ -153,28 +153,19 @@ def _shown(facts: Facts | None, files: int) -> tuple[str, ...]:
 
 def _rows(study: Study, names: Names, *, hashed: bool) -> Iterator[Sequence[str]]:
     for one in study.series:
-        facts = one.facts
-        of_facts: tuple[str, ...] = ("",) * 10
-        if facts is not None:
-            spacing = " x ".join(map(_number, facts.spacing_mm or ()))
-            numbers = (facts.gap_mm, facts.echo_ms, facts.repetition_ms, facts.inversion_ms)
-            of_facts = (
-                str(facts.slices),
-                str(facts.rows),
-                str(facts.columns),
-                spacing,
-                *map(_number, numbers),
-                "" if hashed else facts.description,
-            )
+        head = (names(study.study_id), names(one.series_id), kind_of(one.group))
+        files, facts = str(len(one.files)), one.facts
+        if facts is None:
+            yield (*head, "", files, *[""] * 9, one.group_from, one.why)
+            continue
+        numbers = (facts.gap_mm, facts.echo_ms, facts.repetition_ms, facts.inversion_ms)
         yield (
-            names(study.study_id),
-            names(one.series_id),
-            kind_of(one.group),
-            facts.plane or "" if facts else "",
-            str(len(one.files)),
-            *of_facts[:9],
-            one.group_from,
-            one.why,
+            *(*head, facts.plane or "", files),
+            *map(str, (facts.slices, facts.rows, facts.columns)),
+            " x ".join(map(_number, facts.spacing_mm or ())),
+            *map(_number, numbers),
+            "" if hashed else facts.description,
+            *(one.group_from, one.why),
         )
 
 

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
-from operator import iadd
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -89,7 +88,9 @@ class Tally:
     def add(self, other: Tally) -> None:
         """Add the counts of other studies."""
         for one in fields(self):
-            setattr(self, one.name, iadd(getattr(self, one.name), getattr(other, one.name)))
+            total = getattr(self, one.name)
+            total += getattr(other, one.name)
+            setattr(self, one.name, total)
 
     def as_json(self) -> dict[str, Any]:
         """The counts as JSON for a journal."""

@@ -79,7 +79,7 @@ class Results(Closing):
 
     @property
     def journal_path(self) -> Path:
-        """Path of the journal; while this file exists, no new run can start."""
+        """While this file exists, no new run can start."""
         return self._journal.path
 
     def take_records(self) -> Iterator[Mapping[str, Any]]:
@@ -173,10 +173,8 @@ class Results(Closing):
 
         Args:
             studies: id and stamp of each study since the last chunk.
-            batch_size: batch size at the start of the next chunk; lack of memory may have reduced
-                it.
-            note: how the chunk's models were opened.
-            record: what :attr:`chunks` will return for this chunk.
+            batch_size, note: of the open models; step 5 of ``inference/scheduler.py``.
+            record: what :meth:`take_records` will yield for this chunk.
         """
         for file in self._files.values():
             file.sync()
@@ -268,7 +266,6 @@ class Results(Closing):
 
 
 def journal_of(submission: Path) -> Path:
-    """Path of a run's journal."""
     return submission.with_name(f".{submission.name}.journal")
 
 

@@ -42,11 +42,7 @@ def targets_of(request: Request) -> dict[str, Path]:
 
 
 def own_files_of_list(output: Path, *tables: Path | None) -> frozenset[Path]:
-    """Resolved paths of the files that ``--list`` writes.
-
-    Args:
-        output: the CSV to write.
-        tables: the tables to read.
+    """Resolved paths of the files that ``--list`` writes; ``tables`` are those it reads.
 
     Raises:
         UsageError: the CSV cannot or must not be written; raised before any work.
@@ -68,7 +64,6 @@ def require_no_input(targets: Mapping[str, Path], found: StudyStream) -> None:
 
 
 def manifest_path(output: Path) -> Path:
-    """Path of a submission's run manifest."""
     return output.with_suffix(".run.json")
 
 

@@ -49,8 +49,7 @@ class Names:
 class Pseudonyms(Names):
     """Hashes names with a secret (HMAC-SHA-256); the same secret gives the same pseudonyms.
 
-    Args:
-        key: from :func:`read_key`, whose secret and names are reused; empty for a new secret.
+    ``key`` is from :func:`read_key`, whose secret and names are reused; empty for a new secret.
     """
 
     def __init__(self, key: str = "") -> None:
@@ -74,7 +73,6 @@ class Pseudonyms(Names):
 
 
 def key_path(output: Path) -> Path:
-    """Path of the key to a submission's pseudonyms."""
     return output.with_suffix(".ids.csv")
 
 
@@ -100,12 +98,7 @@ def read_key(path: Path) -> str:
 
 
 def without_paths(text: str, hidden: Mapping[str, Path | None]) -> str:
-    """Replace paths in a message by words, both as given and as resolved.
-
-    Args:
-        text: the message.
-        hidden: word -> path.
-    """
+    """Replace paths in a message, as given and as resolved; ``hidden`` is word -> path."""
     words = {
         shown: instead
         for word, path in hidden.items()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from rsna_lumbar.runtime.run.pseudonyms import Names
 from rsna_lumbar.runtime.studies.study import STUDIES_A_CHUNK
+
+NO_OPTIONS = ("output", "batch_size", "quiet", "tables", "sizes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,41 +26,33 @@ class Request:
 
     data: tuple[Path, ...]
     bundle: Path
-    output: Path
-    evidence: Path | None
     series: Path | None
     studies: Path | None
+    ids: str | None
     backend: str
     precision: str
+    trust: bool
     device: str
-    batch_size: int | None
     workers: int | None
     threads: int | None
     slices: str
-    trust: bool
-    ids: str | None
+    evidence: Path | None
     resume: bool
     strict: bool
+    output: Path
+    batch_size: int | None
     quiet: bool
     tables: bool  # print a table for each study
     sizes: Sizes = Sizes()
 
     def options(self, names: Names) -> dict[str, Any]:
         """The options that the run manifest records; names of inputs as in the outputs."""
-        return {
-            "data": [names(str(path)) for path in self.data],
-            "bundle": names(str(self.bundle)),
-            "series": names(str(self.series)) if self.series else None,
-            "studies": names(str(self.studies)) if self.studies else None,
-            "ids": self.ids,
-            "backend": self.backend,
-            "precision": self.precision,
-            "trust": self.trust,
-            "device": self.device,
-            "workers": self.workers,
-            "threads": self.threads,
-            "slices": self.slices,
-            "evidence": names(str(self.evidence)) if self.evidence else None,
-            "resume": self.resume,
-            "strict": self.strict,
-        }
+        found: dict[str, Any] = {}
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if one.name in NO_OPTIONS:
+                continue
+            if one.name == "data":
+                value = [names(str(path)) for path in value]
+            found[one.name] = names(str(value)) if isinstance(value, Path) else value
+        return found

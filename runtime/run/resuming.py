@@ -20,11 +20,6 @@ def left_to_do(
 ) -> tuple[StudyStream, deque[tuple[str, str]]]:
     """The studies after those of finished chunks; each is stamped when it is read.
 
-    Args:
-        found: all studies; the finished ones are consumed.
-        results: results of the interrupted run.
-        names: names of studies in the outputs.
-
     Returns:
         The studies; and id and stamp of each study that was read, added before it is decoded.
 

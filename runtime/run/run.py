@@ -73,7 +73,7 @@ def _score(
     threads: int,
 ) -> int:
     with ExitStack() as stack:
-        if results.batch_size:
+        if results.batch_size:  # step 6 of inference/scheduler.py
             plan = replace(plan, batch_size=results.batch_size)
         opening = stack.enter_context(_opened_aside(plan, threads))
         from rsna_lumbar.runtime.inference.pipeline import decoded_sets, looked_at, scored

@@ -39,12 +39,9 @@ class Writer:
     def write(
         self, scores: Iterable[StudyScore], opened: OpenBundle, step: Callable[[int], object]
     ) -> None:
-        """Write the remaining studies, after those of finished chunks.
+        """Write the studies after those of finished chunks; ``step`` is called with 1 for each.
 
-        Args:
-            scores: scores of the remaining studies.
-            opened: the open bundle, whose batches may become smaller meanwhile.
-            step: called with 1 for each study.
+        The batches of ``opened`` may become smaller meanwhile.
         """
         for record in self.results.take_records():
             self.record.add(Tally.from_json(record))

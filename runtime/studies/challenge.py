@@ -70,18 +70,13 @@ def names_folders(images: Images, table: SeriesTable, walk: Walk) -> bool:
     return not studies or bool(studies & set(walk.listing(images.folder, []).folders))
 
 
-def _is_plain(names: Iterable[str]) -> bool:
-    """Whether all of these can be names of folders, and none is a path."""
-    return all(name == Path(name).name and name not in ("", ".", "..") for name in names)
-
-
 def _require_plain(names: Iterable[str], where: str) -> None:
     """Check that names are plain folder names, so that none leads out of its folder.
 
     Raises:
         DataError: a name is a path, or cannot be a name.
     """
-    if not _is_plain(names):
+    if not all(name == Path(name).name and name not in ("", ".", "..") for name in names):
         raise DataError(f"{where} names a study or series that can be no folder's name")
 
 

@@ -11,9 +11,9 @@ folder; headers name them. The result never depends on the order in which a file
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from os.path import abspath, realpath
 from pathlib import Path
 
 from rsna_lumbar.runtime.core.errors import DataError
@@ -105,7 +105,7 @@ def stream_studies(
 def _of_images(given: Sequence[Path], images: Images) -> bool:
     """Whether all named data is inside the layout, even data that is inside other data."""
     return all(
-        any(_holds(as_given(start), as_given(images.folder)) for as_given in (_absolute, _real))
+        any(_holds(Path(at(start)), Path(at(images.folder))) for at in (abspath, realpath))
         for start in given
     )
 
@@ -113,11 +113,3 @@ def _of_images(given: Sequence[Path], images: Images) -> bool:
 def _holds(one: Path, other: Path) -> bool:
     """Whether one path is, or is inside, the other."""
     return one.is_relative_to(other) or other.is_relative_to(one)
-
-
-def _absolute(path: Path) -> Path:
-    return Path(os.path.abspath(path))
-
-
-def _real(path: Path) -> Path:
-    return path.resolve()

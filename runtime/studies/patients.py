@@ -31,11 +31,7 @@ Members = dict[str, list[Found]]  # key of a series -> its files
 
 
 def studies_of(files: Sequence[Found], data: Path) -> list[tuple[str, int, Members]]:
-    """Studies in the order of their first files.
-
-    Args:
-        files: in order.
-        data: the folder in which they were found.
+    """Studies in the order of their first files, which were found below ``data``.
 
     Returns:
         For each study its UID or a replacement, the number of patients that share it, and its

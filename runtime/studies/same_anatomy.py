@@ -32,9 +32,7 @@ def without_copies(
 ) -> tuple[list[Part], list[tuple[Part, Part]]]:
     """Parts of one kind -> the parts that are read, and each copy with the part that covers it.
 
-    Args:
-        parts: parts whose kind is known from their headers.
-        first: parts that are read in any case.
+    The kind of ``parts`` is known from their headers; those in ``first`` are read in any case.
     """
     kept = list(first)
     copies: list[tuple[Part, Part]] = []

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from rsna_lumbar.runtime.core.labels import FORAMINAL, GROUPS, SPINAL, SUBARTICULAR, Group
 from rsna_lumbar.runtime.core.reasons import Reason, Skip
+from rsna_lumbar.runtime.dicom.acquisition import Acquisition
 from rsna_lumbar.runtime.dicom.header import Header
 from rsna_lumbar.runtime.dicom.series_kind import (
     LUMBAR,
@@ -93,8 +94,8 @@ def series_of(
     taken = set(names.values())
     parts: list[Part] = []
     for key in sorted(members, key=natural_key):
-        first, *further = parts_of(key, members[key])
-        of_series = [replace(first, name=names[key])]
+        largest, *further = parts_of(key, members[key])
+        of_series = [replace(largest, name=names[key])]
         for part in further:
             of_series.append(replace(part, name=unused(names[key], taken)))
             taken.add(of_series[-1].name)
@@ -355,31 +356,27 @@ def _body_told(told: _Told) -> bool:
 
 
 def _facts(parts: Sequence[Part]) -> Facts:
-    first = _largest(parts)
-    how = first.acquisition
-    slices = sum(len(part.frames) for part in parts)
-    return replace(
-        facts_of(first.header, slices),
-        plane=first.plane,
-        gap_mm=first.gap_mm,
-        echo_ms=how.echo_ms,
-        repetition_ms=how.repetition_ms,
-        inversion_ms=how.inversion_ms,
-        description=how.description,
-    )
+    part = _largest(parts)
+    slices = sum(len(one.frames) for one in parts)
+    return _as_facts(part.header, part.acquisition, part.plane, slices, part.gap_mm)
 
 
 def facts_of(header: Header, slices: int) -> Facts:
     """The facts of a series from the header of one of its files."""
-    how = header.acquisitions[0]
-    turned = header.orientation
+    plane = plane_of(header.orientation) if header.orientation else None
+    return _as_facts(header, header.acquisitions[0], plane, slices, None)
+
+
+def _as_facts(
+    header: Header, how: Acquisition, plane: str | None, slices: int, gap_mm: float | None
+) -> Facts:
     return Facts(
-        plane=plane_of(turned) if turned else None,
+        plane=plane,
         slices=slices,
         rows=header.rows,
         columns=header.columns,
         spacing_mm=header.spacing_mm,
-        gap_mm=None,
+        gap_mm=gap_mm,
         echo_ms=how.echo_ms,
         repetition_ms=how.repetition_ms,
         inversion_ms=how.inversion_ms,

@@ -24,9 +24,7 @@ _FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_
 class OwnFile(Closing):
     """A file that this process alone writes; private to its user. A new one is made if needed.
 
-    Args:
-        place: the file to open.
-        path: the path to name in errors.
+    ``place`` is the file to open; errors name ``path``.
 
     Raises:
         OSError: it cannot be written, or another process is writing it; from every method.
@@ -76,11 +74,8 @@ class OwnFile(Closing):
 class AsideFile(OwnFile):
     """A file written aside, as ``.<name>.part`` in the same folder, until it is published.
 
-    It may still contain what an earlier process wrote: cut it.
-
-    Args:
-        path: where to publish it.
-        private: keep it private to its user after publishing too.
+    It may still contain what an earlier process wrote: cut it. ``private`` keeps it private to its
+    user after publishing too.
     """
 
     def __init__(self, path: Path, *, private: bool = False) -> None:
@@ -117,7 +112,6 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def aside_of(path: Path) -> Path:
-    """Path of a file while it is being written."""
     return path.with_name(f".{path.name}.part")
 
 
@@ -177,11 +171,7 @@ def sole_user(folder: Path) -> Iterator[None]:
 
 
 def claim(aside: Path, path: Path) -> int:
-    """Open a file for this process alone; a new file is private.
-
-    Args:
-        aside: the file to open.
-        path: the path named in errors.
+    """Open the file ``aside`` for this process alone; a new file is private. Errors name ``path``.
 
     Returns:
         Its descriptor, which holds the lock.

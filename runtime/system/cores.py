@@ -28,9 +28,7 @@ def quota_in_cores(root: Path) -> float:
 
     Supports both versions: ``cpu.max`` of the group and of every group above it, and
     ``cpu.cfs_quota_us`` (https://docs.kernel.org/admin-guide/cgroup-v2.html, and .../cgroup-v1/).
-
-    Args:
-        root: the folder that contains ``proc`` and ``sys``.
+    ``root`` is the folder that contains ``proc`` and ``sys``.
     """
     return min((_quota(folder) for folder in _control_groups(root)), default=NO_LIMIT)
 

@@ -52,10 +52,7 @@ def entry_point(
     The function ends the process: with the command's return value if that is an int, otherwise
     0; with one line on standard error and 1 or 2 after an error; with 130 if interrupted.
 
-    Args:
-        command: the click command.
-        name: name of the script.
-        quote_errors: print the text of unexpected errors; False if it may quote patient data.
+    ``quote_errors`` prints the text of unexpected errors; False if it may quote patient data.
     """
 
     def main(arguments: Sequence[str] | None = None, *, given: object = None) -> None:

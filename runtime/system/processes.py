@@ -200,9 +200,8 @@ def limit_memory(room_bytes: int) -> None:
 def end_with_parent(*, started_by_main_thread: bool = False) -> None:
     """End this process as soon as the process that started it has ended.
 
-    Args:
-        started_by_main_thread: on Linux, also while foreign code holds the interpreter lock: the
-            kernel ends the process with the thread that started it.
+    With ``started_by_main_thread``, on Linux, also while foreign code holds the interpreter lock:
+    the kernel ends the process with the thread that started it.
     """
     threading.Thread(target=_outlive_nobody, daemon=True).start()
     if started_by_main_thread and sys.platform == "linux":

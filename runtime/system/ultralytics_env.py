@@ -56,10 +56,8 @@ EXTRA_OF = {"convert": "export", "figures": "train"}  # other extras map to thei
 def prepare_third_party(extra: str) -> None:
     """Set the switches and import the libraries that an extra of this package installs.
 
-    Args:
-        extra: ``train``, ``export`` or ``bench``; ``convert`` for the part of ``export`` that makes
-            one model file from another, without a checkpoint; ``figures`` for the part of ``train``
-            that draws.
+    ``extra`` is ``train``, ``export`` or ``bench``; ``convert`` for the part of ``export`` that
+    makes one model file from another; ``figures`` for the part of ``train`` that draws.
 
     Raises:
         UsageError: one of its libraries is not installed.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 NAME = "rsna-lumbar"
@@ -28,6 +29,12 @@ def user_data_folder() -> Path:
     from platformdirs import user_data_path
 
     return _folder("XDG_DATA_HOME", user_data_path(NAME, appauthor=False))
+
+
+def only_mine(found: os.stat_result) -> bool:
+    """Whether no other user can have written a file or folder; always true on Windows."""
+    others = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return not hasattr(os, "getuid") or (found.st_uid == os.getuid() and not others)
 
 
 def _folder(variable: str, usual: Path) -> Path:

@@ -313,9 +313,8 @@ def test_a_worker_that_hangs_ends_with_its_parent(tmp_path: Path, how: str) -> N
     wait_for(lambda: is_gone(worker.pid))
 
 
-def test_small_jobs_have_no_pool(monkeypatch: pytest.MonkeyPatch, files: list[Path]) -> None:
-    monkeypatch.setattr("rsna_lumbar.runtime.decode.factory.usable_cores", lambda: 8)
-    assert [default_workers(count) for count in (0, 74, 299, 300)] == [1, 1, 1, 4]
-    assert [default_workers(count, on_gpu=True) for count in (299, 300)] == [1, 8]
+def test_small_jobs_have_no_pool(files: list[Path]) -> None:
+    assert [default_workers(count, cores=8) for count in (0, 74, 299, 300)] == [1, 1, 1, 4]
+    assert [default_workers(count, on_gpu=True, cores=8) for count in (299, 300)] == [1, 8]
     with open_decoder(0, Preprocessing(), largest_px=SIZE_PX) as decoder:
         assert isinstance(decoder.submit(files[0], SIZE_PX)(), list)

@@ -37,6 +37,7 @@ CHANGES = (
     (Path, "unlink"),
 )
 OUTPUTS = ("out.csv", "out.jsonl")
+RANDOM_KILLS = 200
 
 
 @pytest.fixture(scope="module")
@@ -142,8 +143,13 @@ def journal(folder: Path) -> bytes:
     return path.read_bytes() if path.exists() else b""
 
 
-def killed_at_random(
-    root: Path, bundle: Path, tmp_path: Path, expected: dict[str, bytes], points: int
+@pytest.mark.slow
+def test_killed_at_many_random_moments(
+    root: Path,
+    bundle: Path,
+    tmp_path: Path,
+    expected: dict[str, bytes],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """So many kills that come before the end; how long a run takes changes with the machine."""
     began = time.perf_counter()
@@ -152,8 +158,8 @@ def killed_at_random(
     whole_s = time.perf_counter() - began
     moments = random.Random(0)
     interrupted = point = 0
-    while interrupted < points:
-        assert point < 100 * points
+    while interrupted < RANDOM_KILLS:
+        assert point < 100 * RANDOM_KILLS
         point += 1
         folder = tmp_path / f"random-{point}"
         folder.mkdir()
@@ -166,25 +172,8 @@ def killed_at_random(
         whole_s *= 1.1 if code == -signal.SIGKILL else 0.8
         resumes(root, bundle, folder, expected)
         shutil.rmtree(folder)
-
-
-def test_killed_at_random_moments(
-    root: Path, bundle: Path, tmp_path: Path, expected: dict[str, bytes]
-) -> None:
-    killed_at_random(root, bundle, tmp_path, expected, 15)
-
-
-@pytest.mark.slow
-def test_killed_at_many_random_moments(
-    root: Path,
-    bundle: Path,
-    tmp_path: Path,
-    expected: dict[str, bytes],
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    killed_at_random(root, bundle, tmp_path, expected, 200)
     with capsys.disabled():
-        print("\nkilled at 200 random moments before the end, resumed to the same bytes")
+        print(f"\nkilled at {RANDOM_KILLS} random moments, resumed to the same bytes")
 
 
 def interrupt(root: Path, bundle: Path, folder: Path) -> None:

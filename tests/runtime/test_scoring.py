@@ -25,6 +25,7 @@ from rsna_lumbar.runtime.core.labels import GROUPS, SPINAL, Group
 from rsna_lumbar.runtime.core.postprocess import Calibration, probabilities, set_peaks
 from rsna_lumbar.runtime.core.preprocess import Preprocessing
 from rsna_lumbar.runtime.core.reasons import Reason
+from rsna_lumbar.runtime.decode import worker_pool
 from rsna_lumbar.runtime.dicom.slices import read_slices
 from rsna_lumbar.runtime.inference import loaded_bundle
 from rsna_lumbar.runtime.inference.pipeline import scored
@@ -182,7 +183,7 @@ def test_the_first_study_is_scored_before_the_last_is_looked_into(
     toy_bundle: Path, tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And what is looked into, decoded and scored ahead does not grow with their number."""
-    monkeypatch.setattr("rsna_lumbar.runtime.decode.worker_pool.IN_HAND", 8)
+    monkeypatch.setattr(worker_pool, "IN_HAND", 8)
     for number in range(40):
         write_clinical_study(
             tmp_path / "test_images", str(100 + number), seed=number, counts=(2, 2, 2)

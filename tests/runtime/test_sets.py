@@ -15,6 +15,7 @@ from toys import AXIAL, SAGITTAL, slice_pixels, write_clinical_slice
 from rsna_lumbar.runtime.core.labels import SPINAL, SUBARTICULAR, Group
 from rsna_lumbar.runtime.core.preprocess import Preprocessing, square_slice
 from rsna_lumbar.runtime.core.reasons import Reason
+from rsna_lumbar.runtime.decode import worker_pool
 from rsna_lumbar.runtime.decode.decoder import DecodeHere
 from rsna_lumbar.runtime.decode.factory import open_decoder
 from rsna_lumbar.runtime.decode.slice_sets import SetRequest, SliceSet, decode_sets, read_sets
@@ -167,7 +168,7 @@ def test_decoding_runs_ahead_of_what_is_handed_out(
     toy_root: Path, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
     """Behind each set that the caller works on, IN_HAND files a worker are under way."""
-    monkeypatch.setattr("rsna_lumbar.runtime.decode.worker_pool.IN_HAND", 7)
+    monkeypatch.setattr(worker_pool, "IN_HAND", 7)
     files = tuple(sorted((toy_root / "test_images" / "12" / "33").iterdir()))
     asked = 0
 
