@@ -108,6 +108,16 @@ class Detector:
     prior: tuple[tuple[float, float, float], ...]  # (locations, 3), for a set without slices
     combination: Combination
     models: tuple[Model, ...]
+    by_views: Calibration | None = None  # fitted to peaks by views; None: all slices speak for all
+
+    @property
+    def in_session(self) -> Calibration:
+        """The calibration that the score graph gets."""
+        return self.by_views or self.calibration
+
+    def calibration_of(self, *, by_position: bool) -> Calibration:
+        """The calibration of a set whose views are known by position, or of one of all slices."""
+        return self.in_session if by_position else self.calibration
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +134,11 @@ class Bundle:
     def groups(self) -> tuple[Group, ...]:
         """Groups that have a detector."""
         return tuple(detector.group for detector in self.detectors)
+
+    @property
+    def by_views(self) -> tuple[str, ...]:
+        """Names of the groups that are scored by views where positions are known."""
+        return tuple(one.group.name for one in self.detectors if one.by_views)
 
     @property
     def missing_groups(self) -> tuple[Group, ...]:
