@@ -226,12 +226,14 @@ def test_refuses_what_does_not_agree(tmp_path: Path, weights: Weights, studies: 
     (path,) = weights["spinal"]
     with pytest.raises(UsageError, match="are the same weights"):
         export(tmp_path / "bundle", {**weights, "spinal": (path, path)}, studies)
-    with pytest.raises(UsageError, match="image size 70 is no multiple of 32"):
+    with pytest.raises(UsageError, match="image size 70 is not a multiple of 32"):
         export(tmp_path / "bundle", weights, studies, image_size_px=70)
     write_card(path, "spinal", 5, preprocessing=asdict(Preprocessing(0, 100)))
     with pytest.raises(ExportError) as refusal:
         export(tmp_path / "bundle", weights, studies)
-    assert "preprocessing differs, which all detectors of a bundle share" in str(refusal.value)
+    assert "all detectors of a bundle share one preprocessing, but these differ" in str(
+        refusal.value
+    )
     assert "spinal.pt: percentiles 0 to 100 (card); foraminal.pt: percentiles 0.5" in str(
         refusal.value
     )
@@ -283,7 +285,7 @@ def test_command_refuses_in_one_line(
     assert (code, out) == (1, "")
     assert err.startswith("Error: ") and err.count("\n") == 1 and "spinal.pt" in err
     code, _, err = run_cli([str(tmp_path / "b")], capsys)
-    assert code == 2 and "no bundle yet: name a checkpoint (--spinal, --foraminal" in err
+    assert code == 2 and "not a bundle yet: name a checkpoint (--spinal, --foraminal" in err
     code, _, err = run_cli([str(tmp_path / "b"), *options[1:], "--window", "5", "5"], capsys)
     assert code == 2 and "--window 5 5: percentiles must satisfy 0 <= low < high <= 100" in err
     code, _, err = run_cli(["--inspect", str(tmp_path / "b")], capsys)

@@ -227,7 +227,7 @@ ENDS = {
 def reasons(said: str) -> list[str]:
     """The distinct lines about an excluded engine; nothing else went wrong."""
     assert "Traceback" not in said and "Error" not in said and "last words" not in said
-    return list(dict.fromkeys(line for line in said.splitlines() if "is left out" in line))
+    return list(dict.fromkeys(line for line in said.splitlines() if "is excluded" in line))
 
 
 @pytest.mark.parametrize("way", ENDS)
@@ -237,9 +237,9 @@ def test_the_end_of_a_builder_costs_one_line_and_leaves_the_bundle(
     code, said = export.run(way)
     (line,) = reasons(said)
     assert code == 3
-    assert line.startswith("tensorrt-rtx fp32 sm89.sm120 is left out: spinal: ")
+    assert line.startswith("tensorrt-rtx fp32 sm89.sm120 is excluded: spinal: ")
     assert ENDS[way] in line
-    assert line.endswith("ask for it again with --format tensorrt-rtx --precision fp32")
+    assert line.endswith("to try again, add --format tensorrt-rtx --precision fp32")
     assert export.state() == export.before and export.nothing_left()
 
 
@@ -259,7 +259,7 @@ def test_a_signal_ends_export_and_builder(export: Export, number: int, expected:
     export.builder()
     running.send_signal(number)
     code, said = finish(running)
-    assert code == expected and "Traceback" not in said and "left out" not in said
+    assert code == expected and "Traceback" not in said and "excluded" not in said
     assert export.state() == export.before and export.nothing_left()
 
 
@@ -286,7 +286,7 @@ def test_the_engine_of_before_stays_where_a_later_group_crashes(tmp_path: Path) 
     export.sign.unlink()
     code, said = export.run("abort", spares=1)
     (line,) = reasons(said)
-    assert code == 3 and "is left out: foraminal: " in line
+    assert code == 3 and "is excluded: foraminal: " in line
     assert export.state() == before
 
 
