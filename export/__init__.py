@@ -1,3 +1,3 @@
-"""Export; with it comes what keeps the libraries that it imports quiet, before any of them."""
+"""Export. Importing the runtime first switches off the telemetry of the libraries used here."""
 
 import rsna_lumbar.runtime  # noqa: F401

@@ -1,50 +1,48 @@
-"""``rsna-export``: checkpoints in, a verified bundle out; and what is done to a bundle later."""
+"""The command ``rsna-export``: make a verified bundle from checkpoints, extend or verify it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
 
-from rsna_lumbar.runtime.core.labels import GROUPS
 from rsna_lumbar.runtime.system.entry_point import common_options, entry_point
 
 if TYPE_CHECKING:
     from rsna_lumbar.export.bundling.build import Outcome
-    from rsna_lumbar.export.bundling.options import ExportOptions
     from rsna_lumbar.runtime.core.postprocess import Combination
 
-DONE, DAMAGED, LEFT_OUT = 0, 1, 3
-WEIGHTS = click.Path(dir_okay=False, path_type=Path)
-FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+DONE, DAMAGED, EXCLUDED = 0, 1, 3
 FILE = click.Path(dir_okay=False, path_type=Path)
+EXISTING_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 FORMATS = ("onnx", "openvino", "tensorrt", "tensorrt-rtx")
-# What each way to call it looks at.
-BUILDING = ("image_size", "combination", "window")
-ADDING = (
-    "formats", "precisions", "calibration_data", "batch_size", "capabilities", "timing_cache",
-)  # fmt: skip
-VERIFYING = ("verify_data", "verify_labels", "verify_studies", "limits")
-LARGEST_TO_BEST = 4  # batch sizes of engines
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+LARGEST_TO_BEST = 4  # batch sizes of engines
+# The options that each mode reads.
+VERIFYING = ("verify_data", "verify_labels", "verify_studies", "limits")
+ADDING = (
+    *VERIFYING, "formats", "precisions", "calibration_data", "batch_size", "capabilities",
+    "timing_cache",
+)  # fmt: skip
+BUILDING = (
+    *ADDING, "spinal", "foraminal", "subarticular", "image_size", "combination", "window",
+)  # fmt: skip
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--spinal", multiple=True, type=WEIGHTS, help="Checkpoint (.pt); more: an ensemble.")
-@click.option("--foraminal", multiple=True, type=WEIGHTS, help="As --spinal.")
-@click.option("--subarticular", multiple=True, type=WEIGHTS, help="As --spinal.")
+@click.option("--spinal", multiple=True, type=FILE, help="Checkpoint (.pt); more: an ensemble.")
+@click.option("--foraminal", multiple=True, type=FILE, help="As --spinal.")
+@click.option("--subarticular", multiple=True, type=FILE, help="As --spinal.")
 @click.option(
     "--format",
     "formats",
     type=click.Choice(FORMATS),
     multiple=True,
     default=("onnx",),
-    show_default=True,
-    help="May be repeated. onnx in fp32 is in every bundle.",
+    help="Repeatable. Every bundle has onnx in fp32.",
 )
 @click.option(
     "--precision",
@@ -52,8 +50,7 @@ PRECISIONS = ("fp32", "fp16", "bf16", "int8")
     type=click.Choice(PRECISIONS),
     multiple=True,
     default=("fp32",),
-    show_default=True,
-    help="May be repeated; every pair with a format that there is gets made. bf16 is OpenVINO's.",
+    help="Repeatable; each format is made in each of them that it has. Only openvino has bf16.",
 )
 @click.option(
     "--image-size",
@@ -64,62 +61,59 @@ PRECISIONS = ("fp32", "fp16", "bf16", "int8")
     "--window",
     type=(float, float),
     metavar="LOW HIGH",
-    help="Percentiles of a slice's values that were black and white in training, for checkpoints "
-    "without a card; 0 100 is min-max. Default: 0.5 99.5, as rsna-train makes them.",
+    help="Percentiles of a slice that training made black and white, for checkpoints without a "
+    "card; 0 100 is min-max. Default: 0.5 99.5, as in rsna-train.",
 )
 @click.option(
     "--combination",
     type=click.Choice(["maximum", "mean"]),
     default="mean",
-    show_default=True,
-    help="How the peaks of an ensemble's detectors become one; maximum is the method's.",
+    help="How the peaks of an ensemble are combined; the original method takes the maximum.",
 )
 @click.option(
     "--calibration-data",
-    type=FOLDER,
-    help="DICOM folder whose slices int8 is calibrated on; other studies than those that are "
-    "verified on.",
+    type=EXISTING_FOLDER,
+    help="DICOM folder to calibrate int8 on; use other studies than for --verify-data.",
 )
 @click.option(
     "--verify-data",
-    type=FOLDER,
-    help="DICOM folder whose slices the models are verified on. Default: phantom studies.",
+    type=EXISTING_FOLDER,
+    help="DICOM folder to verify the models on. Default: phantom studies.",
 )
 @click.option(
     "--verify-labels",
     type=FILE,
-    help="Grades of them, as train.csv has them: the official metric before and after.",
+    help="Its grades, in the layout of train.csv, to compare the official metric too.",
 )
 @click.option(
     "--verify-studies",
     type=click.IntRange(1),
-    help="Most studies to verify on. Default: 4, with labels 100.",
+    help="Most studies to verify on. Default: 4; with labels 100.",
 )
 @click.option(
     "--limit",
     "limits",
     multiple=True,
     metavar="PRECISION:NAME=VALUE",
-    help="What a model may differ by, such as int8:changed=0.02. Names: peak, probability, "
-    "probability_p999, changed, metric.",
+    help="Largest difference that is accepted, such as int8:changed=0.02. Names: peak, "
+    "probability, probability_p999, changed, metric.",
 )
 @click.option(
     "--batch-size",
     type=click.IntRange(1),
     default=16,
-    show_default=True,
-    help="Slices in a batch that engines are tuned for; they take up to four times as many.",
+    help="Batch size that engines are tuned for; they accept up to four times as many slices.",
 )
 @click.option(
     "--compute-capability",
     "capabilities",
     multiple=True,
     metavar="N.N",
-    help="GPUs to build engines for, such as 8.9; may be repeated. Default: the one here, else "
-    "all that TensorRT-RTX knows but 7.5.",
+    help="GPUs to build engines for, such as 8.9; repeatable. Default: the GPU here; without one, "
+    "all that TensorRT-RTX lists except 7.5.",
 )
-@click.option("--timing-cache", type=FILE, help="Of TensorRT's builder: read and written.")
-@click.option("--inspect", "inspecting", is_flag=True, help="Only show what BUNDLE holds.")
+@click.option("--timing-cache", type=FILE, help="Cache of TensorRT's builder, read and written.")
+@click.option("--inspect", "inspecting", is_flag=True, help="Only show what BUNDLE contains.")
 @click.option(
     "--verify",
     "verifying",
@@ -154,71 +148,42 @@ def cli(
 ) -> int:
     """Export YOLOv8 checkpoints to BUNDLE, a folder that rsna-run scores with.
 
-    A bundle needs one group at least. Naming a group that BUNDLE lacks adds it, naming one that it
-    has replaces it; the others stay, with their calibration. Without checkpoints, formats and
-    precisions are added to a bundle that is there; its calibration stays. Every model is verified
-    against PyTorch float32 (later ones against the bundle's own float32 graph) on the same slices.
-    What is over the limits is left out, with the reason, also where the bundle had it before;
-    where that is the float32 graph itself, nothing is written. What this machine cannot run is
-    marked unverified, and rsna-run does not use it until --verify has completed it where it can
-    run. An engine whose builder fails, crashes or hangs is left out as well; one that the bundle
-    had stays.
+    A bundle has at least one group. Naming a group that BUNDLE lacks adds it; naming one that it
+    has replaces it. The other groups stay, with their calibration. Without checkpoints, formats and
+    precisions are added to an existing bundle; its calibration stays.
 
-    Exit codes: 0 done; 3 done, but a model was left out; 2 wrong usage; 1 failure, or with
-    --inspect a damaged file. Checkpoints are pickles: export only files that you trust.
+    Every model is verified on the same slices: against PyTorch float32, or, if it is added later,
+    against the bundle's float32 graph. Models that exceed the limits are excluded, with the reason,
+    even if the bundle had them before. If the float32 graph itself exceeds them, nothing is
+    written. A model that this machine cannot run is marked unverified; rsna-run does not use it
+    until --verify has verified it on a machine that can. An engine whose builder fails, crashes or
+    hangs is excluded too, but an earlier one in the bundle stays.
+
+    Exit codes: 0 done; 3 done, but a model was excluded; 2 wrong usage; 1 failure, or a damaged
+    file with --inspect. Checkpoints are pickles: export only files that you trust.
     """
-    weights = dict(zip((g.name for g in GROUPS), (spinal, foraminal, subarticular), strict=True))
+    weights = {"spinal": spinal, "foraminal": foraminal, "subarticular": subarticular}
     given = any(weights.values())
     if inspecting:
-        _refuse_unused("--inspect", ())
+        _refuse_others("with --inspect", "inspecting")
         return _inspect(bundle)
     if verifying:
-        _refuse_unused("--verify", ("trust", *VERIFYING))
+        _refuse_others("with --verify", "verifying", "trust", *VERIFYING)
     elif given:
-        _refuse_unused("checkpoints", (*weights, *BUILDING, *ADDING, *VERIFYING))
+        _refuse_others("with checkpoints", *BUILDING)
     elif not (bundle / "bundle.json").exists():
-        options_of = ", ".join(f"--{name}" for name in weights)
-        raise click.UsageError(f"{bundle} is no bundle yet: name a checkpoint ({options_of})")
+        names = ", ".join(f"--{name}" for name in weights)
+        raise click.UsageError(f"{bundle} is not a bundle yet: name a checkpoint ({names})")
     else:
-        _refuse_unused("a bundle and no checkpoints", (*ADDING, *VERIFYING))
-    options = _options(
-        formats, precisions, calibration_data, verify_data, verify_labels, verify_studies,
-        limits, batch_size, capabilities, timing_cache,
-    )  # fmt: skip
-    if verifying:
-        from rsna_lumbar.export.bundling.build import verify_bundle
+        _refuse_others("without checkpoints", *ADDING)
 
-        return _tell(bundle, verify_bundle(bundle, options=options, trust=trust, report=_say))
-    return _build(bundle, weights if given else {}, image_size, window, combination, options)
-
-
-def _refuse_unused(mode: str, used: Sequence[str]) -> None:
-    """Refuse options that would be ignored."""
-    context = click.get_current_context()
-    modes = ("bundle", "inspecting" if mode == "--inspect" else "verifying")
-    for option in context.command.params:
-        source = context.get_parameter_source(option.name or "")
-        if option.name not in (*modes, *used) and source is ParameterSource.COMMANDLINE:
-            raise click.UsageError(f"{option.opts[0]} means nothing with {mode}")
-
-
-def _options(
-    formats: tuple[str, ...],
-    precisions: tuple[str, ...],
-    calibration_data: Path | None,
-    verify_data: Path | None,
-    verify_labels: Path | None,
-    verify_studies: int | None,
-    limits: tuple[str, ...],
-    batch_size: int,
-    capabilities: tuple[str, ...],
-    timing_cache: Path | None,
-) -> ExportOptions:
+    from rsna_lumbar.export.bundling.build import build_bundle, extend_bundle, verify_bundle
     from rsna_lumbar.export.bundling.options import ExportOptions
     from rsna_lumbar.export.formats import BuildOptions
     from rsna_lumbar.export.verification.limits import with_changes
+    from rsna_lumbar.runtime.system.ultralytics_env import prepare_third_party
 
-    return ExportOptions(
+    options = ExportOptions(
         formats=tuple(dict.fromkeys(formats)),
         precisions=tuple(dict.fromkeys(precisions)),
         build=BuildOptions(
@@ -233,6 +198,30 @@ def _options(
         verify_studies=verify_studies,
         limits=with_changes(limits),
     )
+    if verifying:
+        return _tell(bundle, verify_bundle(bundle, options=options, trust=trust, report=_say))
+    prepare_third_party("export" if given else "convert")
+    if not given:
+        return _tell(bundle, extend_bundle(bundle, options=options, report=_say))
+    outcome = build_bundle(
+        bundle,
+        weights,
+        image_size_px=image_size,
+        combination=combination,
+        window=window,
+        options=options,
+        report=_say,
+    )
+    return _tell(bundle, outcome)
+
+
+def _refuse_others(mode: str, *used: str) -> None:
+    """Reject options that would be ignored."""
+    context = click.get_current_context()
+    for option in context.command.params:
+        source = context.get_parameter_source(option.name or "")
+        if option.name not in ("bundle", *used) and source is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{option.opts[0]} cannot be used {mode}")
 
 
 def _inspect(folder: Path) -> int:
@@ -244,44 +233,14 @@ def _inspect(folder: Path) -> int:
     return DONE if intact else DAMAGED
 
 
-def _build(
-    folder: Path,
-    weights: dict[str, tuple[Path, ...]],
-    image_size_px: int | None,
-    window: tuple[float, float] | None,
-    combination: Combination,
-    options: ExportOptions,
-) -> int:
-    from rsna_lumbar.runtime.system.ultralytics_env import prepare_third_party
-
-    if not weights:
-        prepare_third_party("convert")
-        from rsna_lumbar.export.bundling.build import extend_bundle
-
-        return _tell(folder, extend_bundle(folder, options=options, report=_say))
-    prepare_third_party("export")
-    from rsna_lumbar.export.bundling.build import build_bundle
-
-    outcome = build_bundle(
-        folder,
-        weights,
-        image_size_px=image_size_px,
-        combination=combination,
-        window=window,
-        options=options,
-        report=_say,
-    )
-    return _tell(folder, outcome)
-
-
 def _tell(folder: Path, outcome: Outcome) -> int:
     from rsna_lumbar.export.verification.report import verification_table
 
     click.echo(verification_table(outcome.bundle))
     for variant, why in outcome.left_out.items():
-        click.echo(f"{variant} is left out: {why}", err=True)
+        click.echo(f"{variant} is excluded: {why}", err=True)
     click.echo(f"{folder} is ready: rsna-run DATA --bundle {folder} --output submission.csv")
-    return LEFT_OUT if outcome.left_out else DONE
+    return EXCLUDED if outcome.left_out else DONE
 
 
 def _say(line: str) -> None:

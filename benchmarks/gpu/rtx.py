@@ -20,7 +20,7 @@ from rsna_lumbar.export.formats import BuildOptions
 from rsna_lumbar.export.formats.builder_process import Voice
 from rsna_lumbar.export.formats.tensorrt import build, list_capabilities
 from rsna_lumbar.export.formats.tensorrt_network import batch_profile, make_network
-from rsna_lumbar.export.formats.tensorrt_watch import watched
+from rsna_lumbar.export.formats.tensorrt_watch import Watch
 from rsna_lumbar.runtime.backends import Outputs, load_backend
 from rsna_lumbar.runtime.backends.tensorrt_library import library_version, load_library
 from rsna_lumbar.runtime.bundle.manifest import read_bundle
@@ -92,20 +92,20 @@ def make_plan(trt: Any, target: str) -> bytes:
         ExportError: the library made no plan; with its message.
     """
     (graph,) = _float32()[1]
-    with watched(trt, NAME, Voice(lambda _: None), None) as watch:
-        builder = trt.Builder(watch.logger)
-        network = make_network(trt, builder, watch.logger, graph, OPTIONS.largest_batch)
-        config = builder.create_builder_config()
-        config.clear_flag(trt.BuilderFlag.TF32)
-        config.add_optimization_profile(batch_profile(builder, network, OPTIONS))
-        config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
-        if target == CURRENT:
-            config.num_compute_capabilities = 1
-            if not config.set_compute_capability(trt.ComputeCapability.CURRENT, 0):
-                raise ExportError("the library refuses ComputeCapability.CURRENT")
-        plan = builder.build_serialized_network(network, config)
-        if plan is None:
-            raise ExportError(f"no plan: {watch.trouble()}")
+    watch = Watch(trt, NAME, Voice(lambda _: None))
+    builder = trt.Builder(watch.logger)
+    network = make_network(trt, builder, watch.logger, graph, OPTIONS.largest_batch)
+    config = builder.create_builder_config()
+    config.clear_flag(trt.BuilderFlag.TF32)
+    config.add_optimization_profile(batch_profile(builder, network, OPTIONS))
+    config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
+    if target == CURRENT:
+        config.num_compute_capabilities = 1
+        if not config.set_compute_capability(trt.ComputeCapability.CURRENT, 0):
+            raise ExportError("the library refuses ComputeCapability.CURRENT")
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        raise ExportError(f"no plan: {watch.trouble()}")
     return bytes(plan)
 
 

@@ -1,33 +1,34 @@
-"""Checkpoints -> a verified bundle; further formats of a bundle; a bundle verified again.
+"""Build a bundle from checkpoints, add formats to a bundle, or verify a bundle again.
 
     checkpoint --rewrite--> float32 graph -+-> verified against PyTorch             (onnx fp32)
                                            +-> precision -> format -> verified      (each pair)
 
-Groups come one after the other, so that the slices of one are held at a time. Everything is made
-and verified aside, and the manifest comes last: a failure leaves an older bundle as it was.
+Groups are processed one after another, so that only the slices of one are in memory. Everything is
+made and verified in a private folder, and the manifest is written last: a failure leaves an older
+bundle unchanged.
 """
 
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rsna_lumbar.export.bundling.candidates import BASE_VARIANT, Base, Workshop
-from rsna_lumbar.export.bundling.model_files import write_model
+from rsna_lumbar.export.bundling.candidates import BASE_VARIANT, Workshop
+from rsna_lumbar.export.bundling.model_files import Base, write_model
 from rsna_lumbar.export.bundling.options import BASE, ExportOptions, Pair
 from rsna_lumbar.export.bundling.publish import aside_folder, move_in
-from rsna_lumbar.export.formats import BACKEND_OF, Built, BuiltFile, Report
-from rsna_lumbar.export.verification.data import Sets, VerificationData, verification_data
-from rsna_lumbar.export.verification.parity import expect, graph_peaks, pytorch_peaks
+from rsna_lumbar.export.formats import Built, BuiltFile, Report
+from rsna_lumbar.export.verification.data import verification_data
+from rsna_lumbar.export.verification.parity import expect, graph_peaks
 from rsna_lumbar.runtime.bundle.manifest import read_bundle
 from rsna_lumbar.runtime.bundle.records import (
     ANY_TARGET,
     MANIFEST,
     Bundle,
     Detector,
-    Model,
     Variant,
 )
 from rsna_lumbar.runtime.bundle.store import read_model, remove_unreferenced
@@ -38,7 +39,6 @@ from rsna_lumbar.runtime.core.postprocess import Calibration, Combination
 from rsna_lumbar.runtime.system.machine import versions_of
 
 if TYPE_CHECKING:
-    from rsna_lumbar.export.checkpoints.checkpoint import Checkpoint
     from rsna_lumbar.export.checkpoints.sources import Source, Sources, Window
 
 GRAPH_MADE_WITH = ("rsna-lumbar", "torch", "ultralytics", "onnx", "numpy")
@@ -48,7 +48,7 @@ MADE_WITH = (*GRAPH_MADE_WITH, *MODELS_MADE_WITH)
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A bundle as it was written, and the variants that were left out of it."""
+    """A bundle as it was written, and the variants that were excluded from it."""
 
     bundle: Bundle
     left_out: Mapping[Variant, str]  # why
@@ -64,24 +64,23 @@ def build_bundle(
     options: ExportOptions,
     report: Report,
 ) -> Outcome:
-    """Export checkpoints into a bundle: those of all its groups, or of some.
+    """Export checkpoints of some or all groups into a bundle.
 
-    Detectors of groups without a checkpoint stay where the bundle has them, are verified again,
-    and get the formats and precisions that are asked for, too.
+    Detectors of the bundle whose group has no checkpoint stay. They are verified again, and get
+    the requested formats and precisions too.
 
     Args:
-        folder: of the bundle; made where it is missing.
-        weights: group name -> its checkpoints, one or, for an ensemble, more; at least one group.
+        folder: the bundle's folder; created if it does not exist.
+        weights: group name -> its checkpoints; several are an ensemble. At least one group.
         image_size_px: side of the slices; None takes it from the card or the checkpoint.
-        combination: of the peaks of an ensemble's detectors.
+        combination: how the peaks of an ensemble are combined.
         window: percentiles, for checkpoints without a card.
-        options: formats, precisions, data and limits.
         report: takes a line of progress.
 
     Raises:
         CheckpointError: a checkpoint or card cannot be used.
         VerificationError: a float32 graph differs from PyTorch by more than rounding.
-        UsageError: something that was asked for cannot be had here.
+        UsageError: a requested option is not available here.
     """
     from rsna_lumbar.export.checkpoints.sources import read_sources
 
@@ -93,30 +92,14 @@ def build_bundle(
     kept = [one for one in on_disk.detectors if not weights.get(one.group.name)] if on_disk else []
     before = _beside(sources, kept, on_disk)
     _report_groups(before, kept, report)
-    data = _data(options, before.groups)
-    with aside_folder(folder) as aside:
-        work = Workshop(aside, options, data, before.preprocessing, report)
-        for source in sources.groups:
-            _export_group(source, work, pairs)
-        for detector in kept:
-            _work_on_group(folder, detector, work, pairs, TrustedEngines())
-        outcome = _put_in_place(folder, work, before, on_disk=on_disk)
+    trusted = TrustedEngines()
+    outcome = _make(folder, before, on_disk, sources.groups, pairs, options, trusted, report)
     _report_parts(outcome.bundle, report)
     return outcome
 
 
-def _export_group(source: Source, work: Workshop, pairs: Sequence[Pair]) -> None:
-    """Make all that is asked for of the checkpoints of a group."""
-    sets = work.data.sets(source.detector, work.preprocessing)
-    for checkpoint in source.checkpoints:
-        base = _base_of(checkpoint, source.detector, sets, work)
-        work.expect(base, source.detector)
-        work.add(work.aside, base.model, base, source.detector, sets)
-        work.add_pairs(base, source.detector, sets, pairs)
-
-
 def _to_keep(folder: Path, weights: Mapping[str, Sequence[Path]]) -> Bundle | None:
-    """The bundle that is there, if it has a group that no checkpoint is given for."""
+    """The bundle in the folder, if it has a group without a checkpoint."""
     if all(weights.get(group.name) for group in GROUPS) or not (folder / MANIFEST).exists():
         return None
     found = read_bundle(folder)
@@ -124,45 +107,39 @@ def _to_keep(folder: Path, weights: Mapping[str, Sequence[Path]]) -> Bundle | No
 
 
 def _beside(sources: Sources, kept: Sequence[Detector], on_disk: Bundle | None) -> Bundle:
-    """New detectors, still without models, beside those that stay."""
-    found = {one.group: one for one in (*kept, *(source.detector for source in sources.groups))}
-    versions = versions_of(MADE_WITH)
+    """New detectors, still without models, and those that stay."""
+    detectors = (*kept, *(source.detector for source in sources.groups))
+    calibrated = any(one.calibration != Calibration() for one in kept)
     return Bundle(
-        detectors=tuple(found[group] for group in GROUPS if group in found),
+        detectors=tuple(sorted(detectors, key=lambda one: GROUPS.index(one.group))),
         preprocessing=sources.preprocessing,
-        calibration_aim=_aim(kept, on_disk),
-        made_with={**on_disk.made_with, **versions} if on_disk else versions,
+        calibration_aim=on_disk.calibration_aim if on_disk and calibrated else "none",
+        made_with={**(on_disk.made_with if on_disk else {}), **versions_of(MADE_WITH)},
         window_from=sources.window_from,
     )
 
 
-def _aim(kept: Sequence[Detector], on_disk: Bundle | None) -> str:
-    calibrated = any(one.calibration != Calibration() for one in kept)
-    return on_disk.calibration_aim if on_disk and calibrated else "none"
-
-
 def _report_groups(bundle: Bundle, kept: Sequence[Detector], report: Report) -> None:
     if kept:
-        report(f"kept as the bundle has them: {_listed(one.group for one in kept)}")
+        report(f"kept from the bundle: {_listed(one.group for one in kept)}")
     if bundle.calibration_aim != "none":
         new = [group for group in bundle.groups if group not in {one.group for one in kept}]
-        report(f"not calibrated, other than the rest: {_listed(new)}; run rsna-train calibrate")
+        report(f"not calibrated, unlike the other groups: {_listed(new)}; run rsna-train calibrate")
     if bundle.missing_groups:
         report(
-            f"no checkpoint of {_listed(bundle.missing_groups)}: rsna-run writes no rows of them; "
-            "they can be added to the bundle later"
+            f"no checkpoint for {_listed(bundle.missing_groups)}: rsna-run will write no rows for "
+            "them; they can be added later"
         )
 
 
 def _report_parts(bundle: Bundle, report: Report) -> None:
-    """Name variants that not all groups have, which cannot be run."""
-    whole = bundle.variants
+    """Report variants that some groups lack: they cannot be used."""
     for variant in dict.fromkeys(model.variant for _, model in bundle.models):
-        if variant not in whole:
+        if variant not in bundle.variants:
             have = [d.group for d in bundle.detectors if variant in {m.variant for m in d.models}]
             report(
-                f"{variant} is there of {_listed(have)} only and is not used; add it to the others "
-                "with --format and --precision"
+                f"{variant} is not used, because only {_listed(have)} has it; add it to the other "
+                "groups with --format and --precision"
             )
 
 
@@ -171,142 +148,122 @@ def _listed(groups: Iterable[Group]) -> str:
 
 
 def extend_bundle(folder: Path, *, options: ExportOptions, report: Report) -> Outcome:
-    """Add formats and precisions to a bundle, made from the float32 graphs in it.
+    """Add formats and precisions to a bundle, made from its float32 graphs.
 
-    Its calibration stays. Models that are there already in the same format, precision and target
-    are replaced, and left out where the new ones are over the limits; where a builder fails, they
-    stay. The others are verified and timed again, as by :func:`verify_bundle`. Where the builders
-    of all fail, the bundle is not touched.
+    Its calibration stays. New models replace those of the same format, precision and target, which
+    are also removed if the new ones exceed the limits; but they stay if a builder fails. All other
+    models are verified and timed again, as by :func:`verify_bundle`. If all builders fail, the
+    bundle is not changed.
 
     Raises:
         BundleError: the bundle cannot be read or trusted.
-        UsageError: something that was asked for cannot be had here.
+        UsageError: a requested option is not available here.
     """
     pairs = options.pairs()
     if not pairs:
         raise UsageError(
-            f"{' '.join(BASE)} is in every bundle; name another --format or --precision to add, "
-            "or the checkpoints of a group to add or to build anew"
+            f"every bundle has {' '.join(BASE)}; name another --format or --precision to add, or "
+            "the checkpoints of a group to add or replace"
         )
-    return _work_on(folder, pairs, options, trust=False, report=report)
+    on_disk = read_bundle(folder)
+    before = replace(on_disk, made_with={**on_disk.made_with, **versions_of(MADE_WITH)})
+    return _make(folder, before, on_disk, (), pairs, options, TrustedEngines(), report)
 
 
 def verify_bundle(folder: Path, *, options: ExportOptions, trust: bool, report: Report) -> Outcome:
     """Verify every model that this machine can run, and time it here.
 
-    What is over the limits leaves the bundle. The reference is the bundle's own float32 graph on
-    the CPU; how far that was from PyTorch when it was made stays on record.
+    Models that exceed the limits are removed. The reference is the bundle's own float32 graph on
+    the CPU; its recorded difference from PyTorch stays.
 
     Args:
-        folder: of the bundle.
-        options: data and limits.
         trust: run engines that were not built or accepted here, and accept them from then on.
-        report: takes a line of progress.
 
     Raises:
         BundleError: the bundle cannot be read or trusted.
-        VerificationError: the float32 graph itself is over the limits on this machine.
+        VerificationError: the float32 graph itself exceeds the limits on this machine.
     """
-    return _work_on(folder, (), options, trust=trust, report=report)
-
-
-def _work_on(
-    folder: Path, pairs: Sequence[Pair], options: ExportOptions, *, trust: bool, report: Report
-) -> Outcome:
-    """Verify and time what a bundle has, and add to it: all times are of one run, to compare."""
-    data = _data(options, read_bundle(folder).groups)  # refuse before a folder is made in it
+    on_disk = read_bundle(folder)
     trusted = None if trust else TrustedEngines()
-    with aside_folder(folder) as aside:
-        bundle = read_bundle(folder)
-        work = Workshop(aside, options, data, bundle.preprocessing, report)
-        for detector in bundle.detectors:
-            _work_on_group(folder, detector, work, pairs, trusted)
-        if work.made_nothing(pairs):
-            return Outcome(bundle, dict(work.left_out))
-        versions = {**bundle.made_with, **(versions_of(MADE_WITH) if pairs else {})}
-        made = replace(bundle, made_with=versions)
-        return _put_in_place(folder, work, made, on_disk=bundle)
+    return _make(folder, on_disk, on_disk, (), (), options, trusted, report)
 
 
-def _work_on_group(
+def _make(
     folder: Path,
-    detector: Detector,
-    work: Workshop,
+    before: Bundle,
+    on_disk: Bundle | None,
+    sources: Sequence[Source],
     pairs: Sequence[Pair],
+    options: ExportOptions,
     trusted: Container[str] | None,
-) -> None:
-    """Verify the models of a group in a bundle again, and make what is asked for beside them."""
-    sets = work.data.sets(detector, work.preprocessing)
-    for base in _bases_in(folder, detector, sets, work):
-        work.expect(base, detector)
-        for model in detector.models:
-            if model.weights_sha256 != base.model.weights_sha256 or replaced(model, pairs):
-                continue
-            work.report(f"{base.name}: {model.variant}")
-            work.add(folder, model, base, detector, sets, trusted=trusted)
-        work.add_pairs(base, detector, sets, pairs)
+    report: Report,
+) -> Outcome:
+    """Make the models of new detectors; verify, time and extend all others in the same run.
 
-
-def replaced(model: Model, pairs: Sequence[Pair]) -> bool:
-    """Whether a model is about to be made again; engines for other GPUs stay as they are."""
-    return any(
-        (model.backend, model.precision) == (BACKEND_OF[name], precision)
-        for name, precision in pairs
+    Args:
+        before: the new bundle; its new detectors, those of ``sources``, have no models yet.
+        on_disk: the bundle in the folder that it is made from, if any.
+        trusted: SHA-256 of the engines that may be opened; None trusts all.
+    """
+    data = verification_data(
+        options.verify_data, options.verify_labels, options.verify_studies, before.groups
     )
+    with aside_folder(folder) as aside:
+        work = Workshop(aside, options, data, before.preprocessing, report)
+        new = {source.detector.group: source for source in sources}
+        for detector in before.detectors:
+            if detector.group in new:
+                work.process(_bases_of(new[detector.group], work), aside, pairs)
+            else:
+                work.process(_bases_in(folder, detector, work), folder, pairs, trusted=trusted)
+        if on_disk is not None and not sources and work.made_nothing(pairs):
+            return Outcome(on_disk, dict(work.left_out))
+        bundle = work.bundle(before)
+        if on_disk is not None and read_bundle(folder) != on_disk:
+            raise BundleError(f"{folder} was changed meanwhile, perhaps calibrated; start again")
+        trust_engines(work.engines)
+        move_in(aside, folder, bundle)
+        remove_unreferenced(folder, bundle)
+    return Outcome(bundle, dict(work.left_out))
 
 
-def _data(options: ExportOptions, groups: Sequence[Group]) -> VerificationData:
-    return verification_data(
-        options.verify_data, options.verify_labels, options.verify_studies, groups
-    )
-
-
-def _base_of(checkpoint: Checkpoint, detector: Detector, sets: Sets, work: Workshop) -> Base:
-    """The float32 graph of a checkpoint, written aside, and PyTorch's answers."""
+def _bases_of(source: Source, work: Workshop) -> Iterator[Base]:
+    """The float32 graph of each checkpoint of a group, written aside, and PyTorch's answers."""
+    from rsna_lumbar.export.checkpoints.reference import reference_peaks
     from rsna_lumbar.export.graph.rewrite import rewrite
     from rsna_lumbar.export.graph.score_graph import export_score_graph
 
-    name = f"{detector.group.name}: {checkpoint.path.name}"
-    work.report(f"{name}: exporting at {detector.size_px} px")
-    graph = export_score_graph(
-        rewrite(checkpoint),
-        detector.group,
-        detector.size_px,
-        preprocessing=work.preprocessing,
-        versions=versions_of(GRAPH_MADE_WITH),
-    )
-    built = Built((BuiltFile(".onnx", graph),), ANY_TARGET, None)
-    model = write_model(work.aside, built, BASE, detector, checkpoint.sha256)
-    work.report(f"{name}: verifying on {sum(map(len, sets.values()))} slices")
-    expected = expect(
-        pytorch_peaks(checkpoint), sets, reference="pytorch", name=name, report=work.report
-    )
-    return Base(name, graph, model, expected)
+    detector = source.detector
+    sets = work.data.sets(detector, work.preprocessing)
+    for checkpoint in source.checkpoints:
+        name = f"{detector.group.name}: {checkpoint.path.name}"
+        work.report(f"{name}: exporting at {detector.size_px} px")
+        graph = export_score_graph(
+            rewrite(checkpoint),
+            detector.group,
+            detector.size_px,
+            preprocessing=work.preprocessing,
+            versions=versions_of(GRAPH_MADE_WITH),
+        )
+        built = Built((BuiltFile(".onnx", graph),), ANY_TARGET, None)
+        model = write_model(work.aside, built, BASE, detector, checkpoint.sha256)
+        peaks = partial(reference_peaks, checkpoint)
+        expected = expect(peaks, sets, reference="pytorch", name=name, report=work.report)
+        yield Base(name, detector, graph, model, sets, expected)
 
 
-def _bases_in(folder: Path, detector: Detector, sets: Sets, work: Workshop) -> Iterator[Base]:
-    """The float32 graphs of a group in a bundle, and their answers on the CPU."""
+def _bases_in(folder: Path, detector: Detector, work: Workshop) -> Iterator[Base]:
+    """The float32 graphs of a group of a bundle, and their answers on the CPU."""
+    sets = work.data.sets(detector, work.preprocessing)
     bases = [model for model in detector.models if model.variant == BASE_VARIANT and model.parity]
     if {one.weights_sha256 for one in bases} != {one.weights_sha256 for one in detector.models}:
         raise BundleError(
-            f"{folder} lacks a verified float32 graph of {detector.group.name} to hold others to; "
-            "build it anew from the checkpoints"
+            f"{folder} lacks a verified float32 graph of {detector.group.name} to compare others "
+            "with; build it again from the checkpoints"
         )
     for model in bases:
         name = f"{detector.group.name}: {model.files[0].name}"
         (graph,) = read_model(folder, model)
         with graph_peaks(folder, model, detector) as peaks:
             expected = expect(peaks, sets, reference="fp32 graph", name=name, report=work.report)
-        yield Base(name, graph, model, expected)
-
-
-def _put_in_place(
-    folder: Path, work: Workshop, before: Bundle, *, on_disk: Bundle | None = None
-) -> Outcome:
-    bundle = work.bundle(before)
-    if on_disk is not None and read_bundle(folder) != on_disk:
-        raise BundleError(f"{folder} was changed meanwhile, perhaps calibrated; start again")
-    trust_engines(work.engines)
-    move_in(work.aside, folder, bundle)
-    remove_unreferenced(folder, bundle)
-    return Outcome(bundle, dict(work.left_out))
+        yield Base(name, detector, graph, model, sets, expected)

@@ -1,7 +1,7 @@
-"""Putting a bundle in place: model files aside first, then in, then the manifest over the old one.
+"""Put a bundle in place: model files in a private folder first, then moved, then the manifest.
 
-A reader sees the old bundle or the new one at any moment, and a failed or killed export leaves the
-old one as it was.
+At any moment a reader sees the old bundle or the new one. A failed or killed export leaves the old
+one as it was.
 """
 
 from __future__ import annotations
@@ -16,24 +16,16 @@ from rsna_lumbar.runtime.bundle.manifest import write_manifest
 from rsna_lumbar.runtime.bundle.records import Bundle
 from rsna_lumbar.runtime.system.atomic_files import sole_user
 
-BUILD_LOG = "build.log"  # what engine builders said
-ASIDE = ".rsna-export"  # inside the bundle's folder, while it is being made
-
-
-def write_through(path: Path, content: bytes) -> None:
-    """Write a file down to the disk."""
-    with path.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
+BUILD_LOG = "build.log"  # messages of engine builders
+ASIDE = ".rsna-export"  # in the bundle's folder, while the bundle is being made
 
 
 @contextmanager
 def aside_folder(folder: Path) -> Iterator[Path]:
-    """A folder inside the bundle's, for this process alone, empty at first and gone afterwards.
+    """An empty folder in the bundle's folder, for this process alone, and removed afterwards.
 
-    Its name is always the same, so that what a killed export left in it goes as well. Folders that
-    had to be made go again where the export fails.
+    Its name is always the same, so the leftovers of a killed export are removed too. If the export
+    fails, folders that were made for it are removed.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     aside = folder / ASIDE
@@ -48,15 +40,16 @@ def aside_folder(folder: Path) -> Iterator[Path]:
                 shutil.rmtree(aside, ignore_errors=True)
     except BaseException:
         for path in made:
-            with suppress(OSError):  # not empty: something else has come into it
+            with suppress(OSError):  # not empty: it contains something else by now
                 path.rmdir()
         raise
 
 
 def move_in(aside: Path, folder: Path, bundle: Bundle) -> None:
-    """Put the model files in place, then the manifest; take them out again where that fails.
+    """Move the model files in, then write the manifest; undo the moves if that fails.
 
-    An interrupt (no Exception) leaves unreferenced files at worst, which the next export removes.
+    An interrupt (which is no Exception) may leave unreferenced files, which the next export
+    removes.
     """
     files = {file.name for _, model in bundle.models for file in model.files}
     new = [file for file in files if (aside / file).exists()]
@@ -65,7 +58,7 @@ def move_in(aside: Path, folder: Path, bundle: Bundle) -> None:
         for file in new:
             os.replace(aside / file, folder / file)
         if (aside / BUILD_LOG).exists():
-            with (folder / BUILD_LOG).open("ab") as log:  # behind what built the other engines
+            with (folder / BUILD_LOG).open("ab") as log:  # after those of earlier builds
                 log.write((aside / BUILD_LOG).read_bytes())
         write_manifest(folder, bundle)
     except Exception:

@@ -1,9 +1,9 @@
-"""The card that ``rsna-train fit`` writes beside a checkpoint: ``spinal.pt`` has ``spinal.json``.
+"""The card that ``rsna-train fit`` writes beside a checkpoint: ``spinal.json`` for ``spinal.pt``.
 
-Export takes from it the prior rows, the image size and the preprocessing. A checkpoint without a
-card says nothing of its preprocessing (``--window`` does), and gets the default prior: the
-published frequencies of the three grades, 77, 16 and 6 percent, weighted by what the metric weighs
-them and normalised, (77, 32, 24) / 133 for every row.
+It has the prior rows, the image size and the preprocessing. A checkpoint without a card has no
+known preprocessing (``--window`` gives it) and gets the default prior: the published frequencies of
+the three grades, 77, 16 and 6 percent, weighted as in the metric and normalised, (77, 32, 24) / 133
+for every row.
 """
 
 from __future__ import annotations
@@ -26,28 +26,27 @@ SUM_TOLERANCE = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """What training knows and a checkpoint does not say."""
+    """What training knows and a checkpoint does not contain."""
 
     prior: NDArray[np.float64]  # (L, 3), rows sum to 1
     size_px: int | None
-    preprocessing: Preprocessing | None  # None only of the default card
+    preprocessing: Preprocessing | None  # None only in the default card
 
 
 def card_path(weights: Path) -> Path:
-    """Where the card of a checkpoint lies."""
+    """Path of a checkpoint's card."""
     return weights.with_suffix(".json")
 
 
 def read_card(weights: Path, group: Group) -> Card | None:
-    """Read the card beside a checkpoint; None where there is none.
+    """Read the card of a checkpoint; None if there is none.
 
     Raises:
-        CheckpointError: it is there and cannot be used.
+        CheckpointError: the card cannot be used.
     """
     path = card_path(weights)
     try:
-        fields = json.loads(path.read_bytes())
-        return _card(fields, group)
+        return _card(json.loads(path.read_bytes()), group)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -56,12 +55,12 @@ def read_card(weights: Path, group: Group) -> Card | None:
         detail = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise CheckpointError(
             f"{path}, the card of {weights.name}, is damaged ({detail}); run rsna-train fit "
-            "again, or move it away to export with the default prior"
+            "again, or move the card away to export with the default prior"
         ) from error
 
 
 def default_card(group: Group) -> Card:
-    """For a checkpoint that comes without a card."""
+    """The card for a checkpoint that has none."""
     weighted = np.multiply(GRADE_FREQUENCIES, GRADE_WEIGHTS)
     prior = np.tile(weighted / weighted.sum(), (len(group.locations), 1))
     return Card(prior, None, None)
@@ -69,12 +68,12 @@ def default_card(group: Group) -> Card:
 
 def _card(fields: Any, group: Group) -> Card:
     if not isinstance(fields, dict):
-        raise ValueError("it holds no object")
+        raise ValueError("it is not a JSON object")
     if fields["group"] != group.name:
-        raise ValueError(f"it is of group {fields['group']!r}, not {group.name}")
+        raise ValueError(f"it is for group {fields['group']!r}, not {group.name}")
     size_px = fields["size_px"]
     if type(size_px) is not int:
-        raise ValueError("size_px is no whole number")
+        raise ValueError("size_px is not an integer")
     return Card(
         prior=_prior(fields["prior"], group),
         size_px=size_px,

@@ -1,7 +1,7 @@
-"""A YOLOv8 checkpoint: load it, refuse what cannot be rewritten exactly, find its class order.
+"""Load a YOLOv8 checkpoint, check that it can be rewritten exactly, and find its class order.
 
-Canonical class c of the group is class ``order[c]`` of the checkpoint. Names are compared in
-lower case, with every run of other signs as one ``_``: ``Spinal Canal Stenosis L1/L2 Severe`` is
+Canonical class c of the group is class ``order[c]`` of the checkpoint. Names are compared in lower
+case, with ``_`` for every run of other characters: ``Spinal Canal Stenosis L1/L2 Severe`` is
 ``spinal_canal_stenosis_l1_l2_severe``.
 """
 
@@ -41,27 +41,29 @@ class Checkpoint:
 
     @property
     def trained_size_px(self) -> int | None:
-        """Side of the squares that it was trained on; None where not known, or no squares."""
+        """Side of the squares that it was trained on; None if unknown, or if not squares."""
         sides = set(self.trained_px or ())
         return sides.pop() if len(sides) == 1 else None
 
 
 def read_checkpoint(path: Path, group: Group | None = None) -> Checkpoint:
-    """Load a checkpoint and check that it is a detector of that group.
+    """Load a checkpoint and check that it is a detector of a group.
 
     Args:
         path: a ``.pt`` file as ultralytics saves it.
-        group: what it should detect; None takes the group whose class names it has.
+        group: the expected group; None takes the group whose class names it has.
 
     Raises:
-        CheckpointError: it cannot be read, is no YOLOv8-like detector with one class branch on
+        CheckpointError: it cannot be read, is not a YOLOv8-like detector with one class branch on
             strides 8, 16 and 32, or its classes are not those of the group.
     """
     prepare_third_party("export")
     network, arguments = _load(path)
-    head = check_network(network, path)
-    names = class_names(getattr(network, "names", None), path)
-    group = group or _group_of(names, path)
+    head = _checked_head(network, path)
+    names = _class_names(getattr(network, "names", None), path)
+    group = group or next((one for one in GROUPS if set(names) == set(one.classes)), None)
+    if group is None:
+        raise CheckpointError(f"{path} has {len(names)} classes that fit no group: {_shown(names)}")
     return Checkpoint(
         path=path,
         sha256=sha256_of(path),
@@ -73,15 +75,15 @@ def read_checkpoint(path: Path, group: Group | None = None) -> Checkpoint:
     )
 
 
-def check_network(network: Any, path: Path) -> Any:
-    """Refuse a network that the rewrite does not cover; return its head."""
+def _checked_head(network: Any, path: Path) -> Any:
+    """The head of a network that the rewrite covers; raises CheckpointError for others."""
     from ultralytics.nn.modules import Detect
     from ultralytics.nn.tasks import DetectionModel
 
     kind = type(network)
     if kind is not DetectionModel:
         raise CheckpointError(
-            f"{path} holds a {kind.__name__}, not a detection model; train one with rsna-train fit"
+            f"{path} has a {kind.__name__}, not a detection model; train one with rsna-train fit"
         )
     head = network.model[-1]
     if getattr(head, "one2one_cv3", None) is not None or getattr(head, "end2end", False):
@@ -94,16 +96,21 @@ def check_network(network: Any, path: Path) -> Any:
     if tuple(head.stride.tolist()) != STRIDES_PX:
         strides = ", ".join(f"{stride:g}" for stride in head.stride.tolist())
         raise CheckpointError(f"{path} has strides {strides}; expected 8, 16, 32")
-    _check_layers(network, head, path)
+    first = getattr(network.model[0], "conv", None)
+    if not isinstance(first, nn.Conv2d) or first.groups != 1:
+        raise CheckpointError(f"{path} does not start with a plain convolution")
+    if first.in_channels not in INPUT_CHANNELS:
+        raise CheckpointError(f"{path} reads {first.in_channels} channels; expected 1 or 3")
+    branches: Any = head.cv3
+    if not all(isinstance(branch[-1], nn.Conv2d) for branch in branches):
+        raise CheckpointError(f"{path} has an unknown class branch")
+    if not all(torch.isfinite(tensor).all() for tensor in network.state_dict().values()):
+        raise CheckpointError(f"{path} has weights that are not finite; its training failed")
     return head
 
 
-def class_names(names: Any, path: Path) -> tuple[str, ...]:
-    """``names`` of a checkpoint, a list or a mapping from 0 on, as normalised names.
-
-    Raises:
-        CheckpointError: they are neither.
-    """
+def _class_names(names: Any, path: Path) -> tuple[str, ...]:
+    """Normalised class names; ``names`` of a checkpoint is a list, or a mapping from 0 on."""
     if isinstance(names, list | tuple):
         names = dict(enumerate(names))
     if not isinstance(names, Mapping) or {str(key) for key in names} != {
@@ -118,7 +125,7 @@ def class_names(names: Any, path: Path) -> tuple[str, ...]:
 
 
 def _rows_and_columns(imgsz: Any) -> tuple[int, int] | None:
-    """``imgsz`` as ultralytics takes it: one side, or rows and columns; None for anything else."""
+    """``imgsz`` as in ultralytics: one side, or rows and columns; None for anything else."""
     sides = list(imgsz) if isinstance(imgsz, list | tuple) else [imgsz]
     if not 1 <= len(sides) <= 2 or not all(type(side) is int and side > 0 for side in sides):
         return None
@@ -126,18 +133,17 @@ def _rows_and_columns(imgsz: Any) -> tuple[int, int] | None:
 
 
 def normalised(name: str) -> str:
-    """Lower case, every run of signs that are no letter or digit as one ``_``."""
+    """Lower case, with ``_`` for every run of characters other than letters and digits."""
     return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
 
 
 def class_order(
     names: tuple[str, ...], group: Group, path: Path, *, outputs: int
 ) -> tuple[int, ...]:
-    """Where each canonical class stands in the checkpoint.
+    """The place of each canonical class in the checkpoint.
 
     Raises:
-        CheckpointError: names other than the group's, missing or doubled, or another number of
-            outputs than of names.
+        CheckpointError: the names are not those of the group, or not as many as the outputs.
     """
     unexpected = sorted(set(names) - set(group.classes))
     missing = [name for name in group.classes if name not in names]
@@ -158,7 +164,7 @@ def _load(path: Path) -> tuple[Any, dict[str, Any]]:
     from ultralytics.nn.tasks import load_checkpoint
 
     if not path.is_file():
-        raise CheckpointError(f"{path} is not there")
+        raise CheckpointError(f"{path} does not exist")
     if fault := other_file(path):
         raise CheckpointError(f"{path} {fault}")
     try:
@@ -172,9 +178,9 @@ def _load(path: Path) -> tuple[Any, dict[str, Any]]:
 
 
 def _saved_whole(path: Path, layers: nn.Sequential) -> tuple[Any, Any]:
-    """A network that ``torch.save`` wrote with no dictionary around it, and its arguments.
+    """A network that ``torch.save`` wrote without a dictionary around it, and its arguments.
 
-    ultralytics takes it for a YOLO object and gives back its layers.
+    ultralytics mistakes it for a YOLO object and returns its layers.
     """
     from ultralytics.utils import SAFE_LOAD
 
@@ -182,25 +188,6 @@ def _saved_whole(path: Path, layers: nn.Sequential) -> tuple[Any, Any]:
     if not isinstance(whole, nn.Module):
         return layers, None
     return whole.float().eval(), getattr(whole, "args", None)
-
-
-def _check_layers(network: Any, head: Any, path: Path) -> None:
-    first = getattr(network.model[0], "conv", None)
-    if not isinstance(first, nn.Conv2d) or first.groups != 1:
-        raise CheckpointError(f"{path} does not start with a plain convolution")
-    if first.in_channels not in INPUT_CHANNELS:
-        raise CheckpointError(f"{path} reads {first.in_channels} channels; expected 1 or 3")
-    if not all(isinstance(branch[-1], nn.Conv2d) for branch in head.cv3):
-        raise CheckpointError(f"{path} has an unknown class branch")
-    if not all(torch.isfinite(tensor).all() for tensor in network.state_dict().values()):
-        raise CheckpointError(f"{path} has weights that are not finite; its training failed")
-
-
-def _group_of(names: tuple[str, ...], path: Path) -> Group:
-    for group in GROUPS:
-        if set(names) == set(group.classes):
-            return group
-    raise CheckpointError(f"{path} has {len(names)} classes that are of no group: {_shown(names)}")
 
 
 def _shown(names: Iterable[str]) -> str:

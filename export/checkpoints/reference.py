@@ -1,6 +1,6 @@
-"""The baseline: what the unmodified checkpoint answers in PyTorch float32.
+"""The reference: the answers of the unmodified checkpoint in PyTorch float32.
 
-Verification and the benchmarks hold every graph and backend to it.
+Verification and the benchmarks compare every graph and backend with it.
 """
 
 from __future__ import annotations
@@ -19,12 +19,11 @@ BATCH_SIZE = 16
 def reference_peaks(
     checkpoint: Checkpoint, slices: NDArray[np.uint8], batch_size: int = BATCH_SIZE
 ) -> NDArray[np.float32]:
-    """Largest class score of each slice, by a plain forward pass of the network.
+    """Largest class score of each slice.
 
     Args:
         checkpoint: as loaded, with box branch and batch norms.
         slices: (N, S, S) uint8.
-        batch_size: slices in a forward pass.
 
     Returns:
         (N, C) float32, classes in canonical order.

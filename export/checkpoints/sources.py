@@ -1,4 +1,4 @@
-"""Checkpoints and their cards -> what a bundle says of each group, read and checked first."""
+"""Read checkpoints and their cards, check that they agree, and describe a detector per group."""
 
 from __future__ import annotations
 
@@ -20,14 +20,13 @@ from rsna_lumbar.runtime.core.preprocess import Preprocessing
 Report = Callable[[str], None]
 Window = tuple[float, float]  # percentiles
 
-
-# The weakest first: what is known of a whole bundle is what is known of the least known.
+# The least certain first: a bundle's window is as certain as its least certain source.
 _WINDOW_SOURCES: tuple[WindowSource | None, ...] = (None, "assumed", "asked", "card")
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The checkpoints of one group and what they agree on."""
+    """The checkpoints of one group, and their detector."""
 
     checkpoints: tuple[Checkpoint, ...]
     detector: Detector  # without models yet
@@ -35,7 +34,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What is exported: at least one group, and what all detectors of a bundle share."""
+    """Everything that is exported, at least one group, and what all detectors share."""
 
     groups: tuple[Source, ...]  # in the order of GROUPS
     preprocessing: Preprocessing
@@ -44,7 +43,7 @@ class Sources:
 
 @dataclass(frozen=True, slots=True)
 class _Told:
-    """A preprocessing, by whom, and how that is known."""
+    """A preprocessing, the name of what it belongs to, and its source."""
 
     by: str
     preprocessing: Preprocessing
@@ -52,7 +51,7 @@ class _Told:
 
     def __str__(self) -> str:
         how = f" ({self.window_from})" if self.window_from else ""
-        return f"{self.by}: {described(self.preprocessing)}{how}"
+        return f"{self.by}: {_described(self.preprocessing)}{how}"
 
 
 def read_sources(
@@ -66,19 +65,14 @@ def read_sources(
 ) -> Sources:
     """Read the checkpoints of the groups that have some.
 
-    Args:
-        weights: group name -> its checkpoints, one or, for an ensemble, more; or none.
-        image_size_px: side of the slices; None takes it from the card or the checkpoint.
-        combination: of the peaks of an ensemble's detectors.
-        report: takes a line of progress.
-        window: percentiles that the slices of checkpoints without a card were made with; None
-            assumes those of training here.
-        kept: a bundle whose detectors these will stand beside.
+    Args, other than those of :func:`rsna_lumbar.export.bundling.build.build_bundle`:
+        window: None assumes the percentiles of ``rsna-train``.
+        kept: a bundle whose detectors stay beside the new ones.
 
     Raises:
         CheckpointError: a checkpoint or card cannot be used, or they do not agree.
-        UsageError: an image size that is no multiple of 32 or not known, one file twice, or a
-            window that is none or not a card's.
+        UsageError: the image size is unknown or not a multiple of 32, a file is given twice, or the
+            window is not valid or contradicts a card.
     """
     asked = _asked(window)
     groups, told = [], []
@@ -90,26 +84,29 @@ def read_sources(
     if assumed := [one.by for one in told if one.window_from == "assumed"]:
         report(
             f"no card and no --window: {', '.join(assumed)} assumed to be trained on slices "
-            f"windowed by {described(Preprocessing())} (--window 0 100 is min-max)"
+            f"windowed by {_described(Preprocessing())} (--window 0 100 is min-max)"
         )
     if kept is not None:
         told.append(_Told("the bundle", kept.preprocessing, kept.window_from))
-    return Sources(
-        tuple(groups),
-        _agreed_preprocessing(told),
-        min((one.window_from for one in told), key=_WINDOW_SOURCES.index),
-    )
+    if any(one.preprocessing != told[0].preprocessing for one in told):
+        raise CheckpointError(
+            "all detectors of a bundle share one preprocessing, but these differ "
+            f"({'; '.join(map(str, told))}); export checkpoints that agree, and give --window LOW "
+            "HIGH for those without a card"
+        )
+    source_of_window = min((one.window_from for one in told), key=_WINDOW_SOURCES.index)
+    return Sources(tuple(groups), told[0].preprocessing, source_of_window)
 
 
-def described(preprocessing: Preprocessing) -> str:
-    """The window in words, and the padding where it is not the usual one."""
-    low, high = window_of(preprocessing)
+def _described(preprocessing: Preprocessing) -> str:
+    """The window in words, and the padding if it is not the default."""
+    low, high = _window_of(preprocessing)
     pad = preprocessing.pad_value
     padding = "" if pad == Preprocessing().pad_value else f", padded with {pad}"
     return f"percentiles {low:g} to {high:g}{padding}"
 
 
-def window_of(preprocessing: Preprocessing) -> Window:
+def _window_of(preprocessing: Preprocessing) -> Window:
     """Its two percentiles."""
     return preprocessing.low_percentile, preprocessing.high_percentile
 
@@ -131,31 +128,32 @@ def _source(
     asked: Preprocessing | None,
     report: Report,
 ) -> tuple[Source, list[_Told]]:
-    checkpoints = [read_checkpoint(path, group) for path in paths]
-    for one in checkpoints:
+    checkpoints: dict[str, Checkpoint] = {}  # by SHA-256
+    for one in [read_checkpoint(path, group) for path in paths]:
         report(f"{group.name}: {one.path} (SHA-256 {one.sha256})")
-    _refuse_doubles(checkpoints)
-    cards = [_card(one, report) for one in checkpoints]
-    pairs = list(zip(checkpoints, cards, strict=True))
-    told = [_preprocessing(one, card, asked) for one, card in pairs]
+        if one.sha256 in checkpoints:
+            same = checkpoints[one.sha256].path
+            raise UsageError(f"{one.path} and {same} are the same weights")
+        checkpoints[one.sha256] = one
+    cards = [_card(one, report) for one in checkpoints.values()]
+    pairs = list(zip(checkpoints.values(), cards, strict=True))
+    sizes = {_size(one, card, image_size_px) for one, card in pairs}
+    if len(sizes) != 1:
+        raise CheckpointError(
+            f"the image sizes of {group.name} differ: {' and '.join(map(str, sorted(sizes)))}; "
+            "export checkpoints that agree"
+        )
     prior = np.mean([card.prior for card in cards], axis=0)
     detector = Detector(
         group=group,
-        size_px=_agreed_size({_size(one, card, image_size_px) for one, card in pairs}, group),
+        size_px=sizes.pop(),
         calibration=Calibration(),
         prior=tuple((float(a), float(b), float(c)) for a, b, c in prior),
         combination=combination,
         models=(),
     )
-    return Source(tuple(checkpoints), detector), told
-
-
-def _refuse_doubles(checkpoints: Sequence[Checkpoint]) -> None:
-    first: dict[str, Path] = {}
-    for one in checkpoints:
-        if one.sha256 in first:
-            raise UsageError(f"{one.path} and {first[one.sha256]} are the same weights")
-        first[one.sha256] = one.path
+    told = [_preprocessing(one, card, asked) for one, card in pairs]
+    return Source(tuple(checkpoints.values()), detector), told
 
 
 def _card(checkpoint: Checkpoint, report: Report) -> Card:
@@ -171,19 +169,19 @@ def _card(checkpoint: Checkpoint, report: Report) -> Card:
 
 
 def _preprocessing(checkpoint: Checkpoint, card: Card, asked: Preprocessing | None) -> _Told:
-    """As the card says, else as asked for, else as training here makes slices.
+    """That of the card, or else the requested one, or else the default of ``rsna-train``.
 
     Raises:
-        UsageError: the card says another window than is asked for.
+        UsageError: the card has another window than the requested one.
     """
     name = checkpoint.path.name
     if card.preprocessing is None:
         return _Told(name, asked or Preprocessing(), "asked" if asked else "assumed")
-    if asked and window_of(asked) != window_of(card.preprocessing):
+    if asked and _window_of(asked) != _window_of(card.preprocessing):
         raise UsageError(
-            f"{card_path(checkpoint.path)} says that {name} was trained with the "
-            f"window of {described(card.preprocessing)}, but --window asks for {described(asked)}; "
-            "leave --window out"
+            f"{card_path(checkpoint.path)} says that {name} was trained with the window of "
+            f"{_described(card.preprocessing)}, but --window asks for {_described(asked)}; leave "
+            "--window out"
         )
     return _Told(name, card.preprocessing, "card")
 
@@ -191,34 +189,11 @@ def _preprocessing(checkpoint: Checkpoint, card: Card, asked: Preprocessing | No
 def _size(checkpoint: Checkpoint, card: Card, image_size_px: int | None) -> int:
     size_px = image_size_px or card.size_px or checkpoint.trained_size_px
     if size_px is None:
-        raise UsageError(f"{checkpoint.path} {_no_size(checkpoint)}; give --image-size")
+        trained = "does not say its image size"
+        if checkpoint.trained_px is not None:
+            height, width = checkpoint.trained_px
+            trained = f"was trained on {height} x {width} px, but a bundle reads squares"
+        raise UsageError(f"{checkpoint.path} {trained}; give --image-size")
     if size_px < LARGEST_STRIDE or size_px % LARGEST_STRIDE:
-        raise UsageError(f"image size {size_px} is no multiple of {LARGEST_STRIDE}")
+        raise UsageError(f"image size {size_px} is not a multiple of {LARGEST_STRIDE}")
     return size_px
-
-
-def _no_size(checkpoint: Checkpoint) -> str:
-    if checkpoint.trained_px is None:
-        return "does not say its image size"
-    height, width = checkpoint.trained_px
-    return f"was trained on {height} x {width} px, and a bundle has squares"
-
-
-def _agreed_size(sizes: set[int], group: Group) -> int:
-    if len(sizes) != 1:
-        listed = " and ".join(map(str, sorted(sizes)))
-        raise CheckpointError(
-            f"the image sizes of {group.name} differ: {listed}; export checkpoints that agree"
-        )
-    return next(iter(sizes))
-
-
-def _agreed_preprocessing(told: Sequence[_Told]) -> Preprocessing:
-    found = {one.preprocessing for one in told}
-    if len(found) != 1:
-        listed = "; ".join(map(str, told))
-        raise CheckpointError(
-            f"the preprocessing differs, which all detectors of a bundle share ({listed}); export "
-            "checkpoints that agree, and give --window LOW HIGH for those without a card"
-        )
-    return next(iter(found))

@@ -1,13 +1,13 @@
 """Detectors with random weights and realistic activations, for tests and for timing.
 
-A network as ultralytics initialises it gives nearly the same number for every slice, so that a
-comparison proves nothing. Here the batch norms get random scales and offsets and the statistics
-of textured slices, and the class branches are scaled until the logits spread as a trained
-detector's do: most cells far below zero, the highest of a slice from about -8 to 2.
+A network as initialised by ultralytics gives nearly the same number for every slice, so comparing
+it proves nothing. Here the batch norms get random scales and offsets and the statistics of textured
+slices, and the class branches are scaled so that the logits spread as in a trained detector: most
+cells far below zero, the highest of a slice from about -8 to 2.
 
-No channel's variance is taken below the mean of its layer: stretching the quiet channels to the
-size of the loud ones in twenty layers on end makes a network that blows up float32's rounding
-(3e-3 in a logit instead of 1e-5), which no trained one does.
+No channel's variance is taken below the mean of its layer. Otherwise weak channels would be
+stretched in each of twenty layers, and the rounding of float32 would grow to 3e-3 in a logit. In
+trained networks it is 1e-5.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ CALIBRATION_SIZE_PX = 192
 LOGIT_RANGE = 3.0  # from the mean over cells to the highest
 HIGHEST_LOGIT = -3.0  # of a slice and class, in the middle of the classes
 CLASS_OFFSETS = (-3.0, 3.0)  # from the first class to the last
-# Standard deviation over slices of the highest logit, in the median class; below it a comparison
-# proves little. All scales, one and two sides: 0.35 to 0.45.
+# Standard deviation over slices of the highest logit, in the median class; with less, a comparison
+# proves little. Seen, for all scales and groups: 0.35 to 0.45.
 LEAST_SPREAD = 0.25
 GRAINS_PX = (4, 8, 16, 32)
 
@@ -49,12 +49,10 @@ def random_detector(
     """Make a YOLOv8 detection model whose outputs vary from slice to slice and class to class.
 
     Args:
-        group: its classes are the model's.
         scale: n, s, m, l or x.
         channels: 1 or 3.
-        names: class names in the model's own order; the canonical names where None.
+        names: class names in the model's own order; None takes the canonical names.
         size_px: side of the slices that its statistics are taken from.
-        seed: of every random number.
     """
     prepare_third_party("export")
     from ultralytics.nn.tasks import DetectionModel
@@ -62,19 +60,20 @@ def random_detector(
     names = tuple(names or group.classes)
     slices = textured_slices(CALIBRATION_SLICES, size_px, seed=seed)
     grey = torch.from_numpy(slices)[:, None].to(torch.float32) / 255  # (N, 1, S, S)
+    images = grey.expand(-1, channels, -1, -1)
     with torch.random.fork_rng(devices=()), torch.no_grad():
         torch.manual_seed(seed)
         model = DetectionModel(  # type: ignore[no-untyped-call]
             f"yolov8{scale}.yaml", ch=channels, nc=len(names), verbose=False
         )
         model.names = dict(enumerate(names))
-        _settle_batch_norms(model, grey.expand(-1, channels, -1, -1))
-        _spread_logits(model, grey.expand(-1, channels, -1, -1))
+        _settle_batch_norms(model, images)
+        _spread_logits(model, images)
     return model.eval()
 
 
 def save_checkpoint(model: Any, path: Path, *, size_px: int = 384) -> None:
-    """Save a model as the ``.pt`` file that ultralytics' training leaves behind."""
+    """Save a model as a ``.pt`` file like those of ultralytics' training."""
     saved = copy.deepcopy(model).half()  # as ultralytics saves it
     torch.save({"model": saved, "ema": None, "train_args": {"imgsz": size_px}}, path)
 
@@ -105,7 +104,7 @@ def _textured(generator: np.random.Generator, size_px: int) -> NDArray[np.uint8]
 
 
 def _settle_batch_norms(model: Any, images: Tensor) -> None:
-    """Random scales and offsets, statistics layer by layer in one pass."""
+    """Random scales and offsets, and statistics of each layer, in one pass."""
 
     def take_statistics(norm: nn.Module, inputs: tuple[Tensor]) -> None:
         variance = inputs[0].var(dim=(0, 2, 3))

@@ -2,7 +2,7 @@
 
     float32 score graph -> graph in a precision (export/graph/precisions.py) -> model files (here)
 
-A format module has ``PRECISIONS`` and ``build``. Libraries are imported when a format is chosen.
+A format module has what :class:`Format` lists. It imports its library only when it is used.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from rsna_lumbar.runtime.bundle.records import Engine
+from rsna_lumbar.runtime.core.errors import UsageError
 
 FORMATS = {
     "onnx": "rsna_lumbar.export.formats.onnx",
@@ -21,26 +22,29 @@ FORMATS = {
     "tensorrt": "rsna_lumbar.export.formats.tensorrt",
     "tensorrt-rtx": "rsna_lumbar.export.formats.tensorrt",
 }
-BACKEND_OF = {
-    "onnx": "onnxruntime",
-    "openvino": "openvino",
-    "tensorrt": "tensorrt",
-    "tensorrt-rtx": "tensorrt-rtx",
-}
+BACKEND_OF = {**{name: name for name in FORMATS}, "onnx": "onnxruntime"}
 
-Report = Callable[[str], None]
+Report = Callable[[str], None]  # takes a line of progress
 
 
 @dataclass(frozen=True, slots=True)
 class BuildOptions:
-    """What serialized engines are built for; other formats have nothing to choose."""
+    """Settings of serialized engines; the other formats have none."""
 
-    best_batch: int = 16  # that engines are tuned for
+    best_batch: int = 16  # batch size that engines are tuned for
     largest_batch: int = 64
-    # Such as "8.9"; empty: the GPU here, without one all that the builder knows but 7.5.
+    # Such as "8.9". Empty: the GPUs of this machine, or without one all that the builder lists
+    # except 7.5.
     compute_capabilities: tuple[str, ...] = ()
-    timing_cache: Path | None = None  # read and written where the builder has one
-    log: Path | None = None  # the builder's own words are appended here
+    timing_cache: Path | None = None  # read and written by builders that have one
+    log: Path | None = None  # the builder's messages are appended here
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.best_batch <= self.largest_batch:
+            raise UsageError(
+                f"an engine cannot be tuned for batches of {self.best_batch} and accept at most "
+                f"{self.largest_batch}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +60,18 @@ class Built:
     """A model's files in the order in which its backend opens them."""
 
     files: tuple[BuiltFile, ...]
-    target: str  # ANY_TARGET, or what it was built for, as it stands in the file's name
+    target: str  # ANY_TARGET, or the GPUs that it was built for, as in the names of files
     engine: Engine | None
 
 
 class Format(Protocol):
-    """The module of a format."""
+    """The module of a format. ``name`` matters where a module serves two formats."""
 
     PRECISIONS: tuple[str, ...]
-    # How int8 graphs for it are quantised; see export/graph/int8.py.
-    INT8_SCHEME: str
+    INT8_SCHEME: str  # how its int8 graphs are quantised; one of export/graph/int8.py
 
     def require(self, name: str, options: BuildOptions) -> None:
-        """Refuse, before any work, what cannot be built on this machine.
+        """Check, before any work, that this machine can build the format with these options.
 
         Raises:
             UsageError: its library is not installed, or an option cannot be met.
@@ -77,18 +80,11 @@ class Format(Protocol):
     def build(
         self, name: str, graph: bytes, precision: str, options: BuildOptions, report: Report
     ) -> Built:
-        """Turn a score graph (ONNX, already in that precision) into model files.
-
-        Args:
-            name: of the format, where a module serves two.
-            graph: the ONNX file.
-            precision: one of ``PRECISIONS``.
-            options: for engines.
-            report: takes a line of progress.
+        """Turn a score graph (an ONNX file, already in that precision) into model files.
 
         Raises:
             UsageError: its library is not installed, or an option cannot be met.
-            BuildError: the builder refuses the graph, or its process ended or hangs.
+            BuildError: the builder rejects the graph, or its process ended or hangs.
         """
 
 

@@ -1,12 +1,12 @@
-"""A builder in a process of its own: its crash, hang or end costs one build, never the export.
+"""A separate process for a builder: if it crashes, hangs or is killed, only one build is lost.
 
     this process                          the builder's
     graph            ---- pipe ---->      work(graph, voice)
     lines, signs of life, result          voice.say, voice.live, what work returns
                      <--- pipe -----
 
-Nothing passes through files, so none is left whichever process is killed. What the library prints,
-also while it crashes, goes to the log. The builder's process ends with this one.
+Nothing passes through files, so none is left whichever process is killed. Everything that the
+library prints, even while it crashes, goes to the log. The builder's process ends with this one.
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing import connection
 from pathlib import Path
 from threading import Lock, Thread
@@ -31,36 +30,16 @@ from rsna_lumbar.export.formats import Built, Report
 from rsna_lumbar.runtime.core.errors import ExportError, LumbarError, UsageError
 from rsna_lumbar.runtime.system.processes import end_with_parent, in_main_thread, interrupts_ignored
 
-# A builder says each layer and each kernel that it has timed; the longest silence seen is seconds.
+# A builder reports each layer and each kernel that it has timed; the longest silence was seconds.
 SILENCE_S = 30 * 60.0
 LIVE_S = 1.0  # between two signs of life
-TICK_S = 0.5  # Windows sees Ctrl-C between two waits only
-END_S = 10.0  # for a process that was killed, or whose pipe has ended, to be gone
+TICK_S = 0.5  # Windows handles Ctrl-C only between two waits
+END_S = 10.0  # for a process that was killed, or whose pipe has ended, to end
 
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A line of progress."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Live:
-    """A sign of life, with nothing to say."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Failed:
-    error: LumbarError
-
-
-@dataclass(frozen=True, slots=True)
-class _Lost:
-    """The pipe has ended."""
-
-
-_Message = Line | _Live | _Failed | Built | _Lost
+# A line of progress; None, a sign of life; an error of the work; its result; or EOFError, made
+# here where the pipe has ended.
+_Message = str | None | LumbarError | Built | EOFError
+_Pipe = connection.Connection
 _SPAWN = multiprocessing.get_context("spawn")
 
 
@@ -73,71 +52,49 @@ class Voice:
         self._lock = Lock()
         self._last = time.monotonic()
 
-    def say(self, text: str) -> None:
-        """A line of progress."""
-        self.put(Line(text))
-
-    def live(self) -> None:
-        """It goes on; may be called often."""
-        if time.monotonic() - self._last >= LIVE_S:
-            self.put(_Live())
-
-    def put(self, message: _Message) -> None:
-        """Any message, whole."""
+    def say(self, message: _Message) -> None:
+        """Send a line of progress, or any other message, whole."""
         with self._lock:
             self._last = time.monotonic()
             self._send(message)
+
+    def live(self) -> None:
+        """Send a sign of life; may be called often."""
+        if time.monotonic() - self._last >= LIVE_S:
+            self.say(None)
 
 
 Work = Callable[[bytes, Voice], Built]
 
 
 def build_apart(work: Work, graph: bytes, *, name: str, log: Path | None, report: Report) -> Built:
-    """Have a builder's process do the work.
+    """Run a builder in a process of its own, which has ended when this returns or raises.
 
     Args:
-        work: to be pickled; it runs there.
-        graph: handed to it.
-        name: of what is built, for errors.
-        log: what the process prints is appended here; None forgets it.
+        work: what the process runs; must be picklable.
+        name: what is built, for errors.
+        log: what the process prints is appended here; None discards it.
         report: takes its lines, in this thread.
 
     Raises:
         LumbarError: as ``work`` raised it.
         ExportError: the process crashed, was killed, ended without a result, was silent for
-            ``SILENCE_S``, could not be started, or met an error that is none of ours.
+            ``SILENCE_S``, could not be started, or met an unexpected error.
         UsageError: the log cannot be written.
     """
-    _require_writable(log)
-    with _started(work, graph, name, log) as builder:
-        while True:
-            message = builder.hear()
-            match message:
-                case Built():
-                    return message
-                case _Failed(error):
-                    raise error
-                case _Lost():
-                    raise ExportError(f"{name}: the builder {builder.end_of_it()}")
-                case Line(text):
-                    builder.at = text
-                    report(text)
-
-
-@contextmanager
-def _started(work: Work, graph: bytes, name: str, log: Path | None) -> Iterator[_Builder]:
-    """A builder at work; its process is gone afterwards, whatever happens here."""
     ours, theirs = _SPAWN.Pipe()
-    process = _SPAWN.Process(
-        target=_work, args=(theirs, work, log, in_main_thread()), daemon=True, name=name
-    )
-    builder = _Builder(name, process)
-    talk = Thread(target=_talk, args=(ours, graph, builder.heard), daemon=True)
+    arguments = (theirs, work, log, in_main_thread())
+    process = _SPAWN.Process(target=_work, args=arguments, daemon=True, name=name)
+    heard: queue.SimpleQueue[_Message] = queue.SimpleQueue()
+    talk = Thread(target=_talk, args=(ours, graph, heard), daemon=True)
     try:
-        with theirs:
-            _start(process, name)
+        try:
+            with theirs, interrupts_ignored():
+                process.start()
+        except OSError as error:  # no memory, no more processes
+            raise ExportError(f"{name}: no builder can be started ({error.strerror})") from error
         talk.start()
-        yield builder
+        return _result(process, heard, report)
     finally:
         if process.ident is not None:
             process.kill()
@@ -147,112 +104,93 @@ def _started(work: Work, graph: bytes, name: str, log: Path | None) -> Iterator[
         ours.close()
 
 
-def _start(process: Any, name: str) -> None:
-    try:
-        with interrupts_ignored():
-            process.start()
-    except OSError as error:  # no memory, no more processes
-        raise ExportError(f"{name}: no builder can be started ({error.strerror})") from error
+def _result(process: Any, heard: queue.SimpleQueue[_Message], report: Report) -> Built:
+    """Report what a builder says until its result comes."""
+    name, place = process.name, ""
+    while True:
+        try:
+            message = _next(heard)
+        except queue.Empty:
+            raise ExportError(
+                f"{name}: the builder hangs, no sign of life for {SILENCE_S:g} s{place}"
+            ) from None
+        match message:
+            case Built():
+                return message
+            case LumbarError():
+                raise message
+            case EOFError():
+                raise ExportError(f"{name}: the builder {_end_of(process, place)}")
+            case str():
+                place = f" in {message.removeprefix(f'{name}: ')!r}"
+                report(message)
 
 
-class _Builder:
-    """This process's side of it."""
+def _next(heard: queue.SimpleQueue[_Message]) -> _Message:
+    """The next message. Time during which this process was stopped does not count as silence.
 
-    def __init__(self, name: str, process: Any) -> None:
-        self.heard: queue.SimpleQueue[_Message] = queue.SimpleQueue()
-        self.at = ""  # the line of progress that came last
-        self._name = name
-        self._process = process
-
-    def hear(self) -> _Message:
-        """Its next message. Time in which this process was stopped is no silence.
-
-        Raises:
-            ExportError: it is silent.
-        """
-        for _ in range(math.ceil(SILENCE_S / TICK_S)):
-            with suppress(queue.Empty):
-                return self.heard.get(timeout=TICK_S)
-        raise ExportError(
-            f"{self._name}: the builder hangs, no sign of life for {SILENCE_S:g} s{self._where}"
-        )
-
-    def end_of_it(self) -> str:
-        """How a process whose pipe has ended came to its end."""
-        self._process.join(END_S)
-        code = self._process.exitcode
-        if code is None:
-            return f"broke off{self._where}"
-        if code >= 0:
-            return f"ended with exit code {code} and no result{self._where}"
-        if -code == getattr(signal, "SIGKILL", None):
-            return f"was killed (SIGKILL){self._where}; the system does so where memory is short"
-        return f"was ended by {_signal_name(-code)}{self._where}"
-
-    @property
-    def _where(self) -> str:
-        return f" in {self.at.removeprefix(f'{self._name}: ')!r}" if self.at else ""
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # of those for real-time use
-        return f"signal {number}"
-
-
-def _talk(
-    pipe: connection.Connection[Any, Any], graph: bytes, heard: queue.SimpleQueue[_Message]
-) -> None:
-    """Hand the graph over and listen, apart from the thread that counts the silence.
-
-    A process may stop in the middle of a message, for ever.
+    Raises:
+        queue.Empty: there was none for ``SILENCE_S``.
     """
+    for _ in range(math.ceil(SILENCE_S / TICK_S)):
+        with suppress(queue.Empty):
+            return heard.get(timeout=TICK_S)
+    raise queue.Empty
+
+
+def _end_of(process: Any, place: str) -> str:
+    """How a process whose pipe has ended came to its end."""
+    process.join(END_S)
+    code = process.exitcode
+    if code is None:
+        return f"broke off{place}"
+    if code >= 0:
+        return f"ended with exit code {code} and no result{place}"
+    if -code == getattr(signal, "SIGKILL", None):
+        return f"was killed (SIGKILL){place}; the system does so if memory is short"
+    try:
+        return f"was ended by {signal.Signals(-code).name}{place}"
+    except ValueError:  # a real-time signal
+        return f"was ended by signal {-code}{place}"
+
+
+def _talk(pipe: _Pipe[Any, Any], graph: bytes, heard: queue.SimpleQueue[_Message]) -> None:
+    """Send the graph and listen, in a thread: a process may stop in the middle of a message."""
     try:
         pipe.send_bytes(graph)
         while True:
             heard.put(pipe.recv())
-    except Exception:  # the pipe ended, or a message is cut off or made by another version of us
-        heard.put(_Lost())
-
-
-def _require_writable(log: Path | None) -> None:
-    if log is not None:
-        try:
-            log.open("ab").close()
-        except OSError as error:
-            raise UsageError(f"{log} cannot be written ({error.strerror})") from error
+    except Exception:  # the pipe ended, or a message is cut off or of another version of us
+        heard.put(EOFError())
 
 
 # In the builder's process
 
 
 def _work(
-    pipe: connection.Connection[Any, Any],
-    work: Work,
-    log: Path | None,
-    started_by_main_thread: bool,
+    pipe: _Pipe[Any, Any], work: Work, log: Path | None, started_by_main_thread: bool
 ) -> None:
     end_with_parent(started_by_main_thread=started_by_main_thread)
-    _print_to(log)
     voice = Voice(pipe.send)
     graph = pipe.recv_bytes()
     try:
-        voice.put(work(graph, voice))
+        _print_to(log)
+        voice.say(work(graph, voice))
     except LumbarError as error:
-        voice.put(_Failed(error))
+        voice.say(error)
     except Exception as error:
         traceback.print_exc()  # into the log
         text = " ".join(str(error).split())
-        voice.put(_Failed(ExportError(f"unexpected {type(error).__name__}: {text}")))
+        voice.say(ExportError(f"unexpected {type(error).__name__}: {text}"))
 
 
 def _print_to(log: Path | None) -> None:
-    """Have what this process prints in the log, also what native code prints."""
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-    place = os.open(log or os.devnull, flags)
-    for stream in (sys.stdout, sys.stderr):
+    """Redirect everything that this process prints, native code included, to the log."""
+    try:
+        place = os.open(log or os.devnull, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    except OSError as error:
+        raise UsageError(f"{log} cannot be written ({error.strerror})") from error
+    for number, stream in ((1, sys.stdout), (2, sys.stderr)):
         stream.flush()
-    for number in (1, 2):
         os.dup2(place, number)
     os.close(place)

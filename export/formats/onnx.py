@@ -1,4 +1,4 @@
-"""The score graph as it is, for ONNX Runtime on CPUs and on CUDA."""
+"""The score graph itself, for ONNX Runtime on CPUs and on CUDA."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ INT8_SCHEME = "U8S8"
 
 
 def require(name: str, options: BuildOptions) -> None:
-    """Everything that it takes has made the graph already."""
+    """Nothing beyond what made the graph is needed."""
 
 
 def build(name: str, graph: bytes, precision: str, options: BuildOptions, report: Report) -> Built:
-    """One file, the graph itself."""
+    """One file: the graph."""
     return Built((BuiltFile(".onnx", graph),), ANY_TARGET, None)

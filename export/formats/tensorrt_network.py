@@ -11,9 +11,9 @@ from typing import Any
 
 from rsna_lumbar.export.formats import BuildOptions
 from rsna_lumbar.runtime.backends import OUTPUTS
-from rsna_lumbar.runtime.core.errors import ExportError, UsageError
+from rsna_lumbar.runtime.core.errors import ExportError
 
-# As in export/graph/score_graph.py, which imports PyTorch; building an engine does without it.
+# As in export/graph/score_graph.py, which imports PyTorch; an engine is built without it.
 INPUTS = ("slices", "member", "temperature", "bias", "floor", "prior")
 SHOWN_ERRORS = 3
 
@@ -24,7 +24,7 @@ def make_network(trt: Any, builder: Any, logger: Any, graph: bytes, sets: int) -
     Raises:
         ExportError: TensorRT cannot parse it, with the nodes and the reasons.
     """
-    # Required by 10, accepted and without effect in 11, where there is nothing else.
+    # Required by 10; accepted by 11, where every network is strongly typed.
     strongly_typed = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
     network = builder.create_network(strongly_typed)
     parser = trt.OnnxParser(network, logger)
@@ -34,35 +34,20 @@ def make_network(trt: Any, builder: Any, logger: Any, graph: bytes, sets: int) -
     inputs = {one.name: one for one in map(network.get_input, range(network.num_inputs))}
     outputs = [network.get_output(index).name for index in range(network.num_outputs)]
     if set(inputs) != set(INPUTS) or set(outputs) != set(OUTPUTS):
-        raise ExportError(f"no score graph: inputs {', '.join(inputs)}, outputs {outputs}")
+        raise ExportError(f"not a score graph: inputs {', '.join(inputs)}, outputs {outputs}")
     inputs["member"].shape = (sets, -1)
     return network
 
 
 def batch_profile(builder: Any, network: Any, options: BuildOptions) -> Any:
     """The optimization profile: least, best and largest shapes."""
-    slices = next(
-        one for one in map(network.get_input, range(network.num_inputs)) if one.name == "slices"
-    )
-    size_px = slices.shape[-1]
+    inputs = map(network.get_input, range(network.num_inputs))
+    size_px = next(one.shape[-1] for one in inputs if one.name == "slices")
     batches = (1, options.best_batch, options.largest_batch)
     profile = builder.create_optimization_profile()
     profile.set_shape("slices", *[(batch, size_px, size_px) for batch in batches])
     profile.set_shape("member", *[(options.largest_batch, batch) for batch in batches])
     return profile
-
-
-def require_batches(options: BuildOptions) -> None:
-    """Refuse batch sizes that no profile can have.
-
-    Raises:
-        UsageError: they are not positive, or fall.
-    """
-    if not 1 <= options.best_batch <= options.largest_batch:
-        raise UsageError(
-            f"an engine cannot be tuned for batches of {options.best_batch} and take at most "
-            f"{options.largest_batch}"
-        )
 
 
 def _reasons(errors: Sequence[Any]) -> str:

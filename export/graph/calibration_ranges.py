@@ -1,19 +1,19 @@
-"""The ranges that activations are quantised over, seen on calibration slices.
+"""The ranges that activations are quantised over, measured on calibration slices.
 
-For a tensor x with lowest and highest value lo and hi over all slices:
+For a tensor x with lowest value lo and highest value hi over all slices:
 
-    plain        [lo, hi], the extremes. What grades a spine is rare: cutting the tails off took up
-                 to 8 % of the grades with it, and the best percentile was no better than none.
+    plain        [lo, hi], the extremes. The values that decide a grade are rare: cutting the tails
+                 off changed up to 8 % of the grades, and no percentile was better than none.
     moves        tensors joined by operators that only move values (Concat, Split, MaxPool,
-                 Resize) take the union of their ranges. One scale lets integers pass through.
-    SiLU input   y = x s(x) is flat far below zero. What 8 bits cannot tell from zero at the
-                 output is cut off at the input: the lowest b <= -1.28 (the minimum of SiLU)
-                 with |b s(b)| <= step / 2, where step is the output's range / 255.
+                 Resize) get the union of their ranges, so that integers pass with one scale.
+    SiLU input   y = x s(x) is flat far below zero. Inputs whose output 8 bits cannot distinguish
+                 from zero are cut off: below the lowest b <= -1.28 (the minimum of SiLU) with
+                 |b s(b)| <= step / 2, where step is the output's range / 255.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import onnx
@@ -32,8 +32,8 @@ COMPUTES = ("Conv", "Sigmoid", "Mul", "Add")
 GREY = (0.0, 255.0)
 UNIT = (0.0, 1.0)  # of a sigmoid
 STEPS = 255  # of 8 bits
-SLICES_A_RUN = 8
-SILU_INPUTS = -1.28 - np.arange(0, 40, 0.02)  # candidates for b; its SiLU rises towards zero
+SLICES_A_RUN = 8  # so that memory does not grow with the number of slices
+SILU_INPUTS = -1.28 - np.arange(0, 40, 0.02)  # candidates for b, whose SiLU rises towards zero
 ERRORS_ONLY = 3  # ONNX Runtime's log severity
 
 
@@ -42,24 +42,25 @@ def activation_ranges(model: onnx.ModelProto, slices: NDArray[np.uint8]) -> Rang
 
     Args:
         model: a float32 score graph, from :func:`rsna_lumbar.export.graph.onnx_edit.read_graph`.
-        slices: (N, S, S); read in runs of eight, so that memory does not grow with N.
+        slices: (N, S, S).
 
     Raises:
-        ExportError: the network gives values that are no numbers.
+        ExportError: a tensor has values that are not finite.
     """
     network = network_nodes(model.graph)
-    seen = dict(zip(_tensors(network), _extremes(model, network, slices), strict=True))
-    for name, (low, high) in seen.items():
-        if not (np.isfinite(low) and np.isfinite(high)):
-            raise ExportError(f"{name} has values that are no numbers on the calibration slices")
-    ranges = united(network, seen)
+    tensors = [name for node in network if node.op_type in MOVES + COMPUTES for name in node.output]
+    extremes = _extremes(model, tensors, slices)
+    for name, found in extremes.items():
+        if not np.isfinite(found).all():
+            raise ExportError(f"{name} has values that are not finite on the calibration slices")
+    ranges = united(network, extremes)
     ranges.update({node.output[0]: UNIT for node in network if node.op_type == "Sigmoid"})
     ranges.update({node.output[0]: GREY for node in network if node.op_type == "Cast"})
     return {**ranges, **silu_inputs(network, ranges)}
 
 
 def united(network: Iterable[onnx.NodeProto], ranges: Ranges) -> dict[str, tuple[float, float]]:
-    """One range for all tensors that are joined by moves."""
+    """The same range for all tensors that are joined by moves."""
     classes = {name: {name} for name in ranges}
     for node in network:
         if node.op_type in MOVES:
@@ -75,7 +76,7 @@ def united(network: Iterable[onnx.NodeProto], ranges: Ranges) -> dict[str, tuple
 def silu_inputs(
     network: Iterable[onnx.NodeProto], ranges: Ranges
 ) -> dict[str, tuple[float, float]]:
-    """Ranges of the inputs of x * sigmoid(x), cut where the output is flat."""
+    """Ranges of the inputs of x * sigmoid(x), cut off where the output is flat."""
     nodes = list(network)
     gates = {node.output[0]: node.input[0] for node in nodes if node.op_type == "Sigmoid"}
     cut = {}
@@ -94,49 +95,40 @@ def _flat_below(low: float, high: float) -> float:
     return float(flat[0]) if len(flat) else -np.inf
 
 
-def _tensors(network: Iterable[onnx.NodeProto]) -> list[str]:
-    return [name for one in network if one.op_type in MOVES + COMPUTES for name in one.output]
-
-
 def _extremes(
-    model: onnx.ModelProto, network: list[onnx.NodeProto], slices: NDArray[np.uint8]
-) -> list[tuple[float, float]]:
-    """(lowest, highest) of each tensor of the network."""
+    model: onnx.ModelProto, tensors: list[str], slices: NDArray[np.uint8]
+) -> dict[str, tuple[float, float]]:
+    """Lowest and highest value of each tensor over all slices."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = usable_cores()
     options.log_severity_level = ERRORS_ONLY
-    observer = _observer(model, network).SerializeToString()
+    observer = _observer(model, tensors).SerializeToString()
     session = ort.InferenceSession(observer, options, providers=["CPUExecutionProvider"])
     (name,) = (one.name for one in session.get_inputs())
-    runs = np.array([session.run(None, {name: part}) for part in _parts(slices)])  # (R, 2 T)
+    runs = np.array(
+        [
+            session.run(None, {name: slices[start : start + SLICES_A_RUN]})
+            for start in range(0, len(slices), SLICES_A_RUN)
+        ]
+    )  # (R, 2 T)
     lowest, highest = runs[:, ::2].min(axis=0), runs[:, 1::2].max(axis=0)
-    return list(zip(lowest.tolist(), highest.tolist(), strict=True))
+    return dict(zip(tensors, zip(lowest.tolist(), highest.tolist(), strict=True), strict=True))
 
 
-def _observer(model: onnx.ModelProto, network: list[onnx.NodeProto]) -> onnx.ModelProto:
-    """The network alone, with the lowest and the highest value of each tensor as its outputs."""
-    observer = onnx.ModelProto()
-    observer.CopyFrom(model)
-    graph = observer.graph
+def _observer(model: onnx.ModelProto, tensors: list[str]) -> onnx.ModelProto:
+    """The network alone; its outputs are the lowest and the highest value of each tensor."""
+    network = network_nodes(model.graph)
     read = {name for node in network for name in node.input}
     nodes = [
         helper.make_node(f"Reduce{which}", [name], [f"{name}_{which}"], keepdims=0)
-        for name in _tensors(network)
+        for name in tensors
         for which in ("Min", "Max")
     ]
-    results = [helper.make_tensor_value_info(one.output[0], TensorProto.FLOAT, []) for one in nodes]
-    inputs = [one for one in graph.input if one.name in read]
-    for field, content in (
-        (graph.node, [*network, *nodes]),
-        (graph.output, results),
-        (graph.input, inputs),
-    ):
-        copies = list(content)
-        del field[:]
-        field.extend(copies)
-    return observer
-
-
-def _parts(slices: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
-    for start in range(0, len(slices), SLICES_A_RUN):
-        yield slices[start : start + SLICES_A_RUN]
+    graph = helper.make_graph(
+        [*network, *nodes],
+        "observer",
+        [one for one in model.graph.input if one.name in read],
+        [helper.make_tensor_value_info(one.output[0], TensorProto.FLOAT, []) for one in nodes],
+        initializer=model.graph.initializer,
+    )
+    return helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)

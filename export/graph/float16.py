@@ -2,13 +2,13 @@
 
     slices -> Cast(float16) -> * 2^-8 -> Conv(2^8 W, b) -> ... -> Conv -> Cast(float32) -> ...
 
-Every type stands in the graph itself, as TensorRT wants it: nothing is left to a builder's choice.
-Inputs and outputs are those of the float32 graph.
+The graph itself states every type, as TensorRT requires, and leaves no choice to a builder. Inputs
+and outputs are those of the float32 graph.
 
-The kernels W of the first convolution hold /255, which puts small ones among the subnormal numbers
-of float16 (below 2^-14 = 6.1e-5), where they keep few bits: up to 1.4 % of them in the detectors
-that were trained here. A power of two is moved to the other factor: grey values 0..255 and their
-256th parts are exact in float16, and 2^8 W keeps all the bits that float16 has.
+The kernels W of the first convolution include /255. This makes small ones subnormal in float16
+(below 2^-14 = 6.1e-5), with few bits: up to 1.4 % of them in the detectors that were trained here.
+So a factor of 2^8 is moved from the slices to the kernels: grey values 0..255 and their 256th parts
+are exact in float16, and 2^8 W has all the bits of float16.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from rsna_lumbar.export.graph.onnx_edit import (
 from rsna_lumbar.runtime.core.errors import ExportError
 
 GREY_SCALE = 2.0**-8
-# Inputs that stay as they are, by operator: Resize takes its scales as float32 whatever it resizes.
+# Inputs that stay float32, by operator: Resize always takes its scales as float32.
 FLOAT32_INPUTS = {"Resize": (1, 2)}
 
 
 def to_half(graph: bytes) -> bytes:
-    """Turn a float32 score graph into one whose network is float16.
+    """Convert the network of a float32 score graph to float16.
 
     Args:
         graph: the ONNX file, opset 18.
@@ -57,9 +57,10 @@ def to_half(graph: bytes) -> bytes:
 
 def scale_input(graph: onnx.GraphProto, network: Sequence[onnx.NodeProto]) -> None:
     """Cast the slices to float16 and move 2^8 from them into the kernels that read them."""
+    constants = {one.name: one for one in graph.initializer}
     for cast in [node for node in network if node.op_type == "Cast"]:
         grey = cast.output[0]
-        kernels = _first_kernels(network, grey)
+        kernels = [constants[name] for name in _first_kernels(network, grey)]
         cast.attribute[0].i = TensorProto.FLOAT16
         factor = numpy_helper.from_array(np.array(GREY_SCALE, np.float16), f"{grey}_factor")
         graph.initializer.append(factor)
@@ -68,11 +69,12 @@ def scale_input(graph: onnx.GraphProto, network: Sequence[onnx.NodeProto]) -> No
         name = f"{cast.name}_scaled"
         insert_after(graph, cast, helper.make_node("Mul", [grey, factor.name], [scaled], name=name))
         for kernel in kernels:
-            _multiply_constant(graph, kernel, 1 / GREY_SCALE)
+            larger = numpy_helper.to_array(kernel) * np.float32(1 / GREY_SCALE)
+            kernel.CopyFrom(numpy_helper.from_array(larger, kernel.name))
 
 
 def halve_constants(graph: onnx.GraphProto, network: Sequence[onnx.NodeProto]) -> None:
-    """Give the nodes of the network their float32 constants in float16."""
+    """Convert the float32 constants that the network reads to float16."""
     constants = {one.name: one for one in graph.initializer}
     halves: dict[str, str] = {}
     for node in network:
@@ -89,7 +91,7 @@ def halve_constants(graph: onnx.GraphProto, network: Sequence[onnx.NodeProto]) -
 
 
 def widen_results(graph: onnx.GraphProto, network: Sequence[onnx.NodeProto]) -> None:
-    """Cast to float32 what the aggregation reads of the network."""
+    """Cast the outputs of the network that the aggregation reads to float32."""
     names = {node.name for node in network}
     behind = [node for node in graph.node if node.name not in names]
     for node in network:
@@ -116,7 +118,9 @@ def _first_kernels(network: Sequence[onnx.NodeProto], grey: str) -> set[str]:
         elif node.op_type == "Conv":
             kernels.add(node.input[1])
         else:
-            raise ExportError(f"{node.name} ({node.op_type}) reads the slices beside a convolution")
+            raise ExportError(
+                f"{node.name} ({node.op_type}) reads the slices and is no convolution"
+            )
     return kernels
 
 
@@ -125,9 +129,3 @@ def _half(value: TensorProto, name: str) -> TensorProto:
     if not np.abs(array).max(initial=0) < np.finfo(np.float16).max:
         raise ExportError(f"{value.name} is too large for float16; export it with --precision fp32")
     return numpy_helper.from_array(array.astype(np.float16), name)
-
-
-def _multiply_constant(graph: onnx.GraphProto, name: str, factor: float) -> None:
-    value = next(one for one in graph.initializer if one.name == name)
-    product = numpy_helper.to_array(value) * np.float32(factor)
-    value.CopyFrom(numpy_helper.from_array(product, name))

@@ -1,26 +1,26 @@
 """The score graph with its network in 8-bit integers, as pairs of QuantizeLinear/DequantizeLinear.
 
-    x ~ scale * (q - zero)        a scale for each tensor of activations, for each output channel
-                                  of the weights; biases stay float32
+    x ~ scale * (q - zero)        one scale per tensor of activations, and per output channel of
+                                  the weights; biases stay float32
 
-ONNX Runtime's quantiser makes the numbers and the nodes; which tensors they are put on, and over
-which range (``calibration_ranges.py``), is decided here, because engines differ in what they fuse.
-Measured with YOLOv8n at 384 px, batch 16, on one core of a CPU with VNNI and AMX:
+ONNX Runtime's quantiser computes the numbers and makes the nodes. This module chooses the tensors,
+because engines fuse differently, and ``calibration_ranges.py`` their ranges. Measured with YOLOv8n
+at 384 px, batch 16, on one core of a CPU with VNNI and AMX:
 
-    U8S8         behind every operator. ONNX Runtime has integer kernels for Conv, Sigmoid, Mul
-                 and Add, and fuses none of them: what stays float32 costs more than it saves
-                 (10 ms a slice against 25 with convolutions alone, 22 in float32).
-    U8S8-fused   only on what a convolution reads. OpenVINO and TensorRT compute SiLU in float
-                 inside the convolution (7 ms against 15).
-    S8S8         the same with signed activations and no zero points, as TensorRT demands.
+    U8S8         after every operator. ONNX Runtime has integer kernels for Conv, Sigmoid, Mul and
+                 Add, but fuses none of them: operators left in float32 cost more than they save
+                 (10 ms per slice, 25 with convolutions alone, 22 in float32).
+    U8S8-fused   only on the inputs of convolutions. OpenVINO and TensorRT compute SiLU in float
+                 inside the convolution (7 ms, otherwise 15).
+    S8S8         the same with signed activations and no zero points, as TensorRT requires.
 
-Between two convolutions, values are only moved (MOVES) on integers, with one scale throughout:
-with several, OpenVINO converts to float and back, and takes 13 ms instead of 7.
+Between two convolutions, operators that only move values (MOVES) move integers, all of one scale:
+with several scales OpenVINO converts to float and back, and takes 13 ms instead of 7.
 
-The first convolution of U8S8 reads the slices as they are: they are 8-bit integers, of scale 1. To
-signed integers half their steps would be lost, so that of S8S8 stays float32. The last
-convolutions give float32 logits in all schemes: 8-bit logits would make peaks of different slices
-equal, and grades with them.
+The first convolution of U8S8 reads the slices unchanged: they are 8-bit integers of scale 1. Signed
+integers would lose half of these steps, so in S8S8 this convolution stays float32. The last
+convolutions give float32 logits in all schemes: with 8-bit logits, peaks of different slices, and
+so their grades, would become equal.
 """
 
 from __future__ import annotations
@@ -49,11 +49,10 @@ from rsna_lumbar.export.graph.onnx_edit import (
 from rsna_lumbar.runtime.core.errors import UsageError
 
 # Tried on a spinal detector of half YOLOv8n's width, slices spread over 80 studies: 4 and 16 missed
-# what is rare and changed 4 to 6 % of the grades, 8 (by luck) and 32 to 256 at most 1 %.
+# rare values and changed 4 to 6 % of the grades; 8 (by luck) and 32 to 256 changed at most 1 %.
 LEAST_SLICES = 32
 RESHAPES = ("Unsqueeze",)
 OUTPUT_CHANNEL = 0  # axis of a convolution's kernels
-NOTHING = ("none",)  # operator types that the quantiser chooses by itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +60,10 @@ class Scheme:
     """What is quantised, and how."""
 
     activation: QuantType
-    behind: tuple[str, ...]  # operators whose outputs are quantised whoever reads them
+    behind: tuple[str, ...]  # operators whose outputs are quantised, whatever reads them
     slices: bool  # whether the first convolution reads integers
-    logits: bool  # whether the last convolutions do
-    integer_moves: bool  # whether moves are written on integers, or left for the engine to see
+    logits: bool  # whether the last convolutions read integers
+    integer_moves: bool  # whether the graph moves integers, or leaves that to the engine
 
 
 SCHEMES: Mapping[str, Scheme] = {
@@ -75,7 +74,7 @@ SCHEMES: Mapping[str, Scheme] = {
 
 
 def quantise(graph: bytes, slices: NDArray[np.uint8], *, scheme: str) -> bytes:
-    """Turn a float32 score graph into one whose network computes in 8-bit integers.
+    """Convert the network of a float32 score graph to 8-bit integers.
 
     Args:
         graph: the ONNX file, opset 18.
@@ -87,11 +86,11 @@ def quantise(graph: bytes, slices: NDArray[np.uint8], *, scheme: str) -> bytes:
 
     Raises:
         UsageError: too few slices.
-        ExportError: the graph has no network, or gives values that are no numbers.
+        ExportError: the graph has no network, or gives values that are not finite.
     """
     if len(slices) < LEAST_SLICES:
         raise UsageError(
-            f"int8 is calibrated on at least {LEAST_SLICES} slices of a group, and there are "
+            f"int8 needs at least {LEAST_SLICES} slices of a group to calibrate on, found "
             f"{len(slices)}; give --calibration-data a folder with more studies"
         )
     chosen = SCHEMES[scheme]
@@ -102,12 +101,12 @@ def quantise(graph: bytes, slices: NDArray[np.uint8], *, scheme: str) -> bytes:
     if chosen.integer_moves:
         move_integers(inserted.graph)
     properties = {one.key: one.value for one in model.metadata_props}
-    onnx.helper.set_model_props(inserted, properties)  # the quantiser notes itself there
+    helper.set_model_props(inserted, properties)  # without what the quantiser adds
     return write_graph(inserted)
 
 
 def insert_pairs(model: onnx.ModelProto, ranges: Ranges, scheme: Scheme) -> onnx.ModelProto:
-    """Put Q/DQ on the activations and weights that a scheme asks for."""
+    """Put Q/DQ pairs on the activations and weights of a scheme."""
     network = network_nodes(model.graph)
     convolutions = integer_convolutions(model.graph, network, scheme)
     chosen = {node.name for node in convolutions}
@@ -144,7 +143,7 @@ def integer_convolutions(
 
 
 def sources(network: Sequence[onnx.NodeProto], names: Iterable[str]) -> list[str]:
-    """Where tensors come from, behind the operators that only move or reshape values."""
+    """The tensors that these come from, before operators that only move or reshape values."""
     producer = {name: node for node in network for name in node.output}
     found: dict[str, None] = {}
     waiting = list(names)
@@ -163,13 +162,10 @@ def sources(network: Sequence[onnx.NodeProto], names: Iterable[str]) -> list[str
 
 
 def read_slices_as_integers(graph: onnx.GraphProto) -> None:
-    """Cast -> QuantizeLinear of scale 1: the slices are the quantised values already."""
+    """Remove Cast -> QuantizeLinear of scale 1: the slices are the quantised values already."""
     for cast in [node for node in graph.node if node.op_type == "Cast"]:
-        pairs = [
-            node
-            for node in consumers(graph.node, cast.output[0])
-            if node.op_type == "QuantizeLinear"
-        ]
+        readers = consumers(graph.node, cast.output[0])
+        pairs = [node for node in readers if node.op_type == "QuantizeLinear"]
         for pair in pairs:
             rename_inputs(graph.node, pair.output[0], cast.input[0])
             graph.node.remove(pair)
@@ -178,7 +174,7 @@ def read_slices_as_integers(graph: onnx.GraphProto) -> None:
 
 
 def move_integers(graph: onnx.GraphProto) -> None:
-    """DequantizeLinear -> move as move -> DequantizeLinear; the scales are one."""
+    """DequantizeLinear -> move becomes move -> DequantizeLinear; all scales are equal."""
     pairs = {node.output[0]: node for node in graph.node if node.op_type == "DequantizeLinear"}
     for move in [node for node in graph.node if node.op_type in MOVES + RESHAPES]:
         moved = list(move.input) if move.op_type == "Concat" else [move.input[0]]
@@ -211,7 +207,7 @@ def _quantiser(model: onnx.ModelProto, ranges: Ranges, scheme: Scheme) -> QDQQua
         tensors_range=TensorsData(CalibrationMethod.MinMax, limits),
         nodes_to_quantize=[],
         nodes_to_exclude=[],
-        op_types_to_quantize=list(NOTHING),
+        op_types_to_quantize=["none"],  # nothing by its own choice
         extra_options={
             "ActivationSymmetric": scheme.activation == QuantType.QInt8,
             "WeightSymmetric": True,

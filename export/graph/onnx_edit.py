@@ -1,8 +1,8 @@
-"""What the precisions need to know of a score graph: where its network ends.
+"""Reading, editing and writing score graphs for the other precisions.
 
-The network is every convolution and whatever a convolution depends on. Behind it lies the
-aggregation, which stays in float32 in every precision: its logarithms and its comparisons of
-nearly equal peaks cost nothing there.
+The network of a graph is every convolution and everything that a convolution depends on. The rest
+is the aggregation, which stays in float32 in every precision: its logarithms and its comparisons
+of nearly equal peaks need it, and take almost no time.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from rsna_lumbar.runtime.core.errors import ExportError
 
 
 def read_graph(content: bytes) -> onnx.ModelProto:
-    """Parse a score graph and bring it into the form that the precisions start from.
+    """Parse a score graph and normalise it for the precisions.
 
-    Nodes that only copy a constant are gone, slices are cast before they are reshaped, and every
-    node has a name.
+    Nodes that only copy a constant are removed, slices are cast before they are reshaped, and
+    every node gets a name.
 
     Raises:
-        ExportError: it is no ONNX file.
+        ExportError: it is not an ONNX file.
     """
     try:
         model = onnx.load_model_from_string(content)
-    except Exception as error:  # protobuf's DecodeError, which is not ours to import
-        raise ExportError(f"the graph is no ONNX file: {error}") from error
+    except Exception as error:  # DecodeError of protobuf, which is no dependency of ours
+        raise ExportError(f"the graph is not an ONNX file: {error}") from error
     _drop_identities(model.graph)
     for index, node in enumerate(model.graph.node):
         node.name = node.name or f"{node.op_type}_{index}"
@@ -42,7 +42,7 @@ def write_graph(model: onnx.ModelProto) -> bytes:
 
 
 def network_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """The convolutions and all that they depend on, in the order of the graph.
+    """The convolutions and everything that they depend on, in the order of the graph.
 
     Raises:
         ExportError: the graph has no convolution.
@@ -50,7 +50,7 @@ def network_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
     producer = {name: index for index, node in enumerate(graph.node) for name in node.output}
     waiting = [index for index, node in enumerate(graph.node) if node.op_type == "Conv"]
     if not waiting:
-        raise ExportError("the graph has no convolution: only float32 can be made of it")
+        raise ExportError("the graph has no convolution: it can only be used in float32")
     found: set[int] = set()
     while waiting:
         index = waiting.pop()
@@ -66,7 +66,7 @@ def consumers(nodes: Iterable[onnx.NodeProto], name: str) -> list[onnx.NodeProto
 
 
 def rename_inputs(nodes: Iterable[onnx.NodeProto], old: str, new: str) -> None:
-    """Let nodes read another tensor."""
+    """Make nodes read the tensor ``new`` instead of ``old``."""
     for node in nodes:
         for place, name in enumerate(node.input):
             if name == old:
@@ -74,13 +74,13 @@ def rename_inputs(nodes: Iterable[onnx.NodeProto], old: str, new: str) -> None:
 
 
 def insert_after(graph: onnx.GraphProto, node: onnx.NodeProto, new: onnx.NodeProto) -> None:
-    """Put a node behind another one; references to other nodes stay good."""
+    """Insert a node after another one; references to other nodes stay valid."""
     place = next(index for index, one in enumerate(graph.node) if one.name == node.name)
     graph.node.insert(place + 1, new)
 
 
 def remove_unread(graph: onnx.GraphProto) -> None:
-    """Take out the nodes and constants that nothing reads."""
+    """Remove the nodes and constants that nothing reads."""
     read = {one.name for one in graph.output}
     for node in reversed(list(graph.node)):  # readers come before what they read
         if read.intersection(node.output):
@@ -92,7 +92,7 @@ def remove_unread(graph: onnx.GraphProto) -> None:
 
 
 def _drop_identities(graph: onnx.GraphProto) -> None:
-    """The exporter shares equal constants by Identity nodes; quantisers take those for tensors."""
+    """The exporter shares constants by Identity nodes, which quantisers mistake for tensors."""
     constants = {one.name for one in graph.initializer}
     for node in list(graph.node):
         if node.op_type == "Identity" and node.input[0] in constants:
@@ -101,7 +101,7 @@ def _drop_identities(graph: onnx.GraphProto) -> None:
 
 
 def _cast_first(graph: onnx.GraphProto) -> None:
-    """Unsqueeze -> Cast of an input as Cast -> Unsqueeze: TensorRT reshapes no uint8."""
+    """Unsqueeze -> Cast of an input becomes Cast -> Unsqueeze: TensorRT cannot reshape uint8."""
     inputs = {one.name for one in graph.input}
     for unsqueeze in [one for one in graph.node if one.op_type == "Unsqueeze"]:
         readers = consumers(graph.node, unsqueeze.output[0])

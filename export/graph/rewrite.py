@@ -1,6 +1,6 @@
-"""The network with everything taken out that scoring does not need, by exact algebra.
+"""Remove everything from the network that scoring does not need, by exact algebra.
 
-Every step is computed in float64 and changes no class logit by more than float64 rounding; one
+Every step is computed in float64 and changes no class logit by more than float64 rounding. One
 cast to float32 follows at the end. With W a convolution's kernels and b its bias:
 
     batch norm      s = gamma / sqrt(variance + epsilon)
@@ -8,9 +8,9 @@ cast to float32 follows at the end. With W a convolution's kernels and b its bia
     grey and /255   W * (g, g, g) / 255          =  (sum over input channels of W / 255) * g
     class order     row c of the last convolution of each class branch = its row order[c]
     box branch      no class logit depends on it
-    chunk           the halves of a C2f by a Split of fixed sizes, as ultralytics' own export has it
+    chunk           the halves of a C2f become a Split of fixed sizes, as in ultralytics' own export
 
-Zero padding commutes with all of them, since none adds anything to the input.
+Zero padding commutes with all steps, because none adds anything to the input.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def fuse_batch_norms(network: nn.Module) -> None:
 
 
 def fused(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
-    """A convolution and the batch norm behind it as one convolution."""
+    """A convolution and the batch norm after it as one convolution."""
     mean, variance = norm.running_mean, norm.running_var
     assert mean is not None and variance is not None, "YOLO's batch norms keep statistics"
     scale = norm.weight / torch.sqrt(variance + norm.eps)  # (out,)
@@ -82,7 +82,7 @@ def fused(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
 
 
 def fix_splits(network: nn.Module) -> None:
-    """Let C2f blocks split by sizes known now; chunk is traced as arithmetic on shapes."""
+    """Make C2f blocks split by fixed sizes; chunk would be traced as arithmetic on shapes."""
     block: Any
     for block in network.modules():
         if hasattr(block, "forward_split"):
@@ -90,7 +90,7 @@ def fix_splits(network: nn.Module) -> None:
 
 
 def fold_input(convolution: nn.Conv2d) -> None:
-    """Let the first convolution read one grey channel of 0..255 instead of RGB of 0..1."""
+    """Make the first convolution read one grey channel of 0..255 instead of RGB of 0..1."""
     convolution.weight = _frozen(convolution.weight.sum(dim=1, keepdim=True) / WHITE)
     convolution.in_channels = 1
 

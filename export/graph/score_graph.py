@@ -1,7 +1,7 @@
 """The score graph: slices and sets in, calibrated grades out, as one ONNX file.
 
-For slices n, sets g, classes c, locations l and grades k, with z the class logits and a the
-cells of the three grids, numbered grid after grid, row by row:
+For slices n, sets g, classes c, locations l and grades k, class logits z, and cells a of the three
+grids, numbered grid after grid, row by row:
 
     z[n, c]            = max over a of z[n, c, a]
     z[g, c]            = max over slices n of set g of z[n, c]
@@ -11,15 +11,15 @@ cells of the three grids, numbered grid after grid, row by row:
     slice[g, c]        = the first n that reaches z[g, c]               -1 for an empty set
     cell[g, c]         = the first a that reaches it in that slice      -1 for an empty set
 
-The sigmoid is monotonic, so the maximum is taken over logits and the sigmoid only of what is
-left. It is written with Exp: ONNX Runtime's CPU Sigmoid is accurate to 1e-7 absolute, a relative
-2e-3 at a logit of -10, which the normalisation of small peaks turns into more than the 1e-4 that
-a probability may differ by. Exp is accurate relative to its result.
+The sigmoid is monotonic, so the maximum is taken over logits and the sigmoid of the maximum. It is
+written with Exp: ONNX Runtime's CPU Sigmoid is accurate to 1e-7 absolute, which is a relative error
+of 2e-3 at a logit of -10. The normalisation of small peaks turns this into more than 1e-4, the
+limit of a probability. Exp is accurate relative to its result.
 
-The cells are reduced once, row by row; ``cell`` then looks only at the maxima of the rows of the
-winning slice and at one row of one grid: all of the aggregation takes under 0.5 % of the run (ONNX
-Runtime on a CPU, YOLOv8n, 384 px, batch 16, 1 to 16 sets). Masked logits are the lowest finite
-float32, since engines do not all carry infinities.
+The cells are reduced once, row by row. ``cell`` then reads only the row maxima of the winning slice
+and one row of one grid, so the whole aggregation takes under 0.5 % of the run (ONNX Runtime on a
+CPU, YOLOv8n, 384 px, batch 16, 1 to 16 sets). Masked logits are the lowest finite float32, because
+not all engines handle infinities.
 """
 
 from __future__ import annotations
@@ -112,32 +112,23 @@ class Aggregation(nn.Module):
 
 
 class ScoreGraph(nn.Module):
-    """The network and the aggregation, from uint8 slices (N, S, S) on."""
+    """The network and the aggregation."""
 
     def __init__(self, network: ClassNetwork, classes: int, size_px: int) -> None:
         super().__init__()
         self.network = network
         self.aggregation = Aggregation(classes, grid_sides(size_px))
 
-    def forward(
-        self,
-        slices: Tensor,  # (N, S, S) uint8
-        member: Tensor,
-        temperature: Tensor,
-        bias: Tensor,
-        floor: Tensor,
-        prior: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        # The cast comes first: nothing else may read uint8 in TensorRT.
+    def forward(self, slices: Tensor, *sets: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """slices: (N, S, S) uint8; sets: as for :class:`Aggregation`, behind the logits."""
+        # The cast comes first: in TensorRT only a cast may read uint8.
         logits = self.network(slices.to(torch.float32)[:, None])
-        result: tuple[Tensor, Tensor, Tensor, Tensor] = self.aggregation(
-            logits, member, temperature, bias, floor, prior
-        )
+        result: tuple[Tensor, Tensor, Tensor, Tensor] = self.aggregation(logits, *sets)
         return result
 
 
 def grid_sides(size_px: int) -> tuple[int, ...]:
-    """Cells a side of P3, P4 and P5 for a size that is a multiple of 32."""
+    """Cells per side of P3, P4 and P5 for a size that is a multiple of 32."""
     return tuple(size_px // stride for stride in STRIDES_PX)
 
 
@@ -153,10 +144,9 @@ def export_score_graph(
 
     Args:
         network: from :func:`rsna_lumbar.export.graph.rewrite.rewrite`; cast to float32 in place.
-        group: whose classes it detects, in canonical order.
+        group: the classes that it detects, in canonical order.
         size_px: side of the slices, a multiple of 32.
-        preprocessing: that it was trained with; for the metadata.
-        versions: of what makes the file; for the metadata.
+        preprocessing, versions: for the metadata.
     """
     graph = ScoreGraph(network.float(), len(group.classes), size_px).eval()
     slices = torch.zeros(2, size_px, size_px, dtype=torch.uint8)
@@ -177,14 +167,13 @@ def export_score_graph(
 
 
 def example_sets(slice_count: int, locations: int) -> tuple[Tensor, ...]:
-    """One set of all slices, the plain calibration and an even prior, to trace with."""
-    grades = len(GRADES)
+    """Inputs to trace with: one set of all slices, a plain calibration and an even prior."""
     return (
         torch.ones(1, slice_count, dtype=torch.bool),
         torch.ones(1),
-        torch.zeros(grades),
+        torch.zeros(len(GRADES)),
         torch.full((1,), 1e-4),
-        torch.full((locations, grades), 1 / grades),
+        torch.full((locations, len(GRADES)), 1 / len(GRADES)),
     )
 
 
@@ -194,13 +183,13 @@ def trace(
     inputs: Sequence[str],
     axes: Mapping[str, Mapping[int, str]],
 ) -> onnx.ModelProto:
-    """Export a module that gives the outputs of the score graph; axes names what is dynamic.
+    """Export a module with the outputs of the score graph; ``axes`` names the dynamic ones.
 
-    The TorchScript exporter: the newer one needs onnxscript, a dependency more.
+    This is the TorchScript exporter: the newer one would add the dependency onnxscript.
     """
     content = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # the exporter warns of its own age
+        warnings.simplefilter("ignore")  # the exporter says that it is deprecated
         torch.onnx.export(
             module,
             example,

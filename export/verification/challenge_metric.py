@@ -1,8 +1,8 @@
-"""The challenge's metric of a whole variant, by the reference's peaks and by the models' own.
+"""The official metric of the peaks of a whole variant, or of the reference.
 
-The metric joins the groups of a bundle, so it judges a variant and not a model. Peaks become rows
-as in the runtime: combined over an ensemble's detectors, calibrated, and the prior where a study
-has no slice for a group.
+The metric combines all groups of a bundle, so it judges a variant and not a model. Peaks become
+rows as in the runtime: combined over an ensemble, calibrated, and replaced by the prior if a study
+has no slice of a group.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ PeaksOfGroups = Mapping[str, Sequence[Peaks]]  # group name -> peaks by each of 
 def official_metric(
     detectors: Sequence[Detector], peaks: PeaksOfGroups, labels: pd.DataFrame
 ) -> float:
-    """The metric of the studies that any group has slices of.
+    """The metric over the studies that have slices of any group.
 
     Args:
-        detectors: of the bundle; groups that it lacks are left out of the metric.
+        detectors: the detectors of the bundle; the metric covers their groups only.
         peaks: of every detector of these groups.
-        labels: in train.csv's layout.
+        labels: in the layout of train.csv.
 
     Raises:
         DataError: a group has not a single graded row.

@@ -1,6 +1,6 @@
-"""The slices that models are verified on, and those that int8 is calibrated on.
+"""The slices to verify models on, and those to calibrate int8 on.
 
-Both are spread evenly over the studies of a folder, since neighbours in an archive are alike.
+Both are spread evenly over the studies of a folder, because neighbours in an archive are similar.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 VERIFIED_STUDIES = 4  # some 300 slices: seconds in PyTorch for YOLOv8n
-LABELLED_STUDIES = 100  # with labels, so that a percent of the metric means something
-# Of each group, at most. 256 of 64 studies missed what is rare: the metric of the phantom detectors
-# got 4.8 % worse, with 512 up to 2.8 %, with 1024 0.5 % (200 held-out studies).
+LABELLED_STUDIES = 100  # with labels, so that one percent of the metric is significant
+# Per group, at most. 256 of 64 studies missed rare values: the metric of the phantom detectors
+# became 4.8 % worse, with 512 slices up to 2.8 %, with 1024 0.5 % (200 held-out studies).
 CALIBRATION_SLICES = 1024
 CALIBRATION_STUDIES = 256
 
@@ -43,13 +43,13 @@ class VerificationData:
 
     inventory: Inventory
     source: str  # "data", or "phantom": the studies of the package
-    labels: pd.DataFrame | None  # in train.csv's layout
+    labels: pd.DataFrame | None  # in the layout of train.csv
 
     def sets(self, detector: Detector, preprocessing: Preprocessing) -> Sets:
-        """Sets of one group.
+        """The sets of one group.
 
         Raises:
-            ExportError: there is not one slice.
+            ExportError: there is no slice.
         """
         found = read_sets(
             self.inventory, detector.group, size_px=detector.size_px, preprocessing=preprocessing
@@ -65,36 +65,33 @@ def verification_data(
     study_count: int | None,
     groups: Collection[Group] = GROUPS,
 ) -> VerificationData:
-    """Find the studies to verify on: those with slices for every group, where there are any.
+    """Find the studies to verify on; those with slices of every group, if there are any.
 
     Args:
         data: DICOM folder; None takes the phantom studies of the package.
-        labels: a table in train.csv's layout. Only studies that it lists are taken then.
-        study_count: most studies; None takes 4, and 100 where there are labels.
-        groups: of the bundle.
+        labels: a table in the layout of train.csv; then only studies that it lists are taken.
+        study_count: most studies; None takes 4, or 100 if there are labels.
+        groups: the groups of the bundle.
 
     Raises:
-        UsageError: the folder is not there, or labels without data.
-        DataError: the table cannot be read, or no study of it is there.
+        UsageError: the folder does not exist, or there are labels without data.
+        DataError: the table cannot be read, or lists no study of the folder.
     """
     if labels is not None and data is None:
         raise UsageError("--verify-labels needs --verify-data, the folder of the labelled studies")
-    table, wanted = None, None
+    table, listed = None, None
     if labels is not None:
         from rsna_lumbar.runtime.core.label_table import read_csv, study_ids
 
         table = read_csv(labels)
-        wanted = frozenset(study_ids(table))
+        listed = frozenset(study_ids(table))
     inventory = _inventory(data or demo_studies(), "--verify-data")
-    if wanted is not None:
-        listed = tuple(one for one in inventory.studies if one.study_id in wanted)
-        if not listed:
-            raise DataError(f"{labels} lists no study of {data}; are its ids those of the folder?")
-        inventory = replace(inventory, studies=listed)
-    whole = tuple(one for one in inventory.studies if all(map(one.of, groups)))
-    inventory = replace(inventory, studies=whole or inventory.studies)
+    studies = [one for one in inventory.studies if listed is None or one.study_id in listed]
+    if listed is not None and not studies:
+        raise DataError(f"{labels} lists no study of {data}; do the ids agree?")
+    whole = [one for one in studies if all(map(one.of, groups))]
     count = study_count or (VERIFIED_STUDIES if labels is None else LABELLED_STUDIES)
-    inventory = replace(inventory, studies=tuple(spread(inventory.studies, count)))
+    inventory = replace(inventory, studies=tuple(spread(whole or studies, count)))
     return VerificationData(inventory, "data" if data else "phantom", table)
 
 
@@ -104,8 +101,8 @@ def calibration_slices(
     """Up to 1024 slices of one group, of up to 256 studies, (N, S, S) uint8.
 
     Raises:
-        UsageError: the folder is not there.
-        ExportError: there is not one slice.
+        UsageError: the folder does not exist.
+        ExportError: there is no slice.
     """
     inventory = _inventory(data, "--calibration-data")
     studies = spread([s for s in inventory.studies if s.of(detector.group)], CALIBRATION_STUDIES)
@@ -127,9 +124,9 @@ def calibration_slices(
 
 
 def spread(items: Sequence[Item], count: int) -> list[Item]:
-    """At most ``count`` items, the middle one of each of as many equal parts.
+    """At most ``count`` items: the middle one of each of ``count`` equal parts.
 
-    The first and the last slices of a series show little of a spine.
+    (The first and the last slices of a series show little of a spine.)
     """
     if len(items) <= count:
         return list(items)
@@ -139,12 +136,12 @@ def spread(items: Sequence[Item], count: int) -> list[Item]:
 
 def _inventory(data: Path, option: str) -> Inventory:
     if not data.is_dir():
-        raise UsageError(f"{data} is not there; give {option} DIR, a folder of DICOM files")
+        raise UsageError(f"{data} does not exist; give {option} DIR, a folder of DICOM files")
     return find_studies(data)
 
 
 def _nothing_to_read(inventory: Inventory, detector: Detector, option: str) -> ExportError:
     return ExportError(
-        f"{inventory.data} holds no slice that {detector.group.name} reads "
+        f"{inventory.data} has no slice that {detector.group.name} reads "
         f"({detector.group.series_kind}); name another folder with {option}"
     )

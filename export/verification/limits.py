@@ -1,10 +1,10 @@
-"""How far a model may be from the reference, by precision, and what is measured against it.
+"""The limits for a model's differences from the reference, by precision.
 
-The float32 limits are rounding. The others were set from trained phantom detectors (table in
-docs/engines.md), with room: they stop a graph that is broken. The share of changed grades and the
-metric stop one that is only worse; they judge a variant, all groups together, as a submission is
-judged. A peak is no answer by itself: for lower precisions the largest difference of a peak is
-recorded and not limited.
+The float32 limits allow rounding only. The others were set from trained phantom detectors (table
+in docs/engines.md), with some room: the limits of probabilities stop a broken graph. The limits of
+changed grades and of the metric stop one that is only worse; they apply to a variant, all groups
+together, like the metric. A peak is not an answer by itself: for lower precisions its largest
+difference is recorded but not limited.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from rsna_lumbar.runtime.core.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The most that a model may differ by. A difference that is no number is over every limit."""
+    """The largest accepted differences. A difference that is not a number exceeds every limit."""
 
     peak: float  # largest difference of a peak
     probability: float  # largest difference of a probability
     probability_p999: float  # 99.9th percentile of the differences of probabilities
-    changed: float  # share of a variant's rows whose likeliest grade is another; one always may
-    metric: float  # how much worse the official metric may be, as a share of the reference's
+    changed: float  # share of a variant's rows whose likeliest grade changed; one row always may
+    metric: float  # increase of the official metric, as a share of the reference's
 
 
 LIMITS: Mapping[str, Limits] = {
@@ -40,13 +40,16 @@ def with_changes(changes: Iterable[str]) -> dict[str, Limits]:
     """The limits, with changes such as ``int8:changed=0.02``.
 
     Raises:
-        UsageError: a change that is not of that form.
+        UsageError: a change has another form.
     """
     limits = dict(LIMITS)
     for change in changes:
         precision, _, rest = change.partition(":")
         name, _, text = rest.partition("=")
-        value = _number(text)
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
         if precision not in limits or name not in NAMES or not value >= 0:
             raise UsageError(
                 f"--limit {change!r} is not PRECISION:NAME=VALUE, such as int8:changed=0.02; "
@@ -54,10 +57,3 @@ def with_changes(changes: Iterable[str]) -> dict[str, Limits]:
             )
         limits[precision] = replace(limits[precision], **{name: value})
     return limits
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan

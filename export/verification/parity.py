@@ -1,9 +1,9 @@
-"""A model against the reference: the same slices through both, and the differences.
+"""Compare a model with the reference on the same slices.
 
-The model runs as ``rsna-run`` runs it, on batches that hold several sets; a set larger than a batch
-is put together from its parts. The reference is the unmodified network in PyTorch float32 or, on a
-machine without the checkpoints, the bundle's own float32 graph on the CPU, which was held to
-PyTorch when it was made; either way with the numpy definition of the aggregation behind it.
+The model runs as in ``rsna-run``, on batches of several sets; a set larger than a batch is combined
+from its parts. The reference is the unmodified network in PyTorch float32. Without the checkpoints
+it is the bundle's float32 graph on the CPU, which was compared with PyTorch when it was made.
+Peaks of the reference are aggregated by the numpy definition.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,44 +28,34 @@ from rsna_lumbar.runtime.inference.sessions import default_batch_size, open_mode
 from rsna_lumbar.runtime.system.cores import usable_cores
 from rsna_lumbar.runtime.system.machine import CPU, this_machine
 
-if TYPE_CHECKING:
-    from rsna_lumbar.export.checkpoints.checkpoint import Checkpoint
-
-LEAST_SPREAD = 1e-3  # of a class's peaks over the sets' slices, in the class that varies most
+LEAST_SPREAD = 1e-3  # range of a class's peaks over all slices, in the class that varies most
 TIMED_ROUNDS = 5
 MILLISECONDS = 1e3
 
 Report = Callable[[str], None]
-SlicePeaks = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-Peaks = dict[str, NDArray[np.float32]]  # study id -> (C,) of its set
+SlicePeaks = Callable[[NDArray[np.uint8]], NDArray[np.float32]]  # (N, S, S) -> (N, C)
+Peaks = dict[str, NDArray[np.float32]]  # study id -> (C,)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Expected:
-    """What the reference answers on the sets to verify with."""
+    """The reference's answers."""
 
-    reference: str  # as Parity has it
+    reference: str  # as in Parity
     peaks: Peaks
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Checked:
-    """A model's answers on the same sets, and how far they are from what was expected."""
+    """A model's answers on the same sets, and their differences from the reference's."""
 
     peaks: Peaks
     parity: Parity
 
 
-def pytorch_peaks(checkpoint: Checkpoint) -> SlicePeaks:
-    """The reference itself: slices (N, S, S) -> peaks (N, C) of the unmodified network."""
-    from rsna_lumbar.export.checkpoints.reference import reference_peaks
-
-    return lambda slices: reference_peaks(checkpoint, slices)
-
-
 @contextmanager
 def graph_peaks(folder: Path, model: Model, detector: Detector) -> Iterator[SlicePeaks]:
-    """The bundle's float32 graph on the CPU in place of PyTorch: each slice a set of its own."""
+    """The bundle's float32 graph on the CPU as the reference; each slice is a set."""
     size = default_batch_size([model], CPU)
     with open_model(folder, model, detector, device=CPU, threads=usable_cores()) as session:
 
@@ -82,20 +71,18 @@ def graph_peaks(folder: Path, model: Model, detector: Detector) -> Iterator[Slic
 def expect(
     slice_peaks: SlicePeaks, sets: Sets, *, reference: str, name: str, report: Report
 ) -> Expected:
-    """Ask the reference.
+    """The reference's peaks of at least one set.
 
     Args:
-        slice_peaks: of the reference.
-        sets: at least one.
-        reference: how the manifest names it.
-        name: of the detector, for the warning where these slices prove little.
-        report: takes that warning.
+        reference: the name of the reference in the manifest.
+        name: the detector's name, for a warning.
+        report: takes the warning that the peaks hardly vary.
     """
     by_slice = np.concatenate([slice_peaks(images) for images in sets.values()])
     if np.ptp(by_slice, axis=0).max() < LEAST_SPREAD:
         report(
-            f"Warning: {name} gives nearly the same peaks for every slice, so that this check "
-            "proves little; is it trained, and are these slices of its kind?"
+            f"Warning: {name} gives nearly the same peaks for every slice, so this check proves "
+            "little; is it trained, and are these slices of its series kind?"
         )
     owner = np.repeat(np.arange(len(sets)), [len(one) for one in sets.values()])
     peaks, _ = set_peaks(by_slice, owner == np.arange(len(sets))[:, None])
@@ -114,12 +101,10 @@ def verify(
     """Run a model and compare it with the reference.
 
     Args:
-        session: the opened model.
         sets: as for :func:`expect`.
-        expected: the reference's answers.
-        detector: calibration and prior to run with.
-        batch_size: most slices in a run.
-        source: what the slices are, for the record.
+        detector: its calibration and prior are used.
+        batch_size: largest number of slices in a batch.
+        source: the source of the slices, for the record.
     """
     peaks, found = _run_sets(session, sets, detector, batch_size)
     wanted = {
@@ -136,7 +121,7 @@ def verify(
         probability=float(difference.max()),
         probability_p999=float(np.quantile(difference, 0.999)),
         changed_rows=int((p.argmax(axis=2) != q.argmax(axis=2)).sum()),
-        metric=None,  # of a whole variant: export/verification/challenge_metric.py
+        metric=None,  # computed for whole variants: export/verification/challenge_metric.py
         device=session.device,
         hardware=this_machine().describe(session.device),
         ms_per_slice=_ms_per_slice(session, sets, batch_size),
@@ -145,7 +130,7 @@ def verify(
 
 
 def faults(parity: Parity, limits: Limits) -> list[str]:
-    """What of one model is over the limits, in words; also what is no number."""
+    """The differences of one model that exceed a limit or are not a number, in words."""
     compared = (
         ("peaks by", parity.peak, limits.peak),
         ("probabilities by", parity.probability, limits.probability),
@@ -154,18 +139,17 @@ def faults(parity: Parity, limits: Limits) -> list[str]:
     return [
         f"{what} {value:.2g} (limit {limit:g})"
         for what, value, limit in compared
-        if not value <= limit
+        if not value <= limit  # also for NaN
     ]
 
 
 def require_parity(parity: Parity, limits: Limits, name: str) -> None:
-    """Refuse a model that is over the limits.
+    """Check the limits of one model.
 
     Raises:
-        VerificationError: it is.
+        VerificationError: it exceeds one.
     """
-    found = faults(parity, limits)
-    if found:
+    if found := faults(parity, limits):
         raise VerificationError(
             f"{name} differs from {parity.reference} on {parity.slices} slices: " + "; ".join(found)
         )
@@ -174,7 +158,7 @@ def require_parity(parity: Parity, limits: Limits, name: str) -> None:
 def _run_sets(
     session: Session, sets: Sets, detector: Detector, batch_size: int
 ) -> tuple[Peaks, dict[str, NDArray[np.float64]]]:
-    """Peaks (C,) and probabilities (L, 3) of each study, as the runtime puts them together."""
+    """Peaks (C,) and probabilities (L, 3) of each study, combined as in the runtime."""
     names, images = list(sets), list(sets.values())
     peaks: Peaks = {}
     found: dict[str, NDArray[np.float64]] = {}
@@ -195,7 +179,7 @@ def _run_sets(
 
 
 def _ms_per_slice(session: Session, sets: Sets, batch_size: int) -> float:
-    """Median time of a full batch over its slices, with as many under way as the session likes."""
+    """Median time of a full batch per slice, with ``session.ahead`` batches in flight."""
     some = next(iter(sets.values()))[:batch_size]
     slices = np.resize(some, (batch_size, *some.shape[1:]))
     member = np.ones((1, batch_size), bool)

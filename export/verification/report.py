@@ -1,15 +1,15 @@
-"""What a bundle holds, as tables: what was measured of it, and what of it can run here."""
+"""Tables of what a bundle contains: how its models were verified, and what can run here."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 
-from rsna_lumbar.runtime.bundle.records import Bundle, Detector, Model, Parity, WindowSource
+from rsna_lumbar.runtime.bundle.records import Bundle, Detector, Model, WindowSource
 from rsna_lumbar.runtime.bundle.trust import TrustedEngines
 from rsna_lumbar.runtime.core.errors import BundleError
 from rsna_lumbar.runtime.core.postprocess import Calibration
+from rsna_lumbar.runtime.core.text_table import aligned
 from rsna_lumbar.runtime.inference.compatibility import checked_contents, judge
 from rsna_lumbar.runtime.inference.selection import NOT_VERIFIED
 from rsna_lumbar.runtime.system.machine import this_machine
@@ -21,105 +21,84 @@ VERIFICATION = (
 MODELS = ("group", "file", "precision", "size", "hash", "here")
 WINDOW: Mapping[WindowSource | None, str] = {
     "card": "from the cards of its checkpoints",
-    "asked": "as --window asked for",
+    "asked": "requested with --window",
     "assumed": "assumed: no card, and no --window",
-    None: "where it is from was not recorded",
+    None: "source not recorded",
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Damage:
-    """Why a model's files are not what the manifest says."""
-
-    state: str  # "missing" or "differs"
-    reason: str
-
-
 def table(folder: Path, bundle: Bundle) -> tuple[str, bool]:
-    """What is in a bundle, and whether every file is what the manifest says.
+    """What a bundle contains, and whether every file agrees with the manifest.
 
-    The first table has the differences from the reference, the second a line a model file and
-    where it runs on this machine, or why it does not. Both come from the manifest, the hashes and
-    the headers of engines: nothing is loaded.
+    The first table has the differences from the reference. The second has a line per model file,
+    with the devices of this machine that can run it, or the reason why none can. Everything comes
+    from the manifest, the hashes and the headers of engines: no model is loaded.
     """
     damages = [_damage(folder, model) for _, model in bundle.models]
     rows = [
-        row
+        (detector.group.name, file.name, model.precision, f"{detector.size_px} px", state, here)
         for (detector, model), damage in zip(bundle.models, damages, strict=True)
-        for row in _file_rows(detector, model, damage)
+        for state, here in [damage or ("ok", _where(model))]
+        for file in model.files
     ]
-    parts = [
-        verification_table(bundle),
-        _aligned((MODELS, *rows)),
-        "\n".join(
-            [
-                *(_calibration(detector) for detector in bundle.detectors),
-                f"aim of the calibration: {bundle.calibration_aim}",
-                _window(bundle),
-                *_missing_groups(bundle),
-            ]
+    low, high = bundle.preprocessing.low_percentile, bundle.preprocessing.high_percentile
+    notes = [
+        *map(_calibration, bundle.detectors),
+        f"aim of the calibration: {bundle.calibration_aim}",
+        f"window: percentiles {low:g} to {high:g} of each slice ({WINDOW[bundle.window_from]})",
+        *(
+            f"{group.name}: no detector; {group.series_kind} is not read, no rows are written"
+            for group in bundle.missing_groups
         ),
     ]
-    return "\n\n".join(parts), not any(damages)
+    files = aligned((MODELS, *rows), names=len(MODELS))
+    return "\n\n".join((verification_table(bundle), files, "\n".join(notes))), not any(damages)
 
 
 def verification_table(bundle: Bundle) -> str:
-    """A line a model: largest differences from the reference, and what it was measured on."""
+    """A line per model with its largest differences; then the hardware of each variant's times."""
     rows = [_verification_row(detector, model) for detector, model in bundle.models]
     places = sorted(
         f"{model.variant}: measured on {model.parity.hardware} ({model.parity.device})"
         for model in {model.variant: model for _, model in bundle.models}.values()
         if model.parity and model.parity.ms_per_slice is not None
     )
-    return "\n".join((_aligned((VERIFICATION, *rows)), *places))
+    return "\n".join((aligned((VERIFICATION, *rows), names=len(VERIFICATION)), *places))
 
 
 def _verification_row(detector: Detector, model: Model) -> tuple[str, ...]:
-    name = (detector.group.name, _name(model), model.precision)
-    if model.parity is None:
-        return (*name, "unverified")
-    return (*name, *_figures(model.parity))
-
-
-def _figures(parity: Parity) -> tuple[str, ...]:
-    metric = "-" if parity.metric is None else "{:.4f} -> {:.4f}".format(*parity.metric)
+    backend = model.backend if model.engine is None else f"{model.backend} {model.target}"
+    name = (detector.group.name, backend, model.precision)
+    parity = model.parity
+    if parity is None:
+        return (*name, "unverified", *[""] * (len(VERIFICATION) - len(name) - 1))
     return (
+        *name,
         f"{parity.peak:.1e}",
         f"{parity.probability:.1e}",
         f"{parity.probability_p999:.1e}",
         f"{parity.changed_rows} of {parity.rows}" if parity.rows else "-",
-        metric,
+        "-" if parity.metric is None else "{:.4f} -> {:.4f}".format(*parity.metric),
         "-" if parity.ms_per_slice is None else f"{parity.ms_per_slice:.3g}",
         f"{parity.reference}, {parity.slices} slices ({parity.source})",
     )
 
 
-def _name(model: Model) -> str:
-    return model.backend if model.engine is None else f"{model.backend} {model.target}"
-
-
-def _file_rows(detector: Detector, model: Model, damage: Damage | None) -> list[tuple[str, ...]]:
-    state, here = (damage.state, damage.reason) if damage else ("ok", _where(model))
-    return [
-        (detector.group.name, file.name, model.precision, f"{detector.size_px} px", state, here)
-        for file in model.files
-    ]
-
-
 def _where(model: Model) -> str:
-    """Where a model would run on this machine, or why it does not."""
+    """The devices of this machine that can run a model, or the reason why none can."""
     verdict = judge(model, this_machine(), trusted=TrustedEngines())
     if not verdict.devices:
         return verdict.reason
     return NOT_VERIFIED if model.parity is None else ", ".join(verdict.devices)
 
 
-def _damage(folder: Path, model: Model) -> Damage | None:
+def _damage(folder: Path, model: Model) -> tuple[str, str] | None:
+    """``missing`` or ``differs``, and the reason, if a model's files contradict the manifest."""
     try:
         checked_contents(folder, model)
     except BundleError as error:
         missing = any(not (folder / file.name).is_file() for file in model.files)
-        return Damage("missing" if missing else "differs", str(error))
+        return "missing" if missing else "differs", str(error)
     return None
 
 
@@ -131,26 +110,4 @@ def _calibration(detector: Detector) -> str:
     return (
         f"{detector.group.name}: temperature {found.temperature:.3f}, bias {bias}, "
         f"floor {found.floor:.0e}"
-    )
-
-
-def _window(bundle: Bundle) -> str:
-    low, high = bundle.preprocessing.low_percentile, bundle.preprocessing.high_percentile
-    return f"window: percentiles {low:g} to {high:g} of each slice ({WINDOW[bundle.window_from]})"
-
-
-def _missing_groups(bundle: Bundle) -> list[str]:
-    return [
-        f"{group.name}: no detector; its rows are not written, {group.series_kind} is not read"
-        for group in bundle.missing_groups
-    ]
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    columns = max(map(len, rows))
-    full = [(*row, *[""] * (columns - len(row))) for row in rows]
-    widths = [max(map(len, column)) for column in zip(*full, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in full
     )

@@ -1,9 +1,10 @@
-"""Checkpoints with random weights whose outputs vary, made once a session."""
+"""Checkpoints with random weights whose outputs vary, and their graphs, made once a session."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +18,17 @@ from rsna_lumbar.export.checkpoints.synthetic import (
     save_checkpoint,
     textured_slices,
 )
+from rsna_lumbar.export.graph.rewrite import rewrite
+from rsna_lumbar.export.graph.score_graph import export_score_graph
 from rsna_lumbar.runtime.core.labels import GROUPS, Group
+from rsna_lumbar.runtime.core.preprocess import Preprocessing
 
 SIZE_PX = 64
 LEAST_LOGIT_SPREAD = 0.3  # standard deviation over slices, median class; over classes several
 
 MakeCheckpoint = Callable[[Group, str, int], Checkpoint]
+MakeGraph = Callable[[Group, str, int], bytes]
+VERSIONS = {"test": "1"}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -53,6 +59,20 @@ def make_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> MakeCheckpoint:
             made[key] = read_checkpoint(path, group)
             _assert_outputs_vary(made[key])
         return made[key]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_graph(make_checkpoint: MakeCheckpoint) -> MakeGraph:
+    """(group, scale, channels) -> the float32 score graph of that checkpoint."""
+
+    @cache
+    def make(group: Group, scale: str, channels: int) -> bytes:
+        network = rewrite(make_checkpoint(group, scale, channels))
+        return export_score_graph(
+            network, group, SIZE_PX, preprocessing=Preprocessing(), versions=VERSIONS
+        )
 
     return make
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -64,6 +65,22 @@ def export(
     return outcome.bundle, "\n".join(said)
 
 
+@pytest.fixture(scope="session")
+def exported(
+    tmp_path_factory: pytest.TempPathFactory, make_checkpoint: Any, studies: Path
+) -> tuple[Path, Bundle]:
+    """A bundle of the checkpoint of :func:`one_group`, to copy."""
+    folder = tmp_path_factory.mktemp("exported") / "bundle"
+    weights = {"spinal": (make_checkpoint(SPINAL, "n", 1).path,)}
+    return folder, export(folder, weights, studies)[0]
+
+
+@pytest.fixture
+def old(tmp_path: Path, exported: tuple[Path, Bundle]) -> tuple[Path, Bundle]:
+    folder, bundle = exported
+    return Path(shutil.copytree(folder, tmp_path / "bundle")), bundle
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(folder)): path.read_bytes()
@@ -113,16 +130,15 @@ def test_writes_a_bundle(tmp_path: Path, weights: Weights, studies: Path) -> Non
 
 
 def test_second_export_replaces_the_first(
-    tmp_path: Path, one_group: Weights, studies: Path
+    old: tuple[Path, Bundle], one_group: Weights, studies: Path
 ) -> None:
-    folder = tmp_path / "bundle"
-    first, _ = export(folder, one_group, studies)
+    folder, first = old
     (folder / "notes.txt").write_text("mine")
     second, _ = export(folder, one_group, studies, image_size_px=96)
     assert {one.size_px for one in second.detectors} == {96}
-    old = {file.name for _, model in first.models for file in model.files}
+    before = {file.name for _, model in first.models for file in model.files}
     new = {file.name for _, model in second.models for file in model.files}
-    assert not old & new
+    assert not before & new
     assert set(contents(folder)) == new | {"bundle.json", "notes.txt"}
 
 
@@ -190,14 +206,13 @@ def test_failure_leaves_nothing_behind(
 
 @pytest.mark.parametrize("breakage", [break_verification, break_manifest])
 def test_failure_leaves_the_old_bundle(
-    tmp_path: Path,
+    old: tuple[Path, Bundle],
     one_group: Weights,
     studies: Path,
     monkeypatch: pytest.MonkeyPatch,
     breakage: Any,
 ) -> None:
-    folder = tmp_path / "bundle"
-    export(folder, one_group, studies)
+    folder, _ = old
     before = contents(folder)
     breakage(monkeypatch)
     for size_px in (64, 96):  # the same files again, and others
@@ -226,12 +241,14 @@ def test_refuses_what_does_not_agree(tmp_path: Path, weights: Weights, studies: 
     (path,) = weights["spinal"]
     with pytest.raises(UsageError, match="are the same weights"):
         export(tmp_path / "bundle", {**weights, "spinal": (path, path)}, studies)
-    with pytest.raises(UsageError, match="image size 70 is no multiple of 32"):
+    with pytest.raises(UsageError, match="image size 70 is not a multiple of 32"):
         export(tmp_path / "bundle", weights, studies, image_size_px=70)
     write_card(path, "spinal", 5, preprocessing=asdict(Preprocessing(0, 100)))
     with pytest.raises(ExportError) as refusal:
         export(tmp_path / "bundle", weights, studies)
-    assert "preprocessing differs, which all detectors of a bundle share" in str(refusal.value)
+    assert "all detectors of a bundle share one preprocessing, but these differ" in str(
+        refusal.value
+    )
     assert "spinal.pt: percentiles 0 to 100 (card); foraminal.pt: percentiles 0.5" in str(
         refusal.value
     )
@@ -283,7 +300,7 @@ def test_command_refuses_in_one_line(
     assert (code, out) == (1, "")
     assert err.startswith("Error: ") and err.count("\n") == 1 and "spinal.pt" in err
     code, _, err = run_cli([str(tmp_path / "b")], capsys)
-    assert code == 2 and "no bundle yet: name a checkpoint (--spinal, --foraminal" in err
+    assert code == 2 and "not a bundle yet: name a checkpoint (--spinal, --foraminal" in err
     code, _, err = run_cli([str(tmp_path / "b"), *options[1:], "--window", "5", "5"], capsys)
     assert code == 2 and "--window 5 5: percentiles must satisfy 0 <= low < high <= 100" in err
     code, _, err = run_cli(["--inspect", str(tmp_path / "b")], capsys)

@@ -43,9 +43,9 @@ def test_reads(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"group": "foraminal"}, "of group 'foraminal', not spinal"),
+        ({"group": "foraminal"}, "for group 'foraminal', not spinal"),
         ({"group": None}, "'group' is missing"),
-        ({"size_px": "big"}, "size_px is no whole number"),
+        ({"size_px": "big"}, "size_px is not an integer"),
         ({"prior": [[0.5, 0.3, 0.2]] * 4}, r"shape \(4, 3\)"),
         ({"prior": [[0.5, 0.3, 0.1]] * 5}, "does not sum to 1"),
         ({"prior": [[1.5, -0.3, -0.2]] * 5}, "does not sum to 1"),

@@ -61,7 +61,7 @@ def test_prefers_ema(tmp_path: Path) -> None:
 
 
 def test_refuses_missing(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="is not there"):
+    with pytest.raises(CheckpointError, match="does not exist"):
         read_checkpoint(tmp_path / "yolov8n.pt")  # a name that ultralytics would download
 
 

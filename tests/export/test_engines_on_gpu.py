@@ -11,15 +11,13 @@ import pytest
 from rsna_lumbar.export.checkpoints.synthetic import textured_slices
 from rsna_lumbar.export.formats import BuildOptions
 from rsna_lumbar.export.formats.tensorrt import build
-from rsna_lumbar.export.graph.rewrite import rewrite
-from rsna_lumbar.export.graph.score_graph import OUTPUTS, export_score_graph
+from rsna_lumbar.export.graph.score_graph import OUTPUTS
 from rsna_lumbar.runtime.backends import Outputs, constant_inputs
 from rsna_lumbar.runtime.backends.tensorrt import open_session
 from rsna_lumbar.runtime.bundle.records import Detector, Model, ModelFile
 from rsna_lumbar.runtime.core.errors import UsageError
 from rsna_lumbar.runtime.core.labels import SPINAL
 from rsna_lumbar.runtime.core.postprocess import Calibration
-from rsna_lumbar.runtime.core.preprocess import Preprocessing
 from rsna_lumbar.runtime.system.gpus import cuda_devices
 
 SIZE_PX = 64
@@ -38,14 +36,8 @@ PEAK_LIMIT, PROBABILITY_LIMIT = 1e-5, 1e-4
 
 @pytest.mark.skipif(not cuda_devices(), reason="no NVIDIA GPU found; no engine was run")
 @pytest.mark.parametrize("name", ["tensorrt", "tensorrt-rtx"])
-def test_an_engine_answers_as_onnx_runtime_does(name: str, make_checkpoint: Any) -> None:
-    graph = export_score_graph(
-        rewrite(make_checkpoint(SPINAL, "n", 1)),
-        SPINAL,
-        SIZE_PX,
-        preprocessing=Preprocessing(),
-        versions={},
-    )
+def test_an_engine_answers_as_onnx_runtime_does(name: str, make_graph: Any) -> None:
+    graph = make_graph(SPINAL, "n", 1)
     try:
         built = build(name, graph, "fp32", BuildOptions(4, LARGEST), print)
     except UsageError as error:

@@ -162,15 +162,15 @@ def damaged(content: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda content: content[: len(content) // 2], "damaged or only a part of it; copy"),
-        (lambda content: content[:-1000], "damaged or only a part of it; copy"),
-        (damaged, "damaged or only a part of it; copy"),
+        (lambda content: content[: len(content) // 2], "is damaged or incomplete; copy"),
+        (lambda content: content[:-1000], "is damaged or incomplete; copy"),
+        (damaged, "is damaged or incomplete; copy"),
         (lambda _: b"", "is empty; copy or download it again"),
-        (lambda _: b"PK\x03\x04" + bytes(200), "damaged or only a part"),
-        (lambda _: b"no pickle at all", "is no PyTorch checkpoint; name the best.pt"),
+        (lambda _: b"PK\x03\x04" + bytes(200), "is damaged or incomplete"),
+        (lambda _: b"no pickle at all", "is not a PyTorch checkpoint; name the best.pt"),
         (lambda _: b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
         (lambda _: b"<!DOCTYPE html><html><body>Sign in", "is a web page"),
-        (lambda _: pickle.dumps({"epoch": 1}), "a pickle of before PyTorch 1.6, or of something"),
+        (lambda _: pickle.dumps({"epoch": 1}), "a pickle from before PyTorch 1.6, or not from"),
     ],
 )
 def test_what_is_no_whole_file(
@@ -192,13 +192,13 @@ def test_an_archive_around_it(tmp_path: Path, make_checkpoint: Any) -> None:
     path = tmp_path / "best.pt"
     with zipfile.ZipFile(path, "w") as archive:
         archive.write(make_checkpoint(SPINAL, "n", 1).path, "weights/best.pt")
-    assert "is a zip archive and no PyTorch checkpoint; unpack it" in refusal(path)
+    assert "is a zip archive, not a PyTorch checkpoint; unpack it" in refusal(path)
 
 
 def test_another_suffix(tmp_path: Path, make_checkpoint: Any) -> None:
     path = tmp_path / "best.pth"
     path.write_bytes(make_checkpoint(SPINAL, "n", 1).path.read_bytes())
-    assert "is not named .pt" in refusal(path)
+    assert "does not end in .pt" in refusal(path)
 
 
 @pytest.mark.filterwarnings("ignore")  # that TorchScript is of the past
@@ -229,17 +229,17 @@ def test_the_old_format_of_pytorch(tmp_path: Path, network: Any) -> None:
 )
 def test_weights_without_their_network(tmp_path: Path, network: Any, content: Any) -> None:
     line = refusal(saved(tmp_path, content(network)))
-    assert "weights without their network (a state dict); load them into the YOLO model" in line
+    assert "has weights without their network (a state dict); load them into their YOLO" in line
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"model": None, "ema": None}, "holds no network (neither model nor ema)"),
-        ({"epoch": 3}, "holds no network"),
-        (torch.zeros(3), "holds a Tensor, no checkpoint"),
-        ([1, 2], "holds a list, no checkpoint"),
-        ({"model": torch.nn.Sequential()}, "holds a Sequential, not a detection model"),
+        ({"model": None, "ema": None}, "has no network (neither model nor ema)"),
+        ({"epoch": 3}, "has no network"),
+        (torch.zeros(3), "is a Tensor, not a checkpoint"),
+        ([1, 2], "is a list, not a checkpoint"),
+        ({"model": torch.nn.Sequential()}, "has a Sequential, not a detection model"),
         ({"model": torch.nn.DataParallel(torch.nn.Linear(2, 2))}, "save the network itself, its"),
     ],
 )
@@ -262,7 +262,7 @@ def test_other_tasks(tmp_path: Path, kind: str, config: str) -> None:
     model = getattr(tasks, kind)(f"{config}.yaml", ch=3, nc=15, verbose=False)
     model.names = list(SPINAL.classes)
     line = refusal(saved(tmp_path, {"model": model}))
-    assert f"holds a {kind}, not a detection model; train one with rsna-train fit" in line
+    assert f"has a {kind}, not a detection model; train one with rsna-train fit" in line
 
 
 @pytest.mark.parametrize("names", [None, 15, {1: "a", 2: "b"}, {"spinal": 0}])
@@ -278,7 +278,7 @@ def test_train_args_of_another_form(tmp_path: Path, network: Any) -> None:
 
     args = IterableSimpleNamespace(imgsz=96)
     line = refusal(saved(tmp_path, {"model": network, "train_args": args}))
-    assert "has train_args that are no dictionary; save it again with vars(train_args)" in line
+    assert "has train_args that are not a dictionary; save it again with vars(train_args)" in line
 
 
 # --- what is refused: code that is not there
@@ -310,7 +310,7 @@ def test_a_trainer_that_is_missing(
         }
         torch.save(plain, tmp_path / "plain.pt")
     line = refusal(path)
-    assert "refers to my_code.MyTrainer, code that is not of ultralytics; where that can" in line
+    assert "refers to my_code.MyTrainer, code that is not of ultralytics; where it can" in line
     assert read_checkpoint(tmp_path / "plain.pt", SPINAL).trained_size_px == 96
 
 
@@ -318,7 +318,7 @@ def test_a_trainer_that_is_missing(
     ("module", "name", "message"),
     [
         ("my_code", "MyModel", "refers to my_code.MyModel, code that is not of ultralytics"),
-        ("models.yolo", "DetectionModel", "as checkpoints of the YOLOv5, v7 and v9 repositories"),
+        ("models.yolo", "DetectionModel", "like checkpoints of the YOLOv5, v7 and v9 repositories"),
         ("ultralytics.nn.of_tomorrow", "Block", "or update ultralytics"),
     ],
 )

@@ -23,17 +23,14 @@ from toys import SIZE_PX, toy_model
 from rsna_lumbar.export.checkpoints.synthetic import textured_slices
 from rsna_lumbar.export.formats import BuildOptions, Built, Report, tensorrt_network
 from rsna_lumbar.export.formats import tensorrt as formats
-from rsna_lumbar.export.formats.builder_process import Line, Voice, Work
+from rsna_lumbar.export.formats.builder_process import Voice, Work
 from rsna_lumbar.export.formats.tensorrt import build
 from rsna_lumbar.export.graph import score_graph as score_graph_names
-from rsna_lumbar.export.graph.rewrite import rewrite
-from rsna_lumbar.export.graph.score_graph import export_score_graph
 from rsna_lumbar.runtime.bundle.plan_header import read_plan_header
 from rsna_lumbar.runtime.bundle.records import Engine
 from rsna_lumbar.runtime.bundle.store import MODEL_FILE_NAME, model_file_name
 from rsna_lumbar.runtime.core.errors import BuildError, ExportError, UsageError
 from rsna_lumbar.runtime.core.labels import FORAMINAL, SPINAL, Group
-from rsna_lumbar.runtime.core.preprocess import Preprocessing
 from rsna_lumbar.runtime.system.gpus import CudaDevice
 
 CALIBRATION_SLICES = 64
@@ -72,7 +69,7 @@ def lines() -> list[str]:
 
 def build_here(work: Work, graph: bytes, *, report: Report, **_: object) -> Built:
     """What a builder's process does, in this one."""
-    return work(graph, Voice(lambda said: report(said.text) if isinstance(said, Line) else None))
+    return work(graph, Voice(lambda said: report(said) if isinstance(said, str) else None))
 
 
 @pytest.fixture
@@ -83,11 +80,6 @@ def pretender(monkeypatch: pytest.MonkeyPatch) -> FakeBuilder:
     monkeypatch.setitem(sys.modules, "tensorrt", module)
     use_gpus(monkeypatch, L4)
     return module
-
-
-def score_graph(make_checkpoint: Any, group: Group, channels: int) -> bytes:
-    network = rewrite(make_checkpoint(group, "n", channels))
-    return export_score_graph(network, group, SIZE_PX, preprocessing=Preprocessing(), versions={})
 
 
 def in_precision(graph: bytes, precision: str) -> bytes:
@@ -109,14 +101,14 @@ def in_precision(graph: bytes, precision: str) -> bytes:
 @pytest.mark.parametrize("precision", formats.PRECISIONS)
 def test_a_real_engine_is_built_without_a_gpu(
     rtx: str,
-    make_checkpoint: Any,
+    make_graph: Any,
     group: Group,
     channels: int,
     precision: str,
     tmp_path: Path,
     lines: list[str],
 ) -> None:
-    graph = in_precision(score_graph(make_checkpoint, group, channels), precision)
+    graph = in_precision(make_graph(group, "n", channels), precision)
     options = BuildOptions(best_batch=4, largest_batch=8, log=tmp_path / "build.log")
     built = build("tensorrt-rtx", graph, precision, options, lines.append)
     (file,) = built.files
@@ -132,8 +124,8 @@ def test_a_real_engine_is_built_without_a_gpu(
     assert 2 <= len(lines) <= 8
 
 
-def test_half_precision_makes_a_plan_with_half_the_weights(rtx: str, make_checkpoint: Any) -> None:
-    graph = score_graph(make_checkpoint, SPINAL, 1)
+def test_half_precision_makes_a_plan_with_half_the_weights(rtx: str, make_graph: Any) -> None:
+    graph = make_graph(SPINAL, "n", 1)
     single, half = (
         len(build("tensorrt-rtx", one, "", OPTIONS, str).files[0].content)
         for one in (graph, in_precision(graph, "fp16"))
@@ -331,17 +323,19 @@ def test_an_error_has_the_target(pretender: FakeBuilder) -> None:
     assert caught.value.target == "sm89"
 
 
-def test_the_errors_of_a_build_are_passed_on(pretender: FakeBuilder, tmp_path: Path) -> None:
+def test_the_errors_of_a_build_are_passed_on(
+    pretender: FakeBuilder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And logged: what a builder's process prints is the log."""
     pretender.fails = True
     pretender.says = [
         (Severity.WARNING, "slow"),
         (Severity.ERROR, "no tactic\nfor this"),
         (Severity.ERROR, "no tactic\nfor this"),
     ]
-    log = tmp_path / "log"
     with pytest.raises(ExportError, match=r"cannot build the engine: no tactic for this$"):
-        build("tensorrt", TOY, "fp32", BuildOptions(4, 8, log=log), str)
-    assert log.read_text().startswith("WARNING: slow\nERROR: no tactic")
+        build("tensorrt", TOY, "fp32", OPTIONS, str)
+    assert capsys.readouterr().err.startswith("WARNING: slow\nERROR: no tactic")
 
 
 @pytest.mark.parametrize(

@@ -78,21 +78,21 @@ def test_one_group_then_the_others(tmp_path: Path, weights: Weights, studies: Pa
     folder, whole = tmp_path / "bundle", tmp_path / "whole"
     first, said = export(folder, some(weights, "foraminal"), studies)
     assert first.groups == (FORAMINAL,)
-    assert "no checkpoint of spinal, subarticular: rsna-run writes no rows of them" in said
+    assert "no checkpoint for spinal, subarticular: rsna-run will write no rows for them" in said
     calibrated = replace(first.detectors[0], calibration=Calibration(2.0, (0.1, 0.0, -0.1)))
     write_manifest(folder, replace(first, detectors=(calibrated,), calibration_aim="metric"))
     alone = rows(folder, studies)
 
     second, said = export(folder, some(weights, "spinal"), studies)
     assert second.groups == (SPINAL, FORAMINAL)
-    assert "kept as the bundle has them: foraminal" in said
-    assert "not calibrated, other than the rest: spinal; run rsna-train calibrate" in said
+    assert "kept from the bundle: foraminal" in said
+    assert "not calibrated, unlike the other groups: spinal; run rsna-train calibrate" in said
     kept = second.detectors[1]
     assert kept.calibration == calibrated.calibration and second.calibration_aim == "metric"
     assert [m.files for m in kept.models] == [m.files for m in calibrated.models]
 
     third, said = export(folder, some(weights, "subarticular"), studies)
-    assert third.groups == GROUPS and "no checkpoint of" not in said
+    assert third.groups == GROUPS and "no checkpoint for" not in said
     export(whole, weights, studies)
     together, plain = rows(folder, studies), rows(whole, studies)
     assert together["foraminal"] == alone["foraminal"] != plain["foraminal"]
@@ -141,7 +141,7 @@ def test_a_bundle_that_lacks_groups_is_extended_and_verified(
 
     added, said = export(folder, some(weights, "foraminal"), studies)
     assert [str(variant) for variant in added.variants] == ["onnxruntime fp32"]
-    assert "openvino fp32 is there of spinal only and is not used; add it to the others" in said
+    assert "openvino fp32 is not used, because only spinal has it; add it to the other" in said
     again, said = export(folder, some(weights, "foraminal"), studies, options=options)
     assert len(again.variants) == 2 and "is not used" not in said
 
@@ -206,13 +206,13 @@ def test_where_the_window_comes_from(
     code, out, _ = run_cli(["--inspect", str(folder)], capsys)
     words = {
         "card": "from the cards of its checkpoints",
-        "asked": "as --window asked for",
+        "asked": "requested with --window",
         "assumed": "assumed: no card, and no --window",
     }
     low, high = expected.low_percentile, expected.high_percentile
     assert code == 0
     assert f"window: percentiles {low:g} to {high:g} of each slice ({words[source]})" in out
-    assert "foraminal: no detector; its rows are not written, Sagittal T1 is not read" in out
+    assert "foraminal: no detector; Sagittal T1 is not read, no rows are written" in out
 
 
 def test_a_window_that_a_card_contradicts(
@@ -293,4 +293,4 @@ def test_a_window_means_nothing_without_checkpoints(
     folder = tmp_path / "bundle"
     write_toy_bundle(folder)
     code, _, err = run_cli([str(folder), *mode, "--window", "0", "100"], capsys)
-    assert code == 2 and "--window means nothing with" in err
+    assert code == 2 and "--window cannot be used with" in err

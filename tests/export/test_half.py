@@ -13,18 +13,14 @@ from rtx_apart import asked_apart, parsed_layers
 from toys import TOY_MODEL, toy_model
 
 from rsna_lumbar.export.checkpoints.card import default_card
-from rsna_lumbar.export.checkpoints.checkpoint import Checkpoint
 from rsna_lumbar.export.checkpoints.synthetic import textured_slices
 from rsna_lumbar.export.graph.float16 import to_half
 from rsna_lumbar.export.graph.onnx_edit import network_nodes, read_graph
-from rsna_lumbar.export.graph.rewrite import rewrite
-from rsna_lumbar.export.graph.score_graph import export_score_graph
 from rsna_lumbar.runtime.backends import Outputs, load_backend
 from rsna_lumbar.runtime.bundle.records import Detector
 from rsna_lumbar.runtime.core.errors import ExportError
 from rsna_lumbar.runtime.core.labels import FORAMINAL, SPINAL, Group
 from rsna_lumbar.runtime.core.postprocess import Calibration
-from rsna_lumbar.runtime.core.preprocess import Preprocessing
 
 SIZE_PX = 64
 FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16}
@@ -34,19 +30,10 @@ SMALLEST_NORMAL = 2.0**-14
 PRECISION = 2.0**-11  # largest relative rounding of a normal float16
 
 
-def graph_of(checkpoint: Checkpoint) -> bytes:
-    return export_score_graph(
-        rewrite(checkpoint),
-        checkpoint.group,
-        SIZE_PX,
-        preprocessing=Preprocessing(),
-        versions={"test": "1"},
-    )
-
-
 @pytest.fixture(scope="module")
-def graph(make_checkpoint: Any) -> bytes:
-    return graph_of(make_checkpoint(SPINAL, "n", 1))
+def graph(make_graph: Any) -> bytes:
+    made: bytes = make_graph(SPINAL, "n", 1)
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +60,8 @@ def run(content: bytes, group: Group, slices: NDArray[np.uint8]) -> Outputs:
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("group", [SPINAL, FORAMINAL], ids=lambda group: group.name)
-def test_answers_as_float32(make_checkpoint: Any, group: Group, channels: int) -> None:
-    content = graph_of(make_checkpoint(group, "n", channels))
+def test_answers_as_float32(make_graph: Any, group: Group, channels: int) -> None:
+    content = make_graph(group, "n", channels)
     slices = textured_slices(9, SIZE_PX, seed=2)
     expected, found = run(content, group, slices), run(to_half(content), group, slices)
     difference = np.abs(found.peak - expected.peak).max()

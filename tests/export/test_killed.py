@@ -18,8 +18,10 @@ from rsna_lumbar.export.graph import precisions
 from rsna_lumbar.runtime.bundle.manifest import read_bundle
 from rsna_lumbar.runtime.bundle.records import Bundle
 from rsna_lumbar.runtime.bundle.store import read_model
+from rsna_lumbar.runtime.core.labels import FORAMINAL, SPINAL
 
 FORK = "fork"
+TWO = (SPINAL, FORAMINAL)  # several files; every change of each is a run
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, FORK), reason="needs fork; the kill sweep did not run"),
     pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),
@@ -37,7 +39,7 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A toy bundle; a lower precision of its graphs is made by leaving them as they are."""
     monkeypatch.setattr(precisions, "graph_in", lambda _, graph, **__: graph)
-    write_toy_bundle(tmp_path / "old")
+    write_toy_bundle(tmp_path / "old", groups=TWO)
     return tmp_path / "old"
 
 
@@ -90,7 +92,10 @@ def test_killed_before_any_change(old: Path, studies: Path) -> None:
         seen.add(state(folder))
         extend(folder, studies)
         assert state(folder) == "fp32+fp16"
-        assert sorted(path.suffix for path in folder.iterdir()) == [".json", *[".onnx"] * 6]
+        assert sorted(path.suffix for path in folder.iterdir()) == [
+            ".json",
+            *[".onnx"] * 2 * len(TWO),
+        ]
         last = count, code
     assert seen == {"fp32", "fp32+fp16"}
     assert last[0] > 20 and last[1] == 0

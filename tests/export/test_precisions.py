@@ -8,21 +8,20 @@ import numpy as np
 import onnx
 import pytest
 
-from rsna_lumbar.export.graph.precisions import TRANSFORMATIONS, graph_in
-from rsna_lumbar.export.graph.rewrite import rewrite
-from rsna_lumbar.export.graph.score_graph import export_score_graph
+from rsna_lumbar.export.checkpoints.synthetic import textured_slices
+from rsna_lumbar.export.graph.int8 import LEAST_SLICES
+from rsna_lumbar.export.graph.precisions import graph_in
 from rsna_lumbar.runtime.bundle.records import PRECISIONS
 from rsna_lumbar.runtime.core.errors import UsageError
 from rsna_lumbar.runtime.core.labels import SPINAL
-from rsna_lumbar.runtime.core.preprocess import Preprocessing
 
 SIZE_PX = 64
 
 
 @pytest.fixture(scope="module")
-def graph(make_checkpoint: Any) -> bytes:
-    network = rewrite(make_checkpoint(SPINAL, "n", 1))
-    return export_score_graph(network, SPINAL, SIZE_PX, preprocessing=Preprocessing(), versions={})
+def graph(make_graph: Any) -> bytes:
+    made: bytes = make_graph(SPINAL, "n", 1)
+    return made
 
 
 def channel_first(graph: bytes) -> bytes:
@@ -51,8 +50,11 @@ def first_reader(graph: bytes) -> str:
     return str(reader.op_type)
 
 
-def test_every_precision_has_one() -> None:
-    assert tuple(TRANSFORMATIONS) != () and set(TRANSFORMATIONS) == set(PRECISIONS)
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_every_precision_of_bundles_can_be_made(graph: bytes, precision: str) -> None:
+    slices = textured_slices(LEAST_SLICES, SIZE_PX)
+    made = graph_in(precision, graph, scheme="U8S8", calibration=slices)
+    onnx.checker.check_model(onnx.load_model_from_string(made))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +12,6 @@ from numpy.typing import NDArray
 from toys import TOY_MODEL
 
 from rsna_lumbar.export.checkpoints.card import default_card
-from rsna_lumbar.export.checkpoints.checkpoint import Checkpoint
 from rsna_lumbar.export.checkpoints.reference import reference_peaks
 from rsna_lumbar.export.checkpoints.synthetic import textured_slices
 from rsna_lumbar.export.graph.rewrite import rewrite
@@ -31,39 +28,17 @@ SIZE_PX = 64
 CALIBRATION = Calibration(temperature=0.8, bias=(0.2, -0.1, -0.3), floor=1e-3)
 
 
-def graph_of(checkpoint: Checkpoint) -> bytes:
-    return _graphs(checkpoint.path, checkpoint)
-
-
-@cache
-def _cached(path: Path) -> list[bytes]:
-    return []
-
-
-def _graphs(path: Path, checkpoint: Checkpoint) -> bytes:
-    made = _cached(path)
-    if not made:
-        made.append(
-            export_score_graph(
-                rewrite(checkpoint),
-                checkpoint.group,
-                SIZE_PX,
-                preprocessing=Preprocessing(),
-                versions={"test": "1"},
-            )
-        )
-    return made[0]
-
-
 def detector_of(group: Group, calibration: Calibration = CALIBRATION) -> Detector:
     prior = tuple(tuple(row) for row in default_card(group).prior.tolist())
     return Detector(group, SIZE_PX, calibration, prior, "maximum", ())  # type: ignore[arg-type]
 
 
-def run(checkpoint: Checkpoint, slices: NDArray[np.uint8], member: NDArray[np.bool_]) -> Outputs:
-    detector = detector_of(checkpoint.group)
+def run(
+    graph: bytes, group: Group, slices: NDArray[np.uint8], member: NDArray[np.bool_]
+) -> Outputs:
+    detector = detector_of(group)
     with load_backend("onnxruntime").open_session(
-        [graph_of(checkpoint)], model=TOY_MODEL, detector=detector, device="cpu", threads=1
+        [graph], model=TOY_MODEL, detector=detector, device="cpu", threads=1
     ) as session:
         return session.run(slices, member)
 
@@ -78,13 +53,13 @@ def members(counts: list[int]) -> NDArray[np.bool_]:
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("scale", ["n", "s"])
 def test_equals_pytorch(
-    make_checkpoint: Any, scale: str, channels: int, group: Group, batch: int
+    make_checkpoint: Any, make_graph: Any, scale: str, channels: int, group: Group, batch: int
 ) -> None:
     """Several studies in a batch, an empty set between them and padding behind."""
     checkpoint = make_checkpoint(group, scale, channels)
     slices = textured_slices(batch, SIZE_PX, seed=batch)
     member = members([batch] if batch < 4 else [batch // 2, 0, batch - batch // 2, 0, 0])
-    outputs = run(checkpoint, slices, member)
+    outputs = run(make_graph(group, scale, channels), group, slices, member)
     expected, _ = set_peaks(reference_peaks(checkpoint, slices), member)
     filled = member.any(axis=1)
     assert np.abs(outputs.peak - expected).max() < LIMITS["fp32"].peak
@@ -99,17 +74,17 @@ def test_equals_pytorch(
 
 
 @pytest.mark.parametrize("scale", ["m", "l", "x"])
-def test_larger_scales_equal_pytorch(make_checkpoint: Any, scale: str) -> None:
-    test_equals_pytorch(make_checkpoint, scale, 3, FORAMINAL, 7)
+def test_larger_scales_equal_pytorch(make_checkpoint: Any, make_graph: Any, scale: str) -> None:
+    test_equals_pytorch(make_checkpoint, make_graph, scale, 3, FORAMINAL, 7)
 
 
-def test_places_lead_to_the_peak(make_checkpoint: Any) -> None:
+def test_places_lead_to_the_peak(make_checkpoint: Any, make_graph: Any) -> None:
     """Score of the named class at the named cell of the named slice, in PyTorch, is the peak."""
     import torch
 
     checkpoint = make_checkpoint(SPINAL, "n", 1)
     slices = textured_slices(9, SIZE_PX, seed=4)
-    outputs = run(checkpoint, slices, members([4, 5]))
+    outputs = run(make_graph(SPINAL, "n", 1), SPINAL, slices, members([4, 5]))
     with torch.inference_mode():
         scores, _ = checkpoint.network(torch.from_numpy(slices)[:, None].float() / 255)
     classes = scores[:, 4:][:, list(checkpoint.order)].numpy()  # (N, C, A)
@@ -118,12 +93,12 @@ def test_places_lead_to_the_peak(make_checkpoint: Any) -> None:
     assert len(np.unique(outputs.cell)) > 3
 
 
-def test_peaks_do_not_depend_on_the_batch(make_checkpoint: Any) -> None:
-    checkpoint = make_checkpoint(SPINAL, "n", 1)
+def test_peaks_do_not_depend_on_the_batch(make_graph: Any) -> None:
+    graph = make_graph(SPINAL, "n", 1)
     slices = textured_slices(12, SIZE_PX, seed=3)
-    whole = run(checkpoint, slices, members([12]))
+    whole = run(graph, SPINAL, slices, members([12]))
     parts = [
-        run(checkpoint, slices[s : s + 5], members([len(slices[s : s + 5])])) for s in (0, 5, 10)
+        run(graph, SPINAL, slices[s : s + 5], members([len(slices[s : s + 5])])) for s in (0, 5, 10)
     ]
     combined = np.max([part.peak for part in parts], axis=0)
     assert np.abs(combined - whole.peak).max() < 1e-6
@@ -131,8 +106,8 @@ def test_peaks_do_not_depend_on_the_batch(make_checkpoint: Any) -> None:
     assert np.abs(graded - whole.probability).max() < 1e-6
 
 
-def test_file_is_what_the_contract_says(make_checkpoint: Any) -> None:
-    model = onnx.load_model_from_string(graph_of(make_checkpoint(SPINAL, "n", 3)))
+def test_file_is_what_the_contract_says(make_graph: Any) -> None:
+    model = onnx.load_model_from_string(make_graph(SPINAL, "n", 3))
     assert [(one.domain, one.version) for one in model.opset_import] == [("", 18)]
     assert {node.domain for node in model.graph.node} == {""}
     assert not any(tensor.external_data for tensor in model.graph.initializer)
@@ -166,11 +141,11 @@ def test_file_is_what_the_contract_says(make_checkpoint: Any) -> None:
     assert json.loads(properties["versions"]) == {"test": "1"}
 
 
-def test_export_is_deterministic_and_names_no_place(make_checkpoint: Any) -> None:
+def test_export_is_deterministic_and_names_no_place(make_checkpoint: Any, make_graph: Any) -> None:
     checkpoint = make_checkpoint(SPINAL, "n", 3)
     again = export_score_graph(
         rewrite(checkpoint), SPINAL, SIZE_PX, preprocessing=Preprocessing(), versions={"test": "1"}
     )
-    assert again == graph_of(checkpoint)
+    assert again == make_graph(SPINAL, "n", 3)
     assert str(checkpoint.path.parent).encode() not in again
     assert b"site-packages" not in again and b".py" not in again

@@ -83,5 +83,5 @@ def test_folders_without_a_slice_are_refused(tmp_path: Path) -> None:
         verification_data(tmp_path, None, None).sets(detector(FORAMINAL), Preprocessing())
     with pytest.raises(ExportError, match=r"no slice that foraminal .* --calibration-data"):
         calibration_slices(tmp_path, detector(FORAMINAL), Preprocessing())
-    with pytest.raises(UsageError, match="is not there; give --calibration-data DIR"):
+    with pytest.raises(UsageError, match="does not exist; give --calibration-data DIR"):
         calibration_slices(tmp_path / "none", detector(), Preprocessing())

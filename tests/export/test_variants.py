@@ -155,7 +155,7 @@ def test_labels_give_the_metric_before_and_after(bundle: Path, studies: Path) ->
         (Limits(1, 1, 1e-9, 1, 1), "99.9 % of them by up to"),
         (Limits(1e-9, 1, 1, 1, 1), "peaks by"),
         (Limits(1, 1, 1, 1, -0.5), "official metric"),
-        (Limits(1, 1, 1, 0.01, 1), "of 100 rows have another likeliest grade (limit 1.0%)"),
+        (Limits(1, 1, 1, 0.01, 1), "of 100 rows changed (limit 1.0%)"),
     ],
 )
 def test_over_a_limit_no_model_of_the_variant_gets_in(
@@ -173,7 +173,7 @@ def test_over_a_limit_no_model_of_the_variant_gets_in(
         limits={**LIMITS, "fp16": limit},
         verify_labels=studies / "train.csv",
     )
-    assert reason in outcome.left_out[HALF] and f"{HALF} is left out" in said
+    assert reason in outcome.left_out[HALF] and f"{HALF} is excluded" in said
     after = read_bundle(bundle)
     assert after.variants == before.variants
     for old, new in zip(before.detectors, after.detectors, strict=True):
@@ -392,10 +392,12 @@ def test_an_engine_that_fails_while_it_runs_is_left_out(
     with_engines(monkeypatch)
     monkeypatch.setattr(precisions, "graph_in", scaled(1.0))
     monkeypatch.setattr(model_files, "this_machine", lambda: machine(L4))
-    really = model_files._open
-    monkeypatch.setattr(
-        model_files, "_open", lambda f, m, *rest: Broken() if m.engine else really(f, m, *rest)
-    )
+    really = model_files.open_model
+
+    def open_model(folder: Path, model: Model, *rest: Any, **options: Any) -> Any:
+        return Broken() if model.engine else really(folder, model, *rest, **options)
+
+    monkeypatch.setattr(model_files, "open_model", open_model)
     monkeypatch.setattr(model_files, "default_batch_size", lambda *_: 2)
     outcome, _ = extend(bundle, studies)
     assert "out of luck" in outcome.left_out[Variant("tensorrt", "sm89", "fp16")]
@@ -404,16 +406,16 @@ def test_an_engine_that_fails_while_it_runs_is_left_out(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "no bundle yet: name a checkpoint"),
-        (["--precision", "bf16"], "--format onnx goes with nothing else"),
+        ([], "not a bundle yet: name a checkpoint"),
+        (["--precision", "bf16"], "--format onnx fits nothing else"),
         (["--format", "openvino", "--precision", "fp16", "--precision", "bf16"], "fp16"),
         (["--precision", "int8"], "give --calibration-data DIR"),
         (["--precision", "fp16", "--limit", "x"], "is not PRECISION:NAME=VALUE"),
-        (["--spinal", "a.pt", "--verify"], "--spinal means nothing with --verify"),
-        (["--verify", "--precision", "fp16"], "--precision means nothing with --verify"),
-        (["--inspect", "--verify"], "--verify means nothing with --inspect"),
-        (["--precision", "fp16", "--image-size", "64"], "--image-size means nothing with a bundle"),
-        (["--precision", "fp16", "--trust"], "--trust means nothing with a bundle"),
+        (["--spinal", "a.pt", "--verify"], "--spinal cannot be used with --verify"),
+        (["--verify", "--precision", "fp16"], "--precision cannot be used with --verify"),
+        (["--inspect", "--verify"], "--verify cannot be used with --inspect"),
+        (["--precision", "fp16", "--image-size", "64"], "--image-size cannot be used without"),
+        (["--precision", "fp16", "--trust"], "--trust cannot be used without checkpoints"),
         ([], "name another --format or --precision to add"),
     ],
 )
@@ -424,7 +426,7 @@ def test_wrong_usage_is_one_line_and_code_2(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    folder = tmp_path / "none" if message.startswith("no bundle yet") else bundle
+    folder = tmp_path / "none" if message.startswith("not a bundle yet") else bundle
     before = {path.name: path.read_bytes() for path in bundle.iterdir()}
     with pytest.raises(SystemExit) as ended:
         main([str(folder), *words])
@@ -441,7 +443,7 @@ def test_a_model_left_out_is_exit_code_3(
     with pytest.raises(SystemExit) as ended:
         main([*words, "--limit=fp16:probability=1e-9"])
     captured = capsys.readouterr()
-    assert ended.value.code == 3 and "onnxruntime fp16 is left out: " in captured.err
+    assert ended.value.code == 3 and "onnxruntime fp16 is excluded: " in captured.err
     with pytest.raises(SystemExit) as ended:
         main(words)
     assert ended.value.code == 0 and capsys.readouterr().out.count("fp32 graph, ") == 6

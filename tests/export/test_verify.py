@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,16 +14,14 @@ from toys import TOY_MODEL, TOY_PARITY
 
 from rsna_lumbar.export.checkpoints.card import default_card
 from rsna_lumbar.export.checkpoints.checkpoint import Checkpoint
+from rsna_lumbar.export.checkpoints.reference import reference_peaks
 from rsna_lumbar.export.checkpoints.synthetic import textured_slices
-from rsna_lumbar.export.graph.rewrite import rewrite
-from rsna_lumbar.export.graph.score_graph import export_score_graph
 from rsna_lumbar.export.verification.limits import LIMITS, Limits
 from rsna_lumbar.export.verification.parity import (
     Checked,
     Expected,
     expect,
     faults,
-    pytorch_peaks,
     require_parity,
     verify,
 )
@@ -31,7 +30,6 @@ from rsna_lumbar.runtime.bundle.records import Detector
 from rsna_lumbar.runtime.core.errors import VerificationError
 from rsna_lumbar.runtime.core.labels import SPINAL
 from rsna_lumbar.runtime.core.postprocess import Calibration
-from rsna_lumbar.runtime.core.preprocess import Preprocessing
 
 SIZE_PX = 64
 PRIOR = tuple(tuple(row) for row in default_card(SPINAL).prior.tolist())
@@ -51,14 +49,15 @@ Reported = list[str]
 
 def expected_by(checkpoint: Checkpoint, sets: Sets, report: Callable[[str], None]) -> Expected:
     return expect(
-        pytorch_peaks(checkpoint), sets, reference="pytorch", name="spinal", report=report
+        partial(reference_peaks, checkpoint),
+        sets,
+        reference="pytorch",
+        name="spinal",
+        report=report,
     )
 
 
-def checked(graph_of: Checkpoint, sets: Sets, expected: Expected, batch_size: int = 32) -> Checked:
-    graph = export_score_graph(
-        rewrite(graph_of), SPINAL, SIZE_PX, preprocessing=Preprocessing(), versions={}
-    )
+def checked(graph: bytes, sets: Sets, expected: Expected, batch_size: int = 32) -> Checked:
     with load_backend("onnxruntime").open_session(
         [graph], model=TOY_MODEL, detector=DETECTOR, device="cpu", threads=1
     ) as session:
@@ -68,14 +67,16 @@ def checked(graph_of: Checkpoint, sets: Sets, expected: Expected, batch_size: in
 
 
 @pytest.mark.parametrize("batch_size", [3, 32])
-def test_the_graph_of_a_checkpoint_passes(make_checkpoint: Any, batch_size: int) -> None:
+def test_the_graph_of_a_checkpoint_passes(
+    make_checkpoint: Any, make_graph: Any, batch_size: int
+) -> None:
     """Sets split over batches and several sets in one; the figures are the ones compared."""
     checkpoint = make_checkpoint(SPINAL, "n", 1)
     slices = textured_slices(10, SIZE_PX, seed=8)
     sets = {"1": slices[:2], "2": slices[2:9], "3": slices[9:]}
     said: Reported = []
     expected = expected_by(checkpoint, sets, said.append)
-    found = checked(checkpoint, sets, expected, batch_size)
+    found = checked(make_graph(SPINAL, "n", 1), sets, expected, batch_size)
     parity = found.parity
     assert 0 < parity.peak < LIMITS["fp32"].peak
     assert 0 < parity.probability_p999 <= parity.probability < LIMITS["fp32"].probability
@@ -88,20 +89,20 @@ def test_the_graph_of_a_checkpoint_passes(make_checkpoint: Any, batch_size: int)
     assert said == []
 
 
-def test_another_network_is_refused(make_checkpoint: Any) -> None:
+def test_another_network_is_refused(make_checkpoint: Any, make_graph: Any) -> None:
     sets = {"1": textured_slices(4, SIZE_PX)}
     expected = expected_by(make_checkpoint(SPINAL, "n", 1), sets, print)
-    parity = checked(make_checkpoint(SPINAL, "n", 3), sets, expected).parity
+    parity = checked(make_graph(SPINAL, "n", 3), sets, expected).parity
     with pytest.raises(VerificationError, match=r"spinal .* peaks by 0\.\d+ \(limit 1e-05\)"):
         require_parity(parity, LIMITS["fp32"], "spinal")
 
 
-def test_another_order_of_classes_is_refused(make_checkpoint: Any) -> None:
+def test_another_order_of_classes_is_refused(make_checkpoint: Any, make_graph: Any) -> None:
     checkpoint = make_checkpoint(SPINAL, "n", 1)
     order = (checkpoint.order[1], checkpoint.order[0], *checkpoint.order[2:])
     sets = {"1": textured_slices(4, SIZE_PX)}
     expected = expected_by(replace(checkpoint, order=order), sets, print)
-    parity = checked(checkpoint, sets, expected).parity
+    parity = checked(make_graph(SPINAL, "n", 1), sets, expected).parity
     with pytest.raises(VerificationError, match="from pytorch on 4 slices"):
         require_parity(parity, LIMITS["fp32"], "spinal")
 

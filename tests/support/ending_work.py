@@ -35,7 +35,7 @@ class _Stranger:
 
 def speak_strangely(graph: bytes, voice: Voice) -> Built:
     voice.say("toy fp32: at work")
-    voice.put(_Stranger())  # type: ignore[arg-type]
+    voice.say(_Stranger())  # type: ignore[arg-type]
     end("hang")
     return echo(graph, voice)
 

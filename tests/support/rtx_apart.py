@@ -12,7 +12,7 @@ import pytest
 from rsna_lumbar.export.formats import BuildOptions, Built, BuiltFile
 from rsna_lumbar.export.formats.builder_process import Voice, Work, build_apart
 from rsna_lumbar.export.formats.tensorrt_network import batch_profile, make_network
-from rsna_lumbar.export.formats.tensorrt_watch import watched
+from rsna_lumbar.export.formats.tensorrt_watch import Watch
 
 
 def asked_apart(work: Work, question: bytes) -> Any:
@@ -46,13 +46,13 @@ def parsed_layers(graph: bytes, voice: Voice) -> Built:
 def shapes(graph: bytes, voice: Voice) -> Built:
     """Those of the profile for batches of 4 and up to 8, and of the outputs, by name."""
     trt = import_module("tensorrt_rtx")
-    with watched(trt, "", voice, None) as watch:
-        builder = trt.Builder(watch.logger)
-        network = make_network(trt, builder, watch.logger, graph, 8)
-        profile = batch_profile(builder, network, BuildOptions(best_batch=4, largest_batch=8))
-        ranges = {name: list(map(list, profile.get_shape(name))) for name in ("slices", "member")}
-        outputs = map(network.get_output, range(network.num_outputs))
-        return answered({**ranges, **{one.name: list(one.shape) for one in outputs}})
+    watch = Watch(trt, "", voice)
+    builder = trt.Builder(watch.logger)
+    network = make_network(trt, builder, watch.logger, graph, 8)
+    profile = batch_profile(builder, network, BuildOptions(best_batch=4, largest_batch=8))
+    ranges = {name: list(map(list, profile.get_shape(name))) for name in ("slices", "member")}
+    outputs = map(network.get_output, range(network.num_outputs))
+    return answered({**ranges, **{one.name: list(one.shape) for one in outputs}})
 
 
 def missing_names(question: bytes, voice: Voice) -> Built:
