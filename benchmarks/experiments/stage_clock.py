@@ -152,7 +152,7 @@ def _write(
     """The output of ``rsna-run``, with everything else done before."""
     left = iter(scores)
 
-    def scored(_: object, here: StudyStream, __: object) -> Iterator[StudyScore]:
+    def scored(_: object, here: StudyStream, *__: object) -> Iterator[StudyScore]:
         return (score for _, score in zip(here.studies, left, strict=True))
 
     with ExitStack() as stack:
