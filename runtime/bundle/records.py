@@ -6,10 +6,10 @@ A bundle is a folder with ``bundle.json`` (``manifest.py``) and the files it nam
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from rsna_lumbar.runtime.core.labels import GROUPS, Group
+from rsna_lumbar.runtime.core.labels import GROUPS, SPINAL, Group
 from rsna_lumbar.runtime.core.postprocess import Calibration, Combination
 from rsna_lumbar.runtime.core.preprocess import Preprocessing
 
@@ -139,6 +139,14 @@ class Bundle:
     def by_views(self) -> tuple[str, ...]:
         """Names of the groups that are scored by views where positions are known."""
         return tuple(one.group.name for one in self.detectors if one.by_views)
+
+    def seen(self, *, by_views: bool) -> Bundle:
+        """The bundle for peaks by views, or for peaks of all slices, whatever it is fitted for."""
+        detectors = tuple(
+            replace(one, by_views=one.in_session if by_views and one.group != SPINAL else None)
+            for one in self.detectors
+        )
+        return replace(self, detectors=detectors)
 
     @property
     def missing_groups(self) -> tuple[Group, ...]:

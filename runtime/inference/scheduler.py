@@ -20,7 +20,7 @@ If a batch does not fit into memory (MemoryError, or OutOfMemory of a runtime li
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -50,15 +50,12 @@ from rsna_lumbar.runtime.studies.study import Study
 class Assembly:
     """Scores the sets of many studies; with smaller batches if one does not fit into memory.
 
-    Args:
-        opened: an open bundle.
-        by_views: names of groups to score by views; their sets wait for the discs that the spinal
-            detector sees. None: those that the bundle scores so.
+    A set that the bundle scores by views waits for the discs that the spinal detector sees.
     """
 
-    def __init__(self, opened: OpenBundle, by_views: Collection[str] | None = None) -> None:
+    def __init__(self, opened: OpenBundle) -> None:
         self._opened = opened
-        self._by_views = opened.bundle.by_views if by_views is None else by_views
+        self._by_views = opened.bundle.by_views
         self._detectors = {one.group.name: one for one in opened.bundle.detectors}
         self._packers = self._new_packers()
         self._todo: deque[tuple[str, Batch]] = deque()
