@@ -125,7 +125,7 @@ Work = tuple[str, NDArray[np.uint8], NDArray[np.bool_]]  # group, slices (N, S, 
 
 def _batches(scorer: Scorer, sets: list[SliceSet]) -> Iterator[Work]:
     for detector in scorer.bundle.detectors:
-        of_group = [plainly(one) for one in sets if one.request.group is detector.group]
+        of_group = [one for one in sets if one.request.group is detector.group]
         for batch in fill_batches(of_group, scorer.batch_size):
             yield detector.group.name, batch.slices, batch.member
 

@@ -53,9 +53,7 @@ UPDATE = "which needs a newer rsna-lumbar; update it"
 FIELDS = (
     "format_version", "made_with", "preprocessing", "window", "calibration_aim", "detectors",
 )  # fmt: skip
-DETECTOR_FIELDS = (
-    "classes", "size_px", "calibration", "prior", "combination", "models", "by_views",
-)  # fmt: skip
+DETECTOR_FIELDS = ("classes", "size_px", "calibration", "prior", "combination", "models")
 
 CAPABILITY = re.compile(r"[0-9]{1,2}\.[0-9]")
 Grades = tuple[float, float, float]
@@ -116,7 +114,6 @@ def _detector_fields(detector: Detector) -> dict[str, Any]:
         "prior": detector.prior,
         "combination": detector.combination,
         "models": [_model_fields(model) for model in detector.models],
-        **({"by_views": asdict(detector.by_views)} if detector.by_views else {}),
     }
 
 
@@ -172,11 +169,7 @@ def _detector(group: Group, fields: Any) -> Detector:
         raise ValueError(f"size_px must be a multiple of {LARGEST_STRIDE}")
     calibration = _record(Calibration, fields["calibration"], f"the calibration of {group.name}")
     combination = one_of(fields["combination"], COMBINATIONS, "combination")
-    by_views = None
-    if fields.get("by_views") is not None:
-        by_views = _record(Calibration, fields["by_views"], f"by_views of {group.name}")
-    prior = _prior(group, fields)
-    return Detector(group, size_px, calibration, prior, combination, models, by_views)
+    return Detector(group, size_px, calibration, _prior(group, fields), combination, models)
 
 
 def _model(fields: Any) -> Model:

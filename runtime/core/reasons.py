@@ -38,10 +38,6 @@ class Reason(StrEnum):
     SERIES_MISSING = "series_missing"
     NO_READABLE_SLICE = "no_readable_slice"
     NO_SERIES_TO_SCORE = "no_series_to_score"
-    # no slice shows this side or level: the prior's rows
-    LEVEL_NOT_COVERED = "level_not_covered"
-    # positions do not tell sides and levels: every slice counted for every location
-    GEOMETRY_MISSING = "geometry_missing"
 
 
 # Files that are not input of a run: counted and listed, but not a fault of the run.
@@ -55,8 +51,6 @@ HARMLESS = frozenset(
         Reason.SAME_ANATOMY,
         Reason.REGROUPED,
         Reason.NO_DETECTOR,
-        Reason.LEVEL_NOT_COVERED,
-        Reason.GEOMETRY_MISSING,
     }
 )
 

@@ -28,10 +28,8 @@ import numpy as np
 
 from rsna_lumbar.runtime.backends import Outputs, Session, Wait
 from rsna_lumbar.runtime.core.errors import BackendError, OutOfMemory
-from rsna_lumbar.runtime.core.labels import SPINAL
 from rsna_lumbar.runtime.core.reasons import Skip
 from rsna_lumbar.runtime.decode.slice_sets import Decoding, SliceSet
-from rsna_lumbar.runtime.geometry.discs import Discs
 from rsna_lumbar.runtime.inference.batches import Batch, Packer
 from rsna_lumbar.runtime.inference.loaded_bundle import OpenBundle
 from rsna_lumbar.runtime.inference.scores import (
@@ -42,20 +40,14 @@ from rsna_lumbar.runtime.inference.scores import (
     study_score,
 )
 from rsna_lumbar.runtime.inference.sessions import OpenModel
-from rsna_lumbar.runtime.inference.study_discs import discs_of
-from rsna_lumbar.runtime.inference.viewed_sets import ViewedSet, by_position, plainly
 from rsna_lumbar.runtime.studies.study import Study
 
 
 class Assembly:
-    """Scores the sets of many studies; with smaller batches if one does not fit into memory.
-
-    A set that the bundle scores by views waits for the discs that the spinal detector sees.
-    """
+    """Scores the sets of many studies; with smaller batches if one does not fit into memory."""
 
     def __init__(self, opened: OpenBundle) -> None:
         self._opened = opened
-        self._by_views = opened.bundle.by_views
         self._detectors = {one.group.name: one for one in opened.bundle.detectors}
         self._packers = self._new_packers()
         self._todo: deque[tuple[str, Batch]] = deque()
@@ -75,25 +67,15 @@ class Assembly:
         current.skips.extend(one.skips)
         current.decoding.add(one.decoding)
         name = one.request.group.name
-        if not one.slices:
-            return
-        current.awaited.add(name)
-        if name not in self._by_views:
-            self._pack(plainly(one))
-        elif SPINAL.name in current.awaited:
-            current.waiting.append(one)  # for the discs
-        else:
-            self._pack(by_position(one, current.discs))
-        self._compute()
+        if one.slices:
+            current.awaited.add(name)
+            full = self._packers[name].add(one, len(one.slices))
+            self._todo.extend((name, Batch(parts)) for parts in full)
+            self._compute()
 
     def flush(self) -> None:
         """Submit partly filled batches: no batch is shared with later sets."""
         self._todo.extend(self._partly_filled())
-        self._compute()
-        while any(one.waiting for one in self._studies):
-            self._finish(self._under_way.popleft())
-            self._compute()
-        self._todo.extend(self._partly_filled())  # of the sets that waited
         self._compute()
 
     def complete(self) -> Iterator[StudyScore]:
@@ -111,11 +93,6 @@ class Assembly:
             if self._under_way:
                 self._finish(self._under_way.popleft())
                 self._compute()
-
-    def _pack(self, one: ViewedSet) -> None:
-        name = one.request.group.name
-        full = self._packers[name].add(one, len(one.slices))
-        self._todo.extend((name, Batch(parts)) for parts in full)
 
     def _compute(self) -> None:
         """Submit batches and keep ``ahead`` of them in flight."""
@@ -141,25 +118,12 @@ class Assembly:
         for opened, of_model in zip(self._opened.models[one.name], outputs, strict=True):
             _require_numbers(opened, of_model)
         parts = self._parts[one.name]
-        row = 0
-        for part in one.batch.parts:
+        for row, part in enumerate(one.batch.parts):
             parts.append(PartPeaks.of(part, row, outputs))
-            row += int(part.of.views_between(part.start, part.stop).sum())
             if part.last:
                 score = group_score(self._detectors[one.name], part, parts)
+                self._study(part.of.request.study_id).take(one.name, score)
                 parts.clear()
-                self._take(part.of, score)
-
-    def _take(self, scored: ViewedSet, score: GroupScore) -> None:
-        """Keep the score of a set. The spinal one tells what the waiting sets show."""
-        study = self._study(scored.request.study_id)
-        study.scored[score.group.name] = score
-        study.awaited.remove(score.group.name)
-        if score.group == SPINAL and self._by_views:
-            study.discs = discs_of(scored.slices, score)
-            for one in study.waiting:
-                self._pack(by_position(one, study.discs))
-            study.waiting.clear()
 
     def _with_smaller_batches(self, failed: _UnderWay, error: Exception) -> None:
         """Steps 1, 2 and 4 after a lack of memory (see above)."""
@@ -176,7 +140,7 @@ class Assembly:
     def _partly_filled(self) -> list[tuple[str, Batch]]:
         return [(name, Batch(p)) for name, one in self._packers.items() for p in one.flush()]
 
-    def _new_packers(self) -> dict[str, Packer[ViewedSet]]:
+    def _new_packers(self) -> dict[str, Packer[SliceSet]]:
         return {name: Packer(self._opened.batch_size) for name in self._detectors}
 
     @property
@@ -200,11 +164,13 @@ class _OpenStudy:
 
     study: Study
     awaited: set[str] = field(default_factory=set)  # names of groups
-    waiting: list[SliceSet] = field(default_factory=list)  # for the spinal score
-    discs: Discs | None = None  # known once the spinal set is scored and other sets need them
     scored: dict[str, GroupScore] = field(default_factory=dict)
     skips: list[Skip] = field(default_factory=list)
     decoding: Decoding = field(default_factory=Decoding)
+
+    def take(self, name: str, score: GroupScore) -> None:
+        self.scored[name] = score
+        self.awaited.remove(name)
 
 
 def _started(sessions: Sequence[Session], batch: Batch) -> list[Wait]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,13 +12,11 @@ from numpy.typing import NDArray
 from rsna_lumbar.runtime.backends import Outputs
 from rsna_lumbar.runtime.bundle.records import Detector
 from rsna_lumbar.runtime.core.anchors import cell_centre
-from rsna_lumbar.runtime.core.labels import GRADES, Group
+from rsna_lumbar.runtime.core.labels import Group
 from rsna_lumbar.runtime.core.postprocess import combine_detectors, probabilities
 from rsna_lumbar.runtime.core.reasons import Reason, Skip
-from rsna_lumbar.runtime.decode.slice_sets import Decoding
-from rsna_lumbar.runtime.geometry.views import Views
+from rsna_lumbar.runtime.decode.slice_sets import Decoding, SliceSet
 from rsna_lumbar.runtime.inference.batches import Part
-from rsna_lumbar.runtime.inference.viewed_sets import ViewedSet
 from rsna_lumbar.runtime.studies.study import Study
 
 
@@ -44,17 +42,7 @@ class GroupScore:
     filled: Reason | None = None  # why these are prior rows; None if they were scored
     slice_count: int = 0
     peak: NDArray[np.float32] | None = None  # (C,) in canonical class order
-    # one per class; None where no slice is in its view
-    places: tuple[PeakPlace | None, ...] = ()
-    views: Views | None = None  # of the scored slices
-
-    @property
-    def uncovered(self) -> tuple[tuple[str, str], ...]:
-        """Locations with the prior's rows, because no slice of the set shows them."""
-        if self.views is None:
-            return ()
-        pairs = zip(self.group.locations, self.views.covered, strict=True)
-        return tuple(location for location, shown in pairs if not shown)
+    places: tuple[PeakPlace, ...] = ()  # one per class
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,28 +65,16 @@ class PartPeaks:
 
     peak: NDArray[np.float32]  # (detectors, C)
     probability: NDArray[np.float32]  # (detectors, L, 3), valid if the part is the whole set
-    # (detectors, C) index into the set's slices; -1 where no slice of the part is in the view
-    index: NDArray[np.int64]
-    cell: NDArray[np.int64]  # (detectors, C), likewise
+    index: NDArray[np.int64]  # (detectors, C) index into the set's slices
+    cell: NDArray[np.int64]  # (detectors, C)
 
     @classmethod
-    def of(cls, part: Part, first_row: int, outputs: Sequence[Outputs]) -> PartPeaks:
-        """Take each location from the row of its view; ``first_row`` is that of the first view."""
-        views = part.of.views
-        present = part.of.views_between(part.start, part.stop)  # (V,)
-        row_of_view = np.where(present, first_row + present.cumsum() - 1, -1)
-        location = np.arange(len(views.of_location))
-        rows = row_of_view[views.of_location]  # (L,), -1 where the view has no slice here
-        of_class, classes = np.repeat(rows, len(GRADES)), np.arange(len(rows) * len(GRADES))
-        seen = of_class >= 0
-        start = part.start - part.row
+    def of(cls, part: Part, row: int, outputs: Sequence[Outputs]) -> PartPeaks:
         return cls(
-            peak=np.stack([np.where(seen, one.peak[of_class, classes], 0) for one in outputs]),
-            probability=np.stack([one.probability[rows, location] for one in outputs]),
-            index=np.stack(
-                [np.where(seen, one.slice[of_class, classes] + start, -1) for one in outputs]
-            ),
-            cell=np.stack([np.where(seen, one.cell[of_class, classes], -1) for one in outputs]),
+            peak=np.stack([one.peak[row] for one in outputs]),
+            probability=np.stack([one.probability[row] for one in outputs]),
+            index=np.stack([one.slice[row] for one in outputs]) - part.row + part.start,
+            cell=np.stack([one.cell[row] for one in outputs]),
         )
 
 
@@ -125,8 +101,6 @@ def study_score(
             why = Reason.NO_READABLE_SLICE if study.of(group) else Reason.SERIES_MISSING
             score = GroupScore(group, _renormalised(np.array(detector.prior)), filled=why)
             skips.append(Skip(why, study.study_id, group.series_kind))
-        elif detector.by_views:
-            skips.extend(_about_views(study, score))
         groups.append(score)
     return StudyScore(study, tuple(groups), tuple(skips), decoding)
 
@@ -137,39 +111,25 @@ def group_score(detector: Detector, part: Part, seen: Sequence[PartPeaks]) -> Gr
     best_part = peaks.argmax(axis=0)  # (detectors, C)
     by_detector = peaks.max(axis=0)  # (detectors, C)
     combined = combine_detectors(by_detector, detector.combination)
-    views = part.of.views
-    calibration = detector.calibration_of(by_position=views.by_position)
-    alone = len(seen) == 1 and len(by_detector) == 1 and calibration == detector.in_session
-    raw = seen[0].probability[0] if alone else probabilities(combined, calibration)
+    alone = len(seen) == 1 and len(by_detector) == 1
+    raw = seen[0].probability[0] if alone else probabilities(combined, detector.calibration)
     best = by_detector.argmax(axis=0)  # (C,)
     places = (
         _place(part.of, seen[best_part[d, c]], d, c, detector.size_px) for c, d in enumerate(best)
     )
-    rows = np.where(views.covered[:, None], raw, np.array(detector.prior))
     return GroupScore(
         group=detector.group,
-        probability=_renormalised(rows),
+        probability=_renormalised(raw),
         slice_count=len(part.of.slices),
         peak=combined,
         places=tuple(places),
-        views=views,
     )
 
 
-def _place(of: ViewedSet, seen: PartPeaks, detector: int, c: int, size_px: int) -> PeakPlace | None:
-    index = seen.index[detector, c]
-    if index < 0:
-        return None
-    one = of.slices[index]
+def _place(of: SliceSet, seen: PartPeaks, detector: int, c: int, size_px: int) -> PeakPlace:
+    one = of.slices[seen.index[detector, c]]
     centre = cell_centre(int(seen.cell[detector, c]), size_px)
     return PeakPlace(one.file, one.frame, *one.placement.nearest_in_image(*centre))
-
-
-def _about_views(study: Study, score: GroupScore) -> Iterator[Skip]:
-    if not (score.views and score.views.by_position):
-        yield Skip(Reason.GEOMETRY_MISSING, study.study_id, score.group.series_kind)
-    for condition, level in score.uncovered:
-        yield Skip(Reason.LEVEL_NOT_COVERED, study.study_id, f"{condition} {level}")
 
 
 def _renormalised(rows: NDArray[np.floating]) -> NDArray[np.float64]:

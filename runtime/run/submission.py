@@ -19,7 +19,7 @@ from rsna_lumbar.runtime.core.labels import (
     row_id,
 )
 from rsna_lumbar.runtime.core.text_table import aligned
-from rsna_lumbar.runtime.inference.scores import GroupScore, PeakPlace, StudyScore
+from rsna_lumbar.runtime.inference.scores import GroupScore, StudyScore
 from rsna_lumbar.runtime.run.pseudonyms import Names
 from rsna_lumbar.runtime.studies.study import relative
 
@@ -94,10 +94,14 @@ def _evidence(study_id: str, score: GroupScore, data: Path, names: Names) -> dic
             classes = slice(index * grades, (index + 1) * grades)
             fields["peak"] = score.peak[classes].tolist()
             fields["from"] = [
-                place and _where(place, data, names) for place in score.places[classes]
+                {
+                    "file": names(relative(place.file, data)),
+                    "frame": place.frame,
+                    "x": round(place.x, 1),
+                    "y": round(place.y, 1),
+                }
+                for place in score.places[classes]
             ]
-            if score.views and score.views.by_position:
-                fields["view"] = score.views.names[score.views.of_location[index]]
         locations.append(fields)
     return {
         "study_id": study_id,
@@ -105,15 +109,6 @@ def _evidence(study_id: str, score: GroupScore, data: Path, names: Names) -> dic
         "filled": score.filled,
         "slices": score.slice_count,
         "locations": locations,
-    }
-
-
-def _where(place: PeakPlace, data: Path, names: Names) -> dict[str, Any]:
-    return {
-        "file": names(relative(place.file, data)),
-        "frame": place.frame,
-        "x": round(place.x, 1),
-        "y": round(place.y, 1),
     }
 
 

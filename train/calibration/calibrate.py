@@ -110,12 +110,7 @@ def calibrate(
     after = replace(
         before,
         detectors=tuple(
-            replace(
-                detector,
-                calibration=calibration,
-                prior=_as_tuples(priors.rows(detector)),
-                by_views=None,
-            )
+            replace(detector, calibration=calibration, prior=_as_tuples(priors.rows(detector)))
             for detector, calibration in zip(before.detectors, used, strict=True)
         ),
         calibration_aim=reached or "none",
@@ -158,15 +153,15 @@ def score_peaks(bundle: Bundle, table: PeakTable, root: Path) -> MetricResult:
     return _score(table, _rows(bundle, table, _calibrations(bundle)), truth)
 
 
-def write_calibration(folder: Path, before: Bundle, after: Bundle) -> None:
+def write_calibration(folder: Path, calibrated: Calibrated) -> None:
     """Replace ``bundle.json`` atomically.
 
     Raises:
         BundleError: the bundle is no longer the one that was calibrated.
     """
-    if read_bundle(folder) != before:
+    if read_bundle(folder) != calibrated.before:
         raise BundleError(f"{folder} was changed while it was being calibrated; calibrate it again")
-    write_manifest(folder, after)
+    write_manifest(folder, calibrated.after)
 
 
 @dataclass(frozen=True, slots=True)

@@ -193,8 +193,9 @@ def losses(given: FloatArray, grades: IntArray, aim: Aim) -> Losses | None:
 
 
 def _graded(values: FloatArray, grades: IntArray) -> NDArray[np.bool_]:
-    """(N, L): which scored rows have a grade."""
-    return np.asarray(~np.isnan(values).any(axis=2) & (grades != NO_GRADE))
+    """(N, L): which rows of scored studies have a grade."""
+    scored = np.asarray(~np.isnan(values).any(axis=(1, 2)))
+    return np.asarray(scored[:, None] & (grades != NO_GRADE))
 
 
 def _weights(grades: IntArray, aim: Aim) -> Float64:

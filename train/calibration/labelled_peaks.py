@@ -39,8 +39,7 @@ class GroupPeaks:
     """Peaks and grades of one group, in the order of the peak table's studies."""
 
     group: Group
-    # (N, L, 3); NaN in a study without a slice to score, and where no slice shows the location
-    peaks: NDArray[np.float64]
+    peaks: NDArray[np.float64]  # (N, L, 3); NaN in a study without a slice to score
     grades: IntArray  # (N, L), index into GRADES, or NO_GRADE
 
 
@@ -98,7 +97,6 @@ def collect_peaks(
     workers: int | None = None,
     device: str = "auto",
     track: Track | None = None,
-    by_views: bool = False,
 ) -> PeakTable:
     """Score labelled studies with a bundle.
 
@@ -109,8 +107,6 @@ def collect_peaks(
         workers: decoding processes; None: as suits the number of files.
         device: as for :class:`rsna_lumbar.runtime.api.Scorer`.
         track: shows progress; called with the scores, a title and their number, returns the scores.
-        by_views: only slices that show a location speak for it, where positions are known; else
-            all slices, whatever the bundle says.
 
     Raises:
         DataError: the tables cannot be used, or there is no slice to score.
@@ -124,7 +120,6 @@ def collect_peaks(
         workers = default_workers(inventory.file_count)
     # A calibration serves every precision, so it is fitted on the one that the others approximate.
     with Scorer(bundle, precision="fp32", device=device) as scorer:
-        scorer.bundle = scorer.bundle.seen(by_views=by_views)
         scores = scorer.score(inventory, workers=workers)
         tracked = track(scores, "scoring", len(found)) if track else scores
         return _peak_table(tracked, root, scorer.bundle.groups)
@@ -152,7 +147,4 @@ def _peaks(one: GroupScore) -> NDArray[np.float64]:
     shape = len(one.group.locations), len(GRADES)
     if one.peak is None:
         return np.full(shape, np.nan)
-    peaks = one.peak.astype(np.float64).reshape(shape)
-    if one.views is not None:
-        peaks[~one.views.covered] = np.nan
-    return peaks
+    return one.peak.astype(np.float64).reshape(shape)

@@ -1,1 +1,0 @@
-"""Geometry of a study: which slices show the left, the right, and each disc."""
