@@ -28,7 +28,6 @@ from rsna_lumbar.runtime.decode.slice_sets import SliceSet
 from rsna_lumbar.runtime.dicom.slices import read_frames
 from rsna_lumbar.runtime.inference.batches import fill_batches
 from rsna_lumbar.runtime.inference.scores import StudyScore
-from rsna_lumbar.runtime.inference.viewed_sets import plainly
 from rsna_lumbar.runtime.run.submission import submission_header, submission_lines
 from rsna_lumbar.runtime.studies.finder import find_studies
 from rsna_lumbar.runtime.studies.study import Inventory

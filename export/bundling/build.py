@@ -209,6 +209,7 @@ def _make(
         options.verify_data, options.verify_labels, options.verify_studies, before.groups
     )
     with aside_folder(folder) as aside:
+        _require_unchanged(folder, on_disk)  # before hours of building, and again after them
         work = Workshop(aside, options, data, before.preprocessing, report)
         new = {source.detector.group: source for source in sources}
         for detector in before.detectors:
@@ -219,12 +220,16 @@ def _make(
         if on_disk is not None and not sources and work.made_nothing(pairs):
             return Outcome(on_disk, dict(work.left_out))
         bundle = work.bundle(before)
-        if on_disk is not None and read_bundle(folder) != on_disk:
-            raise BundleError(f"{folder} was changed meanwhile, perhaps calibrated; start again")
+        _require_unchanged(folder, on_disk)
         trust_engines(work.engines)
         move_in(aside, folder, bundle)
         remove_unreferenced(folder, bundle)
     return Outcome(bundle, dict(work.left_out))
+
+
+def _require_unchanged(folder: Path, on_disk: Bundle | None) -> None:
+    if on_disk is not None and read_bundle(folder) != on_disk:
+        raise BundleError(f"{folder} was changed meanwhile, perhaps calibrated; start again")
 
 
 def _bases_of(source: Source, work: Workshop) -> Iterator[Base]:

@@ -84,16 +84,19 @@ def try_model(
     reason = verdict.reason
     for device in verdict.devices:
         try:
-            with open_model(
-                folder, model, detector, device=device, threads=usable_cores()
-            ) as session:
+            opened = open_model(folder, model, detector, device=device, threads=usable_cores())
+        except UsageError as error:  # the device is not available after all
+            reason = str(error)
+            continue
+        except BackendError as error:
+            raise VerificationError(f"{model.files[0].name}: {error}") from error
+        try:
+            with opened as session:
                 size = default_batch_size([model], session.device)
                 return verify(
                     session, base.sets, base.expected, detector=detector, batch_size=size,
                     source=source,
                 )  # fmt: skip
-        except UsageError as error:  # the device is not available after all
-            reason = str(error)
         except BackendError as error:
             raise VerificationError(f"{model.files[0].name}: {error}") from error
     report(f"{detector.group.name}: {model.variant} was not run here: {reason}")

@@ -93,7 +93,7 @@ def require_fitting(
     try:
         require_plan(content[0], model.backend, engine.version)
     except PlanHeaderError as error:
-        raise BackendError(f"{name} is no engine: {error}; {REBUILD}") from error
+        raise BackendError(f"{name} {error}; {REBUILD}") from error
     if installed != engine.version:
         raise UsageError(
             f"{name} was built by {model.backend} {engine.version}, installed is {installed}; "

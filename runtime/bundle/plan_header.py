@@ -48,8 +48,7 @@ def require_plan(content: bytes, library: str, version: str) -> None:
     header = read_plan_header(content)
     if (header.library, header.version) != (library, version):
         raise PlanHeaderError(
-            f"it was built by {header.library} {header.version}, its manifest says "
-            f"{library} {version}"
+            f"was built by {header.library} {header.version}, its manifest says {library} {version}"
         )
 
 
@@ -62,13 +61,17 @@ def read_plan_header(content: bytes) -> PlanHeader:
     """
     if len(content) < HEADER.size:
         raise PlanHeaderError(
-            f"it has {len(content)} bytes, the header of a plan alone has {HEADER.size}"
+            f"is no engine: it has {len(content)} bytes, a plan's header alone has {HEADER.size}"
         )
     magic, layout, length, *version = HEADER.unpack_from(content)
     if magic not in MAGICS:
-        raise PlanHeaderError(f"it begins with {magic:#010x}, which is no TensorRT plan")
+        raise PlanHeaderError(
+            f"is no engine: it begins with {magic:#010x}, which is no TensorRT plan"
+        )
     if layout != LAYOUT:
-        raise PlanHeaderError(f"its header has layout {layout}, only {LAYOUT} is known")
+        raise PlanHeaderError(
+            f"is no engine of a known kind: its header has layout {layout}, only {LAYOUT} is known"
+        )
     if len(content) < length:
-        raise PlanHeaderError(f"it is cut off: {len(content)} of {length} bytes")
+        raise PlanHeaderError(f"is no engine: it is cut off: {len(content)} of {length} bytes")
     return PlanHeader(MAGICS[magic], ".".join(map(str, version)), length)

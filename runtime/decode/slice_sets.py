@@ -152,11 +152,12 @@ def _gather(
         for file, wait in zip(files, results, strict=True):
             frames = _asked_for(wait(), request.frames.get(file))
             decoded = _usable(frames, request.group, before)
-            if isinstance(decoded, SkipFile):
+            if isinstance(frames, SkipFile) or isinstance(decoded, SkipFile):
+                assert isinstance(decoded, SkipFile), "what was refused stays refused"
                 decoding.skipped += 1
                 skips.append(decoded.named(relative(file, data)))
                 continue
-            if left_out := len(frames) - len(decoded):  # type: ignore[arg-type]
+            if left_out := len(frames) - len(decoded):
                 told = f"{left_out} frames"
                 skips.append(Skip(Reason.OTHER_PLANE, relative(file, data), told))
             if doubt := next((one.doubt for one in decoded if one.doubt), ""):

@@ -104,7 +104,7 @@ def checked_contents(folder: Path, model: Model) -> tuple[bytes, ...]:
         try:
             require_plan(contents[0], model.backend, model.engine.version)
         except PlanHeaderError as error:
-            raise BundleError(f"{path} is no engine: {error}; {REBUILD}") from error
+            raise BundleError(f"{path} {error}; {REBUILD}") from error
     return contents
 
 

@@ -63,8 +63,12 @@ def write_contact_sheet(
     folder: Path, target: Path, title: str, classes: Sequence[str], *, seed: int
 ) -> None:
     """Write :func:`draw_contact_sheet` as a PNG and replace ``target`` atomically."""
-    figure = draw_contact_sheet(folder, title, classes, seed=seed)
-    with atomic_file(target) as stream:
+    prepare_third_party("figures")
+    from matplotlib import style
+
+    # The user's own settings of matplotlib must not change the picture.
+    with style.context("default"), atomic_file(target) as stream:
+        figure = draw_contact_sheet(folder, title, classes, seed=seed)
         fast = {"compress_level": 1}  # of Pillow: four times as fast as its default
         figure.savefig(stream, format="png", metadata={"Software": None}, pil_kwargs=fast)
 

@@ -93,12 +93,12 @@ def prepare(
             else: old slices of another split must not be trained on.
         UsageError: matplotlib, which draws the contact sheets, is not installed.
     """
-    prepare_third_party("figures")
     out = out.resolve()
     plan = _plan(root, options)
     if (out / PLAN).is_file():
         _require_same(out, plan)
         return _read_summaries(out / SUMMARY)
+    prepare_third_party("figures")  # before anything is written
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out} is not an empty folder; name a new one")
     tables = read_tables(root)
