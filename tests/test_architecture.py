@@ -43,7 +43,9 @@ def imported_modules(path: Path) -> set[str]:
 
 def modules() -> dict[str, Path]:
     """Name below rsna_lumbar -> file, of all that is in the wheel."""
-    files = [path for area in AREAS for path in sources(area) if path.parent != EXPERIMENTS]
+    files = [
+        path for area in AREAS for path in sources(area) if not path.is_relative_to(EXPERIMENTS)
+    ]
     return {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in files}
 
 
@@ -164,7 +166,7 @@ def test_every_folder_with_code_is_a_typed_package() -> None:
     for area in AREAS:
         assert (ROOT / area / "py.typed").exists(), area
         for path in sources(area):
-            if path.parent != EXPERIMENTS:
+            if not path.is_relative_to(EXPERIMENTS):
                 assert (path.parent / "__init__.py").exists(), path
 
 

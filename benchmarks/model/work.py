@@ -18,6 +18,8 @@ from rsna_lumbar.benchmarks.model.engines import ScoreGraphs, float32_graph
 from rsna_lumbar.export.checkpoints.checkpoint import Checkpoint
 from rsna_lumbar.runtime.backends.openvino_library import load_openvino
 
+import torch  # isort: skip  # after the export package, which sets its switches
+
 Peaks = NDArray[np.float32]
 Slices = NDArray[np.uint8]
 ScoreSeries = Callable[[Slices], Peaks]
@@ -78,7 +80,8 @@ def make_work(
 def own_export(checkpoint: Checkpoint, size_px: int, folder: Path, name: str) -> Path:
     """The file of ultralytics' own export ``onnx``, or the XML file of ``openvino``.
 
-    Each is made once in a folder, for any batch.
+    Each is made once in a folder, for any batch. ``YOLO.export`` on a CPU sets PyTorch, in all of
+    the process, to one thread less than there are cores; that is undone.
 
     Raises:
         UsageError: OpenVINO is not installed.
@@ -92,9 +95,11 @@ def own_export(checkpoint: Checkpoint, size_px: int, folder: Path, name: str) ->
         from ultralytics.models import YOLO
 
         model: Any = YOLO(Path(shutil.copy(checkpoint.path, copy)))
+        threads = torch.get_num_threads()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's exporter warns of its own age
             model.export(format=name, imgsz=size_px, dynamic=True, **EXPORT[name])
+        torch.set_num_threads(threads)
     return made
 
 

@@ -28,7 +28,7 @@ from rsna_lumbar.benchmarks.model.engines import LIBRARY_OF
 from rsna_lumbar.benchmarks.model.measure import TimedBlock, memory_needed, time_block
 from rsna_lumbar.benchmarks.model.peak import MAKERS, Peak, Product, find_peaks
 from rsna_lumbar.benchmarks.model.rows import block_rows, highest_peaks
-from rsna_lumbar.benchmarks.model.work import Peaks, ScoreSeries, Work, make_work
+from rsna_lumbar.benchmarks.model.work import Peaks, ScoreSeries, Work, make_work, own_export
 from rsna_lumbar.export.checkpoints.checkpoint import read_checkpoint
 from rsna_lumbar.export.checkpoints.synthetic import (
     random_detector,
@@ -143,6 +143,17 @@ def test_predict_leaves_other_contenders_their_threads(work: Work) -> None:
     try:
         with predict.open(replace(work, threads=threads)) as score:
             score(SERIES)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("name", ["onnx", "openvino"])
+def test_own_exports_leave_pytorch_its_threads(work: Work, tmp_path: Path, name: str) -> None:
+    before, threads = torch.get_num_threads(), (os.cpu_count() or 1) + 1
+    try:
+        torch.set_num_threads(threads)
+        own_export(work.checkpoint, work.size_px, tmp_path, name)
         assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)

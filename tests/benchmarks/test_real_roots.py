@@ -14,7 +14,7 @@ from PIL import Image
 
 from rsna_lumbar.runtime.core.labels import LOCATIONS
 
-SCRIPTS = Path(__file__).parents[2] / "benchmarks" / "experiments"
+SCRIPTS = Path(__file__).parents[2] / "benchmarks" / "experiments" / "real_slices"
 SIZES = pd.read_csv(SCRIPTS / "sagittal_t1_sizes.csv")
 COLUMNS = ["study_id", "series_id", "instance_number", "condition", "level", "x", "y"]
 STUDY = 4003253

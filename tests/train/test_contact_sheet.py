@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -202,6 +203,15 @@ def test_same_bytes_whatever_the_order_and_place_of_the_files(tmp_path: Path) ->
     for order, folder in ((names, tmp_path / "one" / "a"), (names[::-1], tmp_path / "two" / "a")):
         sheets.append(write_sheet(write_many(folder, order), tmp_path / "sheet.png", seed=3))
     assert sheets[0] == sheets[1]
+
+
+def test_settings_of_the_user_do_not_change_the_picture(tmp_path: Path) -> None:
+    write_many(tmp_path, ["1", "2"])
+    before = write_sheet(tmp_path, tmp_path / "before.png")
+    own = {"font.size": 30, "font.family": "monospace", "image.interpolation": "nearest",
+           "savefig.dpi": 40, "lines.linewidth": 9, "savefig.bbox": "tight"}  # fmt: skip
+    with matplotlib.rc_context(own):
+        assert write_sheet(tmp_path, tmp_path / "after.png") == before
 
 
 def test_order_in_which_the_file_system_lists_files_does_not_matter(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from challenge import SERIES_OF, SIZE_PX, STUDIES, contents, pixels_of, write_ro
 from PIL import Image
 from stored_ways import WAYS, store_in_another_way
 
-from rsna_lumbar.runtime.core.errors import DataError
+from rsna_lumbar.runtime.core.errors import DataError, UsageError
 from rsna_lumbar.runtime.core.labels import GROUPS
 from rsna_lumbar.runtime.core.preprocess import Preprocessing, square_slice
 from rsna_lumbar.runtime.system.atomic_files import sole_user
@@ -301,6 +302,20 @@ def test_finished_is_not_done_again(
         path.unlink()
     assert prepare(root, finished, options()) == made[1]
     assert contents(finished) == contents(made[0])
+
+
+def test_without_matplotlib_finished_work_is_told_and_none_is_begun(
+    root: Path,
+    made: tuple[Path, list[GroupSummary]],
+    finished: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert prepare(root, finished, options()) == made[1]
+    with pytest.raises(UsageError, match="matplotlib"):
+        prepare(root, tmp_path / "new", options())
+    assert not list(tmp_path.glob("new*"))
 
 
 @pytest.mark.parametrize("name", ["out", "out.partial"])

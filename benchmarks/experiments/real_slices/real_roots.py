@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Makes roots in the challenge's layout from public copies of its slices.
 
-    python benchmarks/experiments/real_roots.py sagittal-t1 PICTURES TABLES OUT
-    python benchmarks/experiments/real_roots.py axial-t2 PICTURES TABLES OUT
+    python benchmarks/experiments/real_slices/real_roots.py sagittal-t1 PICTURES TABLES OUT
+    python benchmarks/experiments/real_slices/real_roots.py axial-t2 PICTURES TABLES OUT
 
 docs/real_data.md names the repositories of PICTURES and TABLES, and what the copies lack. The
 challenge's terms govern the images: do not publish the output, nor weights trained on it.

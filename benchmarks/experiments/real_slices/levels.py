@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Accuracy of a detector: the level of a labelled place, and the grade at a known level.
 
-    python benchmarks/experiments/levels.py BUNDLE PREPARED GROUP
+    python benchmarks/experiments/real_slices/levels.py BUNDLE PREPARED GROUP
 
 Every validation slice of PREPARED is scored alone. The level is the one whose highest peak, over
 the three grades of the labelled side, is the highest; the grade is that of the highest peak of the

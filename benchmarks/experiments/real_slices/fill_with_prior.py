@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Merges submissions of one detector each; missing rows get the weighted prior.
 
-    python benchmarks/experiments/fill_with_prior.py LABELS OUT SUBMISSION...
+    python benchmarks/experiments/real_slices/fill_with_prior.py LABELS OUT SUBMISSION...
 
 For published out-of-fold predictions, which lack the rows of a few studies.
 """
