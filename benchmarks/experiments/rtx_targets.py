@@ -25,7 +25,7 @@ from rsna_lumbar.export.formats.builder_process import Voice
 from rsna_lumbar.export.formats.tensorrt import build, list_capabilities
 from rsna_lumbar.export.formats.tensorrt_network import batch_profile, make_network
 from rsna_lumbar.export.formats.tensorrt_watch import Watch
-from rsna_lumbar.runtime.backends import Outputs, load_backend
+from rsna_lumbar.runtime.backends import Outputs, SessionSettings, load_backend
 from rsna_lumbar.runtime.backends.tensorrt_library import library_version, load_library
 from rsna_lumbar.runtime.bundle.manifest import read_bundle
 from rsna_lumbar.runtime.bundle.records import Engine, Model, ModelFile
@@ -137,9 +137,7 @@ def _outputs(model: Model, contents: tuple[bytes, ...], device: str) -> Outputs:
     size_px = detector.size_px
     slices = np.random.default_rng(SEED).integers(0, 256, (4, size_px, size_px), np.uint8)
     backend = load_backend(model.backend)
-    with backend.open_session(
-        contents, model=model, detector=detector, device=device, threads=1
-    ) as session:
+    with backend.open_session(contents, model, detector, SessionSettings(device, 1)) as session:
         return session.run(slices, np.eye(4, dtype=bool))
 
 

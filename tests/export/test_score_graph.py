@@ -17,7 +17,7 @@ from rsna_lumbar.export.checkpoints.synthetic import textured_slices
 from rsna_lumbar.export.graph.rewrite import rewrite
 from rsna_lumbar.export.graph.score_graph import GRAPH_FORMAT, INPUTS, OUTPUTS, export_score_graph
 from rsna_lumbar.export.verification.limits import LIMITS
-from rsna_lumbar.runtime.backends import Outputs, load_backend
+from rsna_lumbar.runtime.backends import Outputs, SessionSettings, load_backend
 from rsna_lumbar.runtime.bundle.records import Detector
 from rsna_lumbar.runtime.core.anchors import cell_count
 from rsna_lumbar.runtime.core.labels import FORAMINAL, SPINAL, Group
@@ -38,7 +38,7 @@ def run(
 ) -> Outputs:
     detector = detector_of(group)
     with load_backend("onnxruntime").open_session(
-        [graph], model=TOY_MODEL, detector=detector, device="cpu", threads=1
+        [graph], TOY_MODEL, detector, SessionSettings("cpu", 1)
     ) as session:
         return session.run(slices, member)
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from rtx_apart import asked_apart, missing_names, settable_names
 from toys import SIZE_PX, toy_model
 
-from rsna_lumbar.runtime.backends import Outputs, Session, constant_inputs
+from rsna_lumbar.runtime.backends import Outputs, Session, SessionSettings, constant_inputs
 from rsna_lumbar.runtime.backends import tensorrt as backend
 from rsna_lumbar.runtime.backends.tensorrt_slot import DTYPES, batch_sizes
 from rsna_lumbar.runtime.bundle.records import Detector, Engine, Model, ModelFile
@@ -72,9 +72,7 @@ class Gpu:
 
     def open(self, *, device: str = "cuda:1") -> Session:
         plan = (fake_plan(self.library),)
-        return backend.open_session(
-            plan, model=self.model(), detector=DETECTOR, device=device, threads=1
-        )
+        return backend.open_session(plan, self.model(), DETECTOR, SessionSettings(device, 1))
 
     def answer(self, batch: Batch) -> Outputs:
         """What ONNX Runtime says, without padding."""
@@ -391,9 +389,7 @@ def test_an_engine_for_elsewhere_is_refused_unopened(
 ) -> None:
     content = (fake_plan(gpu.library, plan or VERSION),)
     with pytest.raises(kind, match=reason):
-        backend.open_session(
-            content, model=gpu.model(engine), detector=DETECTOR, device="cuda:0", threads=1
-        )
+        backend.open_session(content, gpu.model(engine), DETECTOR, SessionSettings("cuda:0", 1))
     assert gpu.trt.opened == []
     assert not gpu.cuda.calls
 
@@ -404,18 +400,15 @@ def test_an_engine_for_elsewhere_is_refused_unopened(
 def test_a_damaged_plan_is_refused_unopened(gpu: Gpu, harm: Callable[[bytes], bytes]) -> None:
     content = (harm(fake_plan(gpu.library)),)
     with pytest.raises(BackendError, match=r"spinal\.plan is no engine"):
-        backend.open_session(
-            content, model=gpu.model(), detector=DETECTOR, device="cuda:0", threads=1
-        )
+        backend.open_session(content, gpu.model(), DETECTOR, SessionSettings("cuda:0", 1))
     assert gpu.trt.opened == []
 
 
 def test_an_engine_of_the_other_library_is_refused_unopened(gpu: Gpu) -> None:
     other = next(name for name in LIBRARIES if name != gpu.library)
     with pytest.raises(BackendError, match=f"was built by {other} "):
-        backend.open_session(
-            (fake_plan(other),), model=gpu.model(), detector=DETECTOR, device="cuda:0", threads=1
-        )
+        settings = SessionSettings("cuda:0", 1)
+        backend.open_session((fake_plan(other),), gpu.model(), DETECTOR, settings)
     assert gpu.trt.opened == []
 
 
