@@ -47,11 +47,10 @@ def open_session(
     """
     if settings.options:
         raise UsageError(f"an engine takes no options; leave out {', '.join(settings.options)}")
-    index = device_index(settings.device)
+    gpus = cuda_devices()
+    index = device_index(settings.device, len(gpus))
     trt = load_library(model.backend)
-    engine = require_fitting(
-        content, model=model, gpu=cuda_devices()[index], installed=library_version(trt)
-    )
+    engine = require_fitting(content, model=model, gpu=gpus[index], installed=library_version(trt))
     cuda = Cuda(load_cuda(model.backend), index)
     with ExitStack() as undo:
         undo.callback(cuda.close)

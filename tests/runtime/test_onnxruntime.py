@@ -17,7 +17,7 @@ from rsna_lumbar.runtime.bundle.records import Detector
 from rsna_lumbar.runtime.core.errors import BackendError, UsageError
 from rsna_lumbar.runtime.core.labels import SPINAL
 from rsna_lumbar.runtime.core.postprocess import Calibration
-from rsna_lumbar.runtime.system.gpus import cuda_device_count
+from rsna_lumbar.runtime.system.gpus import cuda_devices
 
 DETECTOR = Detector(
     SPINAL, SIZE_PX, Calibration(), (PRIOR_ROW,) * len(SPINAL.locations), "mean", ()
@@ -70,7 +70,7 @@ def test_a_model_that_would_read_other_files_is_refused(tmp_path: Path) -> None:
         backend.open_session([content], TOY_MODEL, DETECTOR, SessionSettings("cpu", 1))
 
 
-@pytest.mark.skipif(cuda_device_count() > 0, reason="there is a GPU; CUDA may be loaded")
+@pytest.mark.skipif(bool(cuda_devices()), reason="there is a GPU; CUDA may be loaded")
 def test_cuda_that_cannot_be_loaded_is_never_the_cpu() -> None:
     """ONNX Runtime itself falls back to the CPU without a word."""
     with pytest.raises(UsageError, match=r"(could not load CUDA|has no CUDA)"):

@@ -27,7 +27,6 @@ from rsna_lumbar.runtime.bundle.records import Detector, Engine, Model, ModelFil
 from rsna_lumbar.runtime.core.errors import BackendError, LumbarError, UsageError
 from rsna_lumbar.runtime.core.labels import SPINAL
 from rsna_lumbar.runtime.core.postprocess import Calibration
-from rsna_lumbar.runtime.system import gpus as driver
 from rsna_lumbar.runtime.system.gpus import CudaDevice
 
 LARGEST = 12
@@ -56,8 +55,7 @@ class Gpu:
         self.trt = FakeTensorRT(cuda, GRAPH, largest=LARGEST, size_px=SIZE_PX)
         monkeypatch.setitem(sys.modules, library.replace("-", "_"), self.trt)
         monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", cuda)
-        for module in (driver, backend):
-            monkeypatch.setattr(module, "cuda_devices", lambda: (GPU, GPU))
+        monkeypatch.setattr(backend, "cuda_devices", lambda: (GPU, GPU))
 
     def model(self, engine: Engine | None = ENGINE) -> Model:
         return Model(
@@ -420,7 +418,7 @@ def test_a_device_that_is_not_there_is_refused_unopened(gpu: Gpu, device: str) -
 
 
 def test_without_a_gpu_nothing_is_imported(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(driver, "cuda_devices", lambda: ())
+    monkeypatch.setattr(backend, "cuda_devices", lambda: ())
     monkeypatch.setattr(backend, "load_library", lambda name: pytest.fail("was imported"))
     with pytest.raises(UsageError, match="0 NVIDIA GPUs found"):
         gpu.open(device="cuda:0")
