@@ -163,7 +163,7 @@ def _run_sets(
     names, images = list(sets), list(sets.values())
     peaks: Peaks = {}
     found: dict[str, NDArray[np.float64]] = {}
-    for spans in pack(map(len, images), batch_size):
+    for spans in pack(enumerate(map(len, images)), batch_size):
         slices = np.concatenate([images[span.of][span.start : span.stop] for span in spans])
         owner = np.repeat(np.arange(len(spans)), [span.stop - span.start for span in spans])
         outputs = session.run(slices, owner == np.arange(len(spans))[:, None])
