@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from click.core import ParameterSource
 
-from rsna_lumbar.runtime.system.entry_point import common_options, entry_point
+from rsna_lumbar.runtime.system.entry_point import common_options, entry_point, typed_parameters
 
 if TYPE_CHECKING:
     from rsna_lumbar.export.bundling.build import Outcome
@@ -217,10 +216,8 @@ def cli(
 
 def _refuse_others(mode: str, *used: str) -> None:
     """Reject options that would be ignored."""
-    context = click.get_current_context()
-    for option in context.command.params:
-        source = context.get_parameter_source(option.name or "")
-        if option.name not in ("bundle", *used) and source is ParameterSource.COMMANDLINE:
+    for option in typed_parameters(click.get_current_context()):
+        if option.name not in ("bundle", *used):
             raise click.UsageError(f"{option.opts[0]} cannot be used {mode}")
 
 

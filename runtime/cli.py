@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from click.core import ParameterSource
 
 from rsna_lumbar.runtime.core.errors import UsageError
-from rsna_lumbar.runtime.system.entry_point import common_options, entry_point
+from rsna_lumbar.runtime.system.entry_point import common_options, entry_point, typed_parameters
 
 if TYPE_CHECKING:
     from rsna_lumbar.runtime.run.request import Sizes
@@ -120,7 +119,9 @@ def cli(
     Research use only, not a medical device.
     """
     if list_only:
-        _require_of_list(click.get_current_context())
+        typed = typed_parameters(click.get_current_context())
+        if given := [one.opts[0] for one in typed if one.name not in OF_LIST]:
+            raise UsageError(f"--list does not use {', '.join(given)}; leave it out")
     if demo:
         from rsna_lumbar.runtime.demo import demo_bundle, demo_studies
 
@@ -145,23 +146,6 @@ def cli(
         slices, evidence, resume, strict, output, batch_size, quiet, demo, sizes or Sizes(),
     )  # fmt: skip
     return run(request)
-
-
-def _require_of_list(context: click.Context) -> None:
-    """Refuse options that ``--list`` would ignore.
-
-    Raises:
-        UsageError: such an option is given.
-    """
-    given = [
-        one.opts[0]
-        for one in context.command.params
-        if one.expose_value
-        and one.name not in OF_LIST
-        and context.get_parameter_source(one.name or "") is ParameterSource.COMMANDLINE
-    ]
-    if given:
-        raise UsageError(f"--list does not use {', '.join(given)}; leave it out")
 
 
 main = entry_point(cli, "rsna-run", quote_errors=False)

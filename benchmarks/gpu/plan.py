@@ -14,7 +14,6 @@ DRAWN = "phantom studies"
 VERIFIED = "demo bundle, verified"
 SUBMISSION = "demo studies, rows against float32 on the CPU"
 FLIGHT = "batches in flight, demo bundle"
-RTX = "tensorrt-rtx and the GPU here"
 TIMING = "timing at real size"
 
 GPU = "GPU"  # name of the rows of FACTS for GPUs
@@ -52,13 +51,10 @@ def first_jobs() -> Iterator[Job]:
         for precision in precisions:
             pair = (name, precision)
             yield Job(VERIFIED, " ".join(pair), f"{PACKAGE}.demo:check_pair", pair, LIMIT_S)
-    yield Job(RTX, "targets", f"{PACKAGE}.rtx:check_targets")
 
 
 def gpu_jobs(settings: Settings, rows: Sequence[Row]) -> Iterator[Job]:
-    """Jobs that need the GPU, given the rows so far: without pairs that failed in the demo."""
-    for target in ("current", "default"):
-        yield Job(RTX, f"{target} engine, run here", f"{PACKAGE}.rtx:run_anyway", (target,))
+    """Timing on the GPU, given the rows so far: without pairs that failed in the demo."""
     scales, sizes, batches = SIZES[settings.quick]
     for size in sizes:
         for scale in scales:

@@ -31,7 +31,7 @@ from rsna_lumbar.benchmarks.model.work import Peaks, ScoreSeries
 from rsna_lumbar.export.checkpoints.checkpoint import Checkpoint, read_checkpoint
 from rsna_lumbar.export.checkpoints.synthetic import textured_slices
 from rsna_lumbar.export.formats import BuildOptions
-from rsna_lumbar.runtime.backends import Session
+from rsna_lumbar.runtime.backends import Session, SessionSettings
 from rsna_lumbar.runtime.core.errors import LumbarError
 from rsna_lumbar.runtime.core.labels import SUBARTICULAR
 from rsna_lumbar.runtime.system.atomic_files import write_atomically
@@ -75,7 +75,7 @@ def time_engines(
             try:
                 open_session = graphs.built((name, precision))
                 build_s = time.perf_counter() - start
-                session = open_session(device=device, threads=usable_cores())
+                session = open_session(SessionSettings(device, usable_cores()))
             except LumbarError as error:
                 notes.add(Row(TIMING, f"{label} {precision}", f"not done: {error}"))
             else:

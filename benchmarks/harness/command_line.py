@@ -7,17 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource
+
+from rsna_lumbar.runtime.system.entry_point import typed_parameters
 
 
 def command_line(context: click.Context) -> str:
     """The command as it was typed, paths without the folders of this machine."""
     words = context.command_path.split()
-    for parameter in context.command.params:
-        name = parameter.name or ""
-        typed = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-        if typed and parameter.expose_value:
-            words += _words(parameter, context.params[name])
+    for parameter in typed_parameters(context):
+        words += _words(parameter, context.params[parameter.name or ""])
     return shlex.join(words)
 
 

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import platform
+from itertools import chain
 
-from rsna_lumbar.runtime.system.cores import usable_cores
-from rsna_lumbar.runtime.system.machine import cpu_fields, processor_name, versions_of
+from rsna_lumbar.runtime.system.machine import DISTRIBUTIONS, cpu_fields, this_machine, versions_of
 
 LIBRARIES = (
     "rsna-lumbar",
     "torch",
     "ultralytics",
     "onnx",
-    "onnxruntime-gpu",
-    "onnxruntime",
-    "openvino",
-    "tensorrt",
-    "tensorrt-cu13",
-    "tensorrt-cu12",
-    "tensorrt-rtx",
+    *chain.from_iterable(DISTRIBUTIONS.values()),
     "cuda-bindings",
     "nvidia-cudnn-cu13",
     "nvidia-cudnn-cu12",
@@ -35,7 +29,7 @@ def describe_machine() -> str:
     flags = cpu_fields().get("flags", "").split()
     extensions = " ".join(name for name in FEATURES if name in flags)
     return (
-        f"{processor_name()}, {usable_cores()} cores, {extensions or 'vector extensions unknown'}, "
+        f"{this_machine().processor}, {extensions or 'vector extensions unknown'}, "
         f"{platform.system()} {platform.machine()}"
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from rsna_lumbar.runtime.core.text_table import aligned
 from rsna_lumbar.runtime.system.atomic_files import write_atomically
 
 NOT_MEASURED = "-"
-SUMMARY_KEYS = {field.name for field in fields(Summary)}
 RowValues = Mapping[str, Any]
 
 
@@ -80,13 +79,6 @@ def as_json(results: Results) -> str:
     return json.dumps(content, indent=2, allow_nan=False, default=asdict) + "\n"
 
 
-def read_results(path: Path) -> Results:
-    """Results from their JSON file, without columns: enough to draw them again."""
-    content = json.loads(path.read_bytes(), object_hook=_record)
-    blocks = tuple(Block(one["title"], (), tuple(one["rows"])) for one in content["blocks"])
-    return Results(**{**content, "blocks": blocks, "notes": tuple(content["notes"])})
-
-
 def as_csv(results: Results) -> str:
     """One line per row: the title of its block, its values, and the conditions."""
     lines = [
@@ -143,7 +135,3 @@ def _flat(row: RowValues) -> dict[str, Any]:
         elif value is not None:
             found[key] = value
     return found
-
-
-def _record(found: dict[str, Any]) -> Any:
-    return Summary(**found) if set(found) == SUMMARY_KEYS else found

@@ -24,6 +24,7 @@ from rsna_lumbar.benchmarks.model.peers import (
     ultralytics_predict,
 )
 from rsna_lumbar.benchmarks.model.work import Open, ScoreSeries, Work, by_batch
+from rsna_lumbar.runtime.backends import SessionSettings
 from rsna_lumbar.runtime.core.errors import UsageError
 from rsna_lumbar.runtime.system.machine import CPU
 
@@ -49,7 +50,7 @@ class Contender:
 def score_graph(pair: Pair, work: Work) -> Iterator[ScoreSeries]:
     """The score graph on the CPU, in a format and precision, as rsna-run opens it."""
     open_session = work.graphs.built(pair)
-    with open_session(device=CPU, threads=work.threads, batch_size=work.batch_size) as session:
+    with open_session(SessionSettings(CPU, work.threads, work.batch_size)) as session:
         yield by_batch(work, partial(session_peaks, session))
 
 

@@ -20,7 +20,7 @@ from rsna_lumbar.export.graph.int8 import LEAST_SLICES
 from rsna_lumbar.export.graph.precisions import graph_in
 from rsna_lumbar.export.graph.rewrite import rewrite
 from rsna_lumbar.export.graph.score_graph import export_score_graph
-from rsna_lumbar.runtime.backends import Session, load_backend
+from rsna_lumbar.runtime.backends import Session, SessionSettings, load_backend
 from rsna_lumbar.runtime.bundle.records import Detector, Model, ModelFile
 from rsna_lumbar.runtime.core.errors import UsageError
 from rsna_lumbar.runtime.core.postprocess import Calibration
@@ -37,7 +37,7 @@ LIBRARY_OF = {
 }
 
 
-OpenSession = Callable[..., Session]  # with device, threads and batch_size
+OpenSession = Callable[[SessionSettings], Session]
 
 
 class ScoreGraphs:
@@ -86,7 +86,7 @@ class ScoreGraphs:
         model = Model(files, backend, built.target, precision, "", built.engine, None)
         contents = tuple(file.content for file in built.files)
         open_session = load_backend(backend).open_session
-        return partial(open_session, contents, model=model, detector=self._detector)
+        return partial(open_session, contents, model, self._detector)
 
 
 def float32_graph(checkpoint: Checkpoint, size_px: int) -> bytes:

@@ -27,11 +27,10 @@ from rsna_lumbar.runtime.decode.factory import default_workers
 from rsna_lumbar.runtime.decode.slice_sets import SliceSet
 from rsna_lumbar.runtime.dicom.slices import read_frames
 from rsna_lumbar.runtime.inference.batches import fill_batches
-from rsna_lumbar.runtime.inference.scores import StudyScore
 from rsna_lumbar.runtime.run.submission import submission_header, submission_lines
 from rsna_lumbar.runtime.studies.finder import find_studies
 from rsna_lumbar.runtime.studies.study import Inventory
-from rsna_lumbar.runtime.system.atomic_files import atomic_file
+from rsna_lumbar.runtime.system.atomic_files import write_atomically
 from rsna_lumbar.runtime.system.cores import usable_cores
 
 
@@ -92,7 +91,9 @@ def time_stages(
             "walk": partial(find_studies, data),
             "slices": lambda: parts.append(_decode_here(scorer, found)),
             "infer": partial(_infer, scorer, batches),
-            "write": partial(_write, scratch, scores),
+            "write": lambda: write_atomically(
+                scratch, submission_header() + "".join(map(submission_lines, scores))
+            ),
             "infer only": lambda: _exhaust(scorer.scored(found, sets)),
             "whole": lambda: _exhaust(scorer.score(found, workers=workers)),
             **{f"decode {n}": partial(_decode_only, scorer, found, n) for n in counts},
@@ -154,13 +155,6 @@ def _decode_here(scorer: Scorer, found: Inventory) -> tuple[float, float]:
 
 def _decode_only(scorer: Scorer, found: Inventory, workers: int) -> None:
     _exhaust(scorer.decoded(found, workers=workers))
-
-
-def _write(path: Path, scores: list[StudyScore]) -> None:
-    with atomic_file(path) as stream:
-        stream.write(submission_header().encode())
-        for score in scores:
-            stream.write(submission_lines(score).encode())
 
 
 def _exhaust(items: Iterator[object]) -> None:

@@ -11,6 +11,7 @@ from rsna_lumbar.export.bundling.options import Pair
 from rsna_lumbar.export.formats import BACKEND_OF, Built, Report
 from rsna_lumbar.export.verification.data import Sets
 from rsna_lumbar.export.verification.parity import Checked, Expected, verify
+from rsna_lumbar.runtime.backends import SessionSettings
 from rsna_lumbar.runtime.bundle.records import Detector, Model, ModelFile
 from rsna_lumbar.runtime.bundle.store import model_file_name
 from rsna_lumbar.runtime.core.errors import BackendError, UsageError, VerificationError
@@ -84,7 +85,7 @@ def try_model(
     reason = verdict.reason
     for device in verdict.devices:
         try:
-            opened = open_model(folder, model, detector, device=device, threads=usable_cores())
+            opened = open_model(folder, model, detector, SessionSettings(device, usable_cores()))
         except UsageError as error:  # the device is not available after all
             reason = str(error)
             continue

@@ -31,14 +31,9 @@ def reference_peaks(
     peaks = np.empty((len(slices), len(checkpoint.order)), np.float32)
     for start in range(0, len(slices), batch_size):
         part = slice(start, start + batch_size)
-        peaks[part] = batch_peaks(checkpoint, slices[part])
+        with torch.inference_mode():
+            grey = torch.from_numpy(slices[part])[:, None].to(torch.float32) / WHITE  # (N, 1, S, S)
+            scores, _ = checkpoint.network(grey.expand(-1, checkpoint.channels, -1, -1))
+            found = scores[:, BOX_ROWS:].amax(dim=2)  # (N, C) in the checkpoint's order
+            peaks[part] = found[:, list(checkpoint.order)].numpy()
     return peaks
-
-
-def batch_peaks(checkpoint: Checkpoint, slices: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """As :func:`reference_peaks`, in one forward pass."""
-    with torch.inference_mode():
-        grey = torch.from_numpy(slices)[:, None].to(torch.float32) / WHITE  # (N, 1, S, S)
-        scores, _ = checkpoint.network(grey.expand(-1, checkpoint.channels, -1, -1))
-        peaks = scores[:, BOX_ROWS:].amax(dim=2)  # (N, C) in the checkpoint's order
-        return np.asarray(peaks[:, list(checkpoint.order)].numpy(), np.float32)

@@ -35,6 +35,7 @@ import torch
 from torch import Tensor, nn
 
 from rsna_lumbar.export.graph.rewrite import ClassNetwork
+from rsna_lumbar.runtime.backends import OUTPUTS
 from rsna_lumbar.runtime.core.anchors import STRIDES_PX
 from rsna_lumbar.runtime.core.labels import GRADES, Group
 from rsna_lumbar.runtime.core.preprocess import Preprocessing
@@ -42,7 +43,6 @@ from rsna_lumbar.runtime.core.preprocess import Preprocessing
 OPSET = 18
 GRAPH_FORMAT = "rsna-lumbar score graph 1"
 INPUTS = ("slices", "member", "temperature", "bias", "floor", "prior")
-OUTPUTS = ("peak", "probability", "slice", "cell")
 AXES = {
     "slices": {0: "N"},
     "member": {0: "G", 1: "N"},

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from rsna_lumbar.export.verification.data import Sets
 from rsna_lumbar.export.verification.limits import Limits
-from rsna_lumbar.runtime.backends import Session
+from rsna_lumbar.runtime.backends import Session, SessionSettings
 from rsna_lumbar.runtime.bundle.records import Detector, Model, Parity
 from rsna_lumbar.runtime.core.errors import VerificationError
 from rsna_lumbar.runtime.core.postprocess import probabilities, set_peaks
@@ -57,7 +57,8 @@ class Checked:
 def graph_peaks(folder: Path, model: Model, detector: Detector) -> Iterator[SlicePeaks]:
     """The bundle's float32 graph on the CPU as the reference; each slice is a set."""
     size = default_batch_size([model], CPU)
-    with open_model(folder, model, detector, device=CPU, threads=usable_cores()) as session:
+    settings = SessionSettings(CPU, usable_cores())
+    with open_model(folder, model, detector, settings) as session:
 
         def peaks(slices: NDArray[np.uint8]) -> NDArray[np.float32]:
             parts = (slices[start : start + size] for start in range(0, len(slices), size))
@@ -162,7 +163,7 @@ def _run_sets(
     names, images = list(sets), list(sets.values())
     peaks: Peaks = {}
     found: dict[str, NDArray[np.float64]] = {}
-    for spans in pack(map(len, images), batch_size):
+    for spans in pack(enumerate(map(len, images)), batch_size):
         slices = np.concatenate([images[span.of][span.start : span.stop] for span in spans])
         owner = np.repeat(np.arange(len(spans)), [span.stop - span.start for span in spans])
         outputs = session.run(slices, owner == np.arange(len(spans))[:, None])

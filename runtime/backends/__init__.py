@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from types import MappingProxyType
 from typing import Protocol
@@ -82,31 +82,24 @@ class Session(Closing):
 Wait = Callable[[], Outputs]
 
 
+@dataclass(frozen=True, slots=True)
+class SessionSettings:
+    """How a model is opened."""
+
+    device: str  # "cpu" or "cuda:N"
+    threads: int  # of the runtime library on the CPU
+    batch_size: int | None = None  # most slices in a batch; it may be compiled for it. None: any
+    # of the runtime library, by its names; set after those of this package
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
 class Backend(Protocol):
     """The module of a backend."""
 
     def open_session(
-        self,
-        content: Sequence[bytes],
-        *,
-        model: Model,
-        detector: Detector,
-        device: str,
-        threads: int,
-        batch_size: int | None = None,
-        options: Mapping[str, str] = NO_OPTIONS,
+        self, content: Sequence[bytes], model: Model, detector: Detector, settings: SessionSettings
     ) -> Session:
-        """Open a model, given the contents of its files (hashes checked), on ``cpu`` or ``cuda:N``.
-
-        Args:
-            content: contents of each file of the model.
-            model: the model as the manifest describes it.
-            detector: the detector that the model belongs to.
-            device: the device to run on.
-            threads: threads of the runtime library on the CPU.
-            batch_size: largest number of slices in a batch; the model may be compiled for it. None:
-                any number.
-            options: options of the runtime library, by its names; set after those of this package.
+        """Open a model of a detector, given the contents of its files (hashes checked).
 
         Raises:
             UsageError: the device or the library is not available, or an option is refused.

@@ -31,7 +31,7 @@ class LaneSession(Session):
         """Score one batch in the calling thread, with the same result as :meth:`run`."""
         try:
             return self.infer(np.ascontiguousarray(slices), np.ascontiguousarray(member))
-        except (LumbarError, MemoryError):
+        except (LumbarError, MemoryError, AssertionError):  # an assertion is ours, so a bug
             raise
         except Exception as error:  # the errors of these libraries share no base class
             raise run_failed(f"{self.library} failed on {self.device}: {error}") from error

@@ -10,7 +10,7 @@ batches of 16 take 0.6 GB this way, and 1.9 GB with one arena each and memory pl
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from threading import Lock
 from typing import Any
@@ -19,7 +19,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from rsna_lumbar.runtime.backends import NO_OPTIONS, OUTPUTS, Outputs, constant_inputs
+from rsna_lumbar.runtime.backends import OUTPUTS, Outputs, SessionSettings, constant_inputs
 from rsna_lumbar.runtime.backends.lane import LaneSession
 from rsna_lumbar.runtime.bundle.records import Detector, Model
 from rsna_lumbar.runtime.core.errors import BackendError, UsageError
@@ -72,14 +72,7 @@ class OnnxSession(LaneSession):
 
 
 def open_session(
-    content: Sequence[bytes],
-    *,
-    model: Model,
-    detector: Detector,
-    device: str,
-    threads: int,
-    batch_size: int | None = None,
-    options: Mapping[str, str] = NO_OPTIONS,
+    content: Sequence[bytes], model: Model, detector: Detector, settings: SessionSettings
 ) -> OnnxSession:
     """Open an ONNX score graph for any batch size; a fixed batch size would not be faster.
 
@@ -89,22 +82,23 @@ def open_session(
     """
     if EXTERNAL_DATA in content[0]:
         raise BackendError(f"{model.files[0].name} keeps data in other files, which no hash covers")
-    settings = ort.SessionOptions()
-    settings.intra_op_num_threads = threads
-    settings.inter_op_num_threads = 1
-    settings.log_severity_level = ERRORS_ONLY
-    settings.enable_mem_pattern = False  # it plans a memory block for each batch size
-    settings.add_session_config_entry("session.use_env_allocators", "1")
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = settings.threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = ERRORS_ONLY
+    options.enable_mem_pattern = False  # it plans a memory block for each batch size
+    options.add_session_config_entry("session.use_env_allocators", "1")
     with _REGISTERING:  # the cache alone would let two threads in at once
         _share_arena()
     if model.precision == "int8":
-        keep_integers_exact(settings)
-    for name, value in options.items():
+        keep_integers_exact(options)
+    for name, value in settings.options.items():
         try:
-            settings.add_session_config_entry(name, value)
+            options.add_session_config_entry(name, value)
         except (RuntimeError, TypeError) as error:
             raise UsageError(f"ONNX Runtime refuses the config entry {name}: {error}") from error
-    return OnnxSession(_create(content[0], settings, device), device, detector)
+    session = _create(content[0], options, settings.device)
+    return OnnxSession(session, settings.device, detector)
 
 
 def keep_integers_exact(options: Any) -> None:

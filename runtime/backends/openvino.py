@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rsna_lumbar.runtime.backends import NO_OPTIONS, OUTPUTS, Outputs, constant_inputs
+from rsna_lumbar.runtime.backends import OUTPUTS, Outputs, SessionSettings, constant_inputs
 from rsna_lumbar.runtime.backends.lane import LaneSession
 from rsna_lumbar.runtime.backends.openvino_cache import compiled_once
 from rsna_lumbar.runtime.backends.openvino_library import load_openvino, openvino_core
@@ -83,14 +83,7 @@ class OpenVinoSession(LaneSession):
 
 
 def open_session(
-    content: Sequence[bytes],
-    *,
-    model: Model,
-    detector: Detector,
-    device: str,
-    threads: int,
-    batch_size: int | None = None,
-    options: Mapping[str, str] = NO_OPTIONS,
+    content: Sequence[bytes], model: Model, detector: Detector, settings: SessionSettings
 ) -> OpenVinoSession:
     """Open a score graph in OpenVINO's format: the XML file and the weights.
 
@@ -99,35 +92,32 @@ def open_session(
             precision.
         BackendError: OpenVINO rejects the model.
     """
-    if device != CPU:
-        raise UsageError(f"openvino runs on the CPU only, not on {device}; use --device cpu")
+    if settings.device != CPU:
+        raise UsageError(
+            f"openvino runs on the CPU only, not on {settings.device}; use --device cpu"
+        )
     mode = MODES.get(model.precision)
     if mode is None:
         raise UsageError(f"openvino has no {model.precision}; it has {', '.join(MODES)}")
-    compiled = _compile(content, mode, threads, batch_size, options)
+    compiled = _compile(content, mode, settings)
     _require_precision(compiled, model.precision, mode)
-    return OpenVinoSession(compiled, detector, batch_size)
+    return OpenVinoSession(compiled, detector, settings.batch_size)
 
 
 def default_batch_size(device: str) -> int:
     return BATCH_SIZE
 
 
-def _compile(
-    content: Sequence[bytes],
-    mode: Mode,
-    threads: int,
-    batch_size: int | None,
-    asked: Mapping[str, str],
-) -> Any:
+def _compile(content: Sequence[bytes], mode: Mode, settings: SessionSettings) -> Any:
     openvino = load_openvino()
     structure, weights = content
+    batch_size = settings.batch_size
     options = {
         "INFERENCE_PRECISION_HINT": mode.hint,
-        "INFERENCE_NUM_THREADS": threads,
+        "INFERENCE_NUM_THREADS": settings.threads,
         "NUM_STREAMS": 1,
         "ENABLE_CPU_PINNING": False,  # containers share cores
-        **asked,
+        **settings.options,
     }
     core = openvino_core()
 

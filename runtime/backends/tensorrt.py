@@ -13,11 +13,11 @@ a session.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
-from rsna_lumbar.runtime.backends import NO_OPTIONS, constant_inputs
+from rsna_lumbar.runtime.backends import SessionSettings, constant_inputs
 from rsna_lumbar.runtime.backends.cuda_runtime import Cuda, load_cuda
 from rsna_lumbar.runtime.backends.tensorrt_library import (
     TROUBLE,
@@ -36,14 +36,7 @@ DEFAULT_BATCH_SIZE = 64
 
 
 def open_session(
-    content: Sequence[bytes],
-    *,
-    model: Model,
-    detector: Detector,
-    device: str,
-    threads: int,
-    batch_size: int | None = None,
-    options: Mapping[str, str] = NO_OPTIONS,
+    content: Sequence[bytes], model: Model, detector: Detector, settings: SessionSettings
 ) -> TensorRTSession:
     """Open an engine on ``cuda:N``; its batch sizes were fixed when it was built.
 
@@ -52,13 +45,12 @@ def open_session(
             version, or options are given (there are none).
         BackendError: the plan is damaged, or TensorRT or CUDA rejects it.
     """
-    if options:
-        raise UsageError(f"an engine takes no options; leave out {', '.join(options)}")
-    index = device_index(device)
+    if settings.options:
+        raise UsageError(f"an engine takes no options; leave out {', '.join(settings.options)}")
+    gpus = cuda_devices()
+    index = device_index(settings.device, len(gpus))
     trt = load_library(model.backend)
-    engine = require_fitting(
-        content, model=model, gpu=cuda_devices()[index], installed=library_version(trt)
-    )
+    engine = require_fitting(content, model=model, gpu=gpus[index], installed=library_version(trt))
     cuda = Cuda(load_cuda(model.backend), index)
     with ExitStack() as undo:
         undo.callback(cuda.close)

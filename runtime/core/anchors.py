@@ -10,11 +10,6 @@ STRIDES_PX = (8, 16, 32)
 LARGEST_STRIDE = STRIDES_PX[-1]
 
 
-def cell_count(size_px: int) -> int:
-    """Number of cells for a square of size_px per side, a multiple of 32: 3,024 at 384 px."""
-    return sum((size_px // stride) ** 2 for stride in STRIDES_PX)
-
-
 def cell_centre(cell: int, size_px: int) -> tuple[float, float]:
     """(x, y) of a cell's centre in the square; in pixels, with pixel centres at whole numbers."""
     for stride in STRIDES_PX:

@@ -12,6 +12,7 @@ import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from itertools import chain
 from pathlib import Path
 from typing import Self
 
@@ -143,65 +144,74 @@ def read_sets(
 def _gather(
     request: SetRequest, pending: list[list[Pending]], data: Path, select: Select
 ) -> SliceSet:
-    slices: list[Slice] = []
+    """Wait for the files of a set; order the slices of each series, and select from them."""
     skips: list[Skip] = []
-    decoding = Decoding()
-    before: Seen = {}
-    for files, results in zip(request.series, pending, strict=True):
-        of_series: list[Slice] = []
-        for file, wait in zip(files, results, strict=True):
-            frames = _asked_for(wait(), request.frames.get(file))
-            decoded = _usable(frames, request.group, before)
-            if isinstance(frames, SkipFile) or isinstance(decoded, SkipFile):
-                assert isinstance(decoded, SkipFile), "what was refused stays refused"
-                decoding.skipped += 1
-                skips.append(decoded.named(relative(file, data)))
-                continue
-            if left_out := len(frames) - len(decoded):
-                told = f"{left_out} frames"
-                skips.append(Skip(Reason.OTHER_PLANE, relative(file, data), told))
-            if doubt := next((one.doubt for one in decoded if one.doubt), ""):
-                skips.append(Skip(Reason.ZERO_TAIL, relative(file, data), doubt))
-            of_series.extend(decoded)
-            decoding.files += 1
-            decoding.by[decoded[0].decoded_by] += 1
-        selected = select(sorted(of_series, key=_place_in_series), request.group)
-        decoding.left_out += len(of_series) - len(selected)
-        decoding.without_orientation += sum(one.turn is None for one in selected)
-        slices.extend(selected)
-    return SliceSet(request, tuple(slices), tuple(skips), decoding)
+    seen: Seen = {}
+    series = [
+        [_read(request, *one, data, skips, seen) for one in zip(files, waits, strict=True)]
+        for files, waits in zip(request.series, pending, strict=True)
+    ]
+    used = [slices for files in series for slices in files if slices]
+    in_order = (sorted(chain(*files), key=_place_in_series) for files in series)
+    slices = tuple(one for of_series in in_order for one in select(of_series, request.group))
+    decoding = Decoding(
+        files=len(used),
+        skipped=sum(map(len, series)) - len(used),
+        left_out=sum(map(len, used)) - len(slices),
+        without_orientation=sum(one.turn is None for one in slices),
+        by=Counter(of_file[0].decoded_by for of_file in used),
+    )
+    return SliceSet(request, slices, tuple(skips), decoding)
 
 
-def _asked_for(decoded: Decoded, frames: frozenset[int] | None) -> Decoded:
-    """Keep only the frames of a file that the set reads."""
-    if frames is None or isinstance(decoded, SkipFile):
-        return decoded
-    return [one for one in decoded if one.frame in frames] or SkipFile(Reason.BAD_PIXELS, FEWER)
+def _read(
+    request: SetRequest, file: Path, wait: Pending, data: Path, skips: list[Skip], seen: Seen
+) -> list[Slice]:
+    """The slices of a file that its set reads, none if it is refused; adds to what was skipped."""
+    try:
+        frames = _asked_for(wait(), request.frames.get(file))
+        slices = _new(_in_plane(frames, request.group), seen)
+    except SkipFile as skip:
+        skips.append(skip.named(relative(file, data)))
+        return []
+    if left_out := len(frames) - len(slices):
+        skips.append(Skip(Reason.OTHER_PLANE, relative(file, data), f"{left_out} frames"))
+    if doubt := next((one.doubt for one in slices if one.doubt), ""):
+        skips.append(Skip(Reason.ZERO_TAIL, relative(file, data), doubt))
+    return slices
 
 
-def _usable(decoded: Decoded, group: Group, before: Seen) -> Decoded:
-    """Refuse a file if no frame is in the group's plane, or if all of it is in the set already.
+def _asked_for(decoded: Decoded, frames: frozenset[int] | None) -> list[Slice]:
+    """The frames of a file that the set reads; raises SkipFile if there are none."""
+    if isinstance(decoded, SkipFile):
+        raise SkipFile(decoded.reason, decoded.detail)  # a new one: its traceback ends with it
+    asked = [one for one in decoded if frames is None or one.frame in frames]
+    if not asked:
+        raise SkipFile(Reason.BAD_PIXELS, FEWER)
+    return asked
+
+
+def _in_plane(frames: Sequence[Slice], group: Group) -> list[Slice]:
+    """Frames in the group's plane, or without a position; raises SkipFile if all are in others."""
+    planes = [plane_of(one.geometry.orientation) if one.geometry else None for one in frames]
+    if any(planes) and group.plane not in planes:
+        raise SkipFile(Reason.OTHER_PLANE, f"{min(filter(None, planes))} among {group.plane}")
+    return [one for one, plane in zip(frames, planes, strict=True) if plane in (None, group.plane)]
+
+
+def _new(slices: list[Slice], seen: Seen) -> list[Slice]:
+    """Add a file to those of the set; raises SkipFile if all of it is in the set already.
 
     Files that share an instance's UID but not its pixels both count, because it is not possible
-    to tell which of them is wrong. The file is added to ``before``, the files of the set.
+    to tell which of them is wrong.
     """
-    if isinstance(decoded, SkipFile):
-        return decoded
-    planes = {plane_of(one.geometry.orientation) for one in decoded if one.geometry}
-    if planes and group.plane not in planes:
-        return SkipFile(Reason.OTHER_PLANE, f"{min(planes)} among {group.plane}")
-    decoded = [one for one in decoded if _in_plane(one, group)]
-    if uid := decoded[0].instance_uid:
-        some_pixels = decoded[0].image[::16, ::16].tobytes()
-        alike = before.setdefault((uid, some_pixels), [])
-        if any(_same_pixels(decoded, other) for other in alike):
-            return SkipFile(Reason.DUPLICATE)
-        alike.append(decoded)
-    return decoded
-
-
-def _in_plane(one: Slice, group: Group) -> bool:
-    return one.geometry is None or plane_of(one.geometry.orientation) == group.plane
+    if uid := slices[0].instance_uid:
+        some_pixels = slices[0].image[::16, ::16].tobytes()
+        alike = seen.setdefault((uid, some_pixels), [])
+        if any(_same_pixels(slices, other) for other in alike):
+            raise SkipFile(Reason.DUPLICATE)
+        alike.append(slices)
+    return slices
 
 
 def _same_pixels(one: Sequence[Slice], other: Sequence[Slice]) -> bool:

@@ -55,7 +55,7 @@ from rsna_lumbar.runtime.dicom.file_kinds import (
     kind_of,
     named_as_archive,
 )
-from rsna_lumbar.runtime.dicom.transfer_syntax import complete_syntax
+from rsna_lumbar.runtime.dicom.transfer_syntax import PIXEL_DATA, complete_syntax
 
 DAMAGED_HEADER = "the header is damaged or cut short"
 DAMAGED_PACKING = "damaged or cut short where it is packed"
@@ -98,7 +98,6 @@ MR_CLASSES = frozenset(
 )
 # (0002,0002) in the file meta information, explicit VR little endian (PS3.10 7.1), and its value.
 META_CLASS = re.compile(rb"\x02\x00\x02\x00UI[\x01-\x40]\x00([0-9.]{5,64}[\0 ]?)\x02\x00")
-PIXEL_DATA = Tag("PixelData")
 
 
 @contextmanager

@@ -35,13 +35,12 @@ from pydicom.uid import (
 from rsna_lumbar.runtime.core.preprocess import PixelArray
 from rsna_lumbar.runtime.core.reasons import Reason, SkipFile
 from rsna_lumbar.runtime.dicom.raw_values import plain_integer, plain_text
+from rsna_lumbar.runtime.dicom.transfer_syntax import PIXEL_DATA, UNDEFINED_LENGTH
 
 MAX_PIXELS = 2**27  # largest declared size that is decoded: 512 frames of 512 x 512
-PIXEL_DATA = Tag("PixelData")
 STANDARD_UID = re.compile(r"1\.2\.840\.10008\.[0-9.]{1,40}")  # any other UID is not quoted
 UNUSUAL_TAGS = tuple(map(Tag, ("FloatPixelData", "DoubleFloatPixelData", "ExtendedOffsetTable")))
 DAMAGED_PIXELS = "damaged or cut short"
-UNDEFINED_LENGTH = 0xFFFFFFFF
 GREY = ("MONOCHROME1", "MONOCHROME2")
 
 

@@ -61,7 +61,7 @@ class Batch:
 
     def cut(self, size: int) -> Iterator[Batch]:
         """The same parts in batches of at most ``size`` slices."""
-        for spans in _packed(((part, part.stop - part.start) for part in self.parts), size):
+        for spans in pack(((part, part.stop - part.start) for part in self.parts), size):
             yield Batch(tuple(_inside(span) for span in spans))
 
 
@@ -104,17 +104,13 @@ class Packer(Generic[T]):
             yield batch
 
 
-def pack(counts: Iterable[int], size: int) -> Iterator[tuple[Span[int], ...]]:
-    """Pack sets, given by their number of items and named by their index."""
-    return _packed(enumerate(counts), size)
-
-
 def fill_batches(sets: Iterable[SliceSet], size: int) -> Iterator[Batch]:
     """Batches from the sets of one group, in order."""
-    return map(Batch, _packed(((one, len(one.slices)) for one in sets), size))
+    return map(Batch, pack(((one, len(one.slices)) for one in sets), size))
 
 
-def _packed(counted: Iterable[tuple[T, int]], size: int) -> Iterator[tuple[Span[T], ...]]:
+def pack(counted: Iterable[tuple[T, int]], size: int) -> Iterator[tuple[Span[T], ...]]:
+    """Pack sets, each with its number of items."""
     packer = Packer[T](size)
     for one, count in counted:
         yield from packer.add(one, count)

@@ -15,7 +15,8 @@ from rsna_lumbar.runtime.backends import BACKENDS
 from rsna_lumbar.runtime.bundle.plan_header import PlanHeaderError, require_plan
 from rsna_lumbar.runtime.bundle.records import REBUILD, Engine, Model
 from rsna_lumbar.runtime.bundle.store import read_model
-from rsna_lumbar.runtime.core.errors import BundleError, UsageError
+from rsna_lumbar.runtime.core.errors import BundleError
+from rsna_lumbar.runtime.system.gpus import device_index
 from rsna_lumbar.runtime.system.machine import CPU, Machine
 
 AUTO = "auto"
@@ -57,39 +58,18 @@ def judge(
     Raises:
         UsageError: the device is not valid, or this machine does not have it.
     """
-    require_device(device, machine)
+    if device not in (AUTO, CPU):
+        device_index(device, len(machine.gpus))
     if model.backend not in BACKENDS:
         return _no(f"this version knows no backend {model.backend!r}")
     if model.backend not in machine.versions:
-        return _no(missing_library(model.backend))
+        extra = "" if model.backend == "onnxruntime" else f"[{model.backend}]"
+        return _no(f"{model.backend} is not installed: pip install 'rsna-lumbar{extra}'")
     if model.engine is not None:
         return _judge_engine(model, model.engine, machine, device, batch_size, trusted)
     if model.backend in ON_GPU_ONLY:
         return _no("the manifest says nothing of the engine")
     return _judge_portable(model, machine, device)
-
-
-def missing_library(backend: str) -> str:
-    """The command that installs a backend's library."""
-    extra = "" if backend == "onnxruntime" else f"[{backend}]"
-    return f"{backend} is not installed: pip install 'rsna-lumbar{extra}'"
-
-
-def require_device(device: str, machine: Machine) -> None:
-    """Check that a device exists.
-
-    Raises:
-        UsageError: it is neither ``auto`` nor ``cpu`` nor a GPU of this machine.
-    """
-    if device in (AUTO, CPU):
-        return
-    kind, _, number = device.partition(":")
-    if kind != "cuda" or not number.isdecimal():
-        raise UsageError(f"no device {device!r}; there is auto, cpu, cuda:0, cuda:1, ...")
-    if int(number) >= len(machine.gpus):
-        raise UsageError(
-            f"{device} is not there: {len(machine.gpus)} NVIDIA GPUs found; use --device cpu"
-        )
 
 
 def checked_contents(folder: Path, model: Model) -> tuple[bytes, ...]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rsna_lumbar.runtime.backends import NO_OPTIONS, Session, load_backend
+from rsna_lumbar.runtime.backends import NO_OPTIONS, Session, SessionSettings, load_backend
 from rsna_lumbar.runtime.bundle.records import Detector, Model
 from rsna_lumbar.runtime.core.errors import BackendError, UsageError
 from rsna_lumbar.runtime.inference.compatibility import checked_contents
@@ -53,9 +53,10 @@ def open_best(
     choice = plan.choice
     for candidate in choice.candidates:
         wanted = [pair for pair in plan.bundle.models if pair[1].variant == candidate.variant]
+        settings = SessionSettings(candidate.device, threads, plan.batch_size, options)
         with ExitStack() as attempt:
             try:
-                models = _open_variant(plan, wanted, candidate.device, threads, attempt, options)
+                models = _open_variant(plan.folder, wanted, settings, attempt)
             except (UsageError, BackendError) as error:
                 if candidate is choice.candidates[-1]:
                     raise
@@ -76,19 +77,12 @@ def default_batch_size(models: Iterable[Model], device: str) -> int:
 
 
 def open_model(
-    folder: Path,
-    model: Model,
-    detector: Detector,
-    *,
-    device: str,
-    threads: int,
-    batch_size: int | None = None,
-    options: Mapping[str, str] = NO_OPTIONS,
+    folder: Path, model: Model, detector: Detector, settings: SessionSettings
 ) -> Session:
     """Check the files of a model of a bundle and open it; the caller must close the session.
 
-    No library is loaded before the hashes are checked. ``threads`` are those of the runtime library
-    on the CPU. ``batch_size``: most slices in a batch; None takes :func:`default_batch_size`.
+    No library is loaded before the hashes are checked. Without a batch size, the model is opened
+    for :func:`default_batch_size`.
 
     Raises:
         BundleError: a file differs from the manifest.
@@ -96,39 +90,22 @@ def open_model(
         BackendError: the runtime library rejects the model.
     """
     contents = checked_contents(folder, model)
-    return load_backend(model.backend).open_session(
-        contents,
-        model=model,
-        detector=detector,
-        device=device,
-        threads=threads,
-        batch_size=batch_size or default_batch_size([model], device),
-        options=options,
-    )
+    size = settings.batch_size or default_batch_size([model], settings.device)
+    settings = replace(settings, batch_size=size)
+    return load_backend(model.backend).open_session(contents, model, detector, settings)
 
 
 def _open_variant(
-    plan: Plan,
+    folder: Path,
     wanted: Sequence[tuple[Detector, Model]],
-    device: str,
-    threads: int,
+    settings: SessionSettings,
     resources: ExitStack,
-    options: Mapping[str, str],
 ) -> dict[str, tuple[OpenModel, ...]]:
     opened: dict[str, tuple[OpenModel, ...]] = {}
-    at_a_time = OPENED_AT_A_TIME if device == CPU else 1
+    at_a_time = OPENED_AT_A_TIME if settings.device == CPU else 1
     with ThreadPoolExecutor(at_a_time, "opening") as openers:
         opening = [
-            openers.submit(
-                open_model,
-                plan.folder,
-                model,
-                detector,
-                device=device,
-                threads=threads,
-                batch_size=plan.batch_size,
-                options=options,
-            )
+            openers.submit(open_model, folder, model, detector, settings)
             for detector, model in wanted
         ]
         try:

@@ -126,10 +126,6 @@ class RunRecord:
         self.total = Tally(skips=list(self.strays))
         self.resumed_after = results.done  # number of studies
 
-    def add(self, tally: Tally) -> None:
-        """Add the counts of some studies."""
-        self.total.add(tally)
-
     @property
     def complete(self) -> bool:
         """Whether nothing that the run should have used was left out or filled in."""
@@ -203,11 +199,7 @@ class RunRecord:
 
     def _skips(self, *, doubtful: bool) -> list[dict[str, str]]:
         """Everything that was left out or filled in, or all that was used but is doubtful."""
-        return [
-            {"reason": skip.reason, "what": skip.what, "detail": skip.detail}
-            for skip in self.total.skips
-            if (skip.reason in DOUBTS) == doubtful
-        ]
+        return [asdict(s) for s in self.total.skips if (s.reason in DOUBTS) == doubtful]
 
     def _counts(self) -> dict[str, Any]:
         total = self.total

@@ -44,7 +44,7 @@ class Writer:
         The batches of ``opened`` may become smaller meanwhile.
         """
         for record in self.results.take_records():
-            self.record.add(Tally.from_json(record))
+            self.record.total.add(Tally.from_json(record))
         if not self.results.resumed:
             self.results.write(SUBMISSION, submission_header())
         if self.strict and not self.record.complete:
@@ -74,5 +74,5 @@ class Writer:
             self.results.write(KEY, self.names.key_lines())
 
     def _count(self) -> None:
-        self.record.add(self.tally)
+        self.record.total.add(self.tally)
         self.tally, self.written = Tally(), []

@@ -45,17 +45,14 @@ def studies_of(files: Sequence[Found], data: Path) -> list[tuple[str, int, Membe
     for uid, of_uid in by_uid.items():
         split = _split_patients if uid else _split_folders
         for of_study in split(of_uid, folders):
-            name = uid or without_uid(relative(_common_folder(of_study), data))
+            folder = os.path.commonpath({one.path.parent for one in of_study})
+            name = uid or without_uid(relative(Path(folder), data))
             named[name].append(_series(of_study, data))
     return [
         (name if number == 1 else f"{name}~{number}", len(sharing), members)
         for name, sharing in named.items()
         for number, members in enumerate(sharing, start=1)
     ]
-
-
-def _common_folder(files: Iterable[Found]) -> Path:
-    return Path(os.path.commonpath({one.path.parent for one in files}))
 
 
 def _patient_folders(files: Iterable[Found], data: Path) -> dict[Path, Path]:

@@ -13,6 +13,7 @@ from importlib import metadata
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from rsna_lumbar.runtime.core.errors import LumbarError
 
@@ -42,6 +43,16 @@ def common_options(function: Decorated) -> Decorated:
         "--debug", is_flag=True, expose_value=False, help="Show the traceback of an error."
     )
     return version(debug(function))
+
+
+def typed_parameters(context: click.Context) -> list[click.Parameter]:
+    """Arguments and options that are on the command line, but for ``--version`` and ``--debug``."""
+    typed = ParameterSource.COMMANDLINE
+    return [
+        one
+        for one in context.command.params
+        if one.expose_value and context.get_parameter_source(one.name or "") is typed
+    ]
 
 
 def entry_point(

@@ -37,11 +37,6 @@ def cuda_devices() -> tuple[CudaDevice, ...]:
     return tuple(devices[: devices.index(None)] if None in devices else devices)  # type: ignore[arg-type]
 
 
-def cuda_device_count() -> int:
-    """Number of GPUs reported by the CUDA driver; 0 if there is no driver."""
-    return len(cuda_devices())
-
-
 @cache
 def driver_version() -> str | None:
     """Newest CUDA version that the driver supports, such as ``13.0``; None without a driver."""
@@ -52,21 +47,17 @@ def driver_version() -> str | None:
     return f"{version.value // 1000}.{version.value % 1000 // 10}"
 
 
-def device_index(device: str) -> int:
-    """The N of ``cuda:N``, after checking that the GPU exists.
+def device_index(device: str, count: int) -> int:
+    """The N of ``cuda:N``, after checking that it is one of so many GPUs.
 
     Raises:
         UsageError: the device does not exist.
     """
     kind, _, number = device.partition(":")
     if kind != "cuda" or not number.isdecimal():
-        raise UsageError(f"no device {device!r} for this backend; there is cuda:0, cuda:1, ...")
-    count = cuda_device_count()
+        raise UsageError(f"no device {device!r}; there is auto, cpu, cuda:0, cuda:1, ...")
     if int(number) >= count:
-        raise UsageError(
-            f"{device} is not there: {count} NVIDIA GPUs found; use --device cpu with a backend "
-            "for it, such as onnxruntime"
-        )
+        raise UsageError(f"{device} is not there: {count} NVIDIA GPUs found; use --device cpu")
     return int(number)
 
 

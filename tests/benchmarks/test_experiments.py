@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from importlib.util import find_spec
 from pathlib import Path
 
 import ensembles
@@ -10,7 +11,10 @@ import flips
 import numpy as np
 import prepare_scale
 import pytest
+import rtx_targets
 
+from rsna_lumbar.runtime.backends.tensorrt_library import load_library
+from rsna_lumbar.runtime.bundle.plan_header import read_plan_header
 from rsna_lumbar.runtime.core.labels import GROUPS
 from rsna_lumbar.runtime.core.metric import NO_GRADE
 from rsna_lumbar.runtime.core.postprocess import COMBINATIONS, Combination
@@ -70,3 +74,15 @@ def test_the_standard_error_is_that_of_studies_not_of_rows() -> None:
     found = flips.side_of(given, grade, grade == 0)
     assert found.figures[0] == 0.5
     assert found.errors[0] == pytest.approx(0.0354, abs=0.004)
+
+
+@pytest.mark.skipif(
+    find_spec("tensorrt_rtx") is None, reason="needs tensorrt-rtx; its builds were not tried"
+)
+def test_tensorrt_rtx_builds_for_its_own_targets() -> None:
+    """Past export's own choice, as it will be tried on a GPU that is not listed."""
+    trt = load_library(rtx_targets.NAME)
+    plan = rtx_targets.make_plan(trt, rtx_targets.DEFAULT)
+    assert read_plan_header(plan).library == rtx_targets.NAME
+    refused = rtx_targets.tried(lambda: rtx_targets.built_by_export("9.0"))
+    assert refused.startswith("refused: ") and "9.0" in refused

@@ -201,8 +201,7 @@ def scored(pair: str, device: str) -> tuple[Row, Row]:
 
 
 def timed(rows: list[Row], *, quick: bool) -> list[tuple[str, ...]]:
-    planned = gpu_jobs(Settings(Path(), quick), rows)
-    return [job.arguments for job in planned if job.part == TIMING]
+    return [job.arguments for job in gpu_jobs(Settings(Path(), quick), rows)]
 
 
 def test_without_a_gpu_nothing_is_timed_at_real_size() -> None:

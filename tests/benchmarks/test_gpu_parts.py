@@ -14,15 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from rsna_lumbar.benchmarks.gpu import demo, facts, rtx, timing
+from rsna_lumbar.benchmarks.gpu import demo, facts, timing
 from rsna_lumbar.benchmarks.gpu.jobs import Settings
 from rsna_lumbar.benchmarks.gpu.plan import FACTS, FLIGHT, GPU, SUBMISSION, TIMING, VERIFIED
 from rsna_lumbar.benchmarks.gpu.rows import OK, Notes, Row, read_notes
 from rsna_lumbar.export.verification.limits import LIMITS
 from rsna_lumbar.runtime.backends import BACKENDS
-from rsna_lumbar.runtime.backends.tensorrt_library import load_library
 from rsna_lumbar.runtime.bundle.manifest import read_bundle
-from rsna_lumbar.runtime.bundle.plan_header import read_plan_header
 from rsna_lumbar.runtime.system.machine import this_machine
 
 GPU_CHECK = Path(__file__).parents[2] / "benchmarks" / "gpu_check"
@@ -91,23 +89,6 @@ def test_an_engine_without_a_gpu_is_built_and_says_why_it_did_not_run(settings: 
     (row,) = run(demo.check_pair, settings, "tensorrt-rtx", "fp32")
     assert row.part == VERIFIED
     assert row.status == "built, unverified: no NVIDIA GPU found"
-
-
-@needs_no_gpu
-@needs_rtx
-def test_the_capabilities_are_listed(settings: Settings) -> None:
-    listed, here = run(rtx.check_targets, settings)
-    assert "8.9" in str(listed.figures["what"]).split(", ")
-    assert here.status == "no NVIDIA GPU found"
-
-
-@needs_rtx
-def test_the_library_builds_for_its_own_targets(settings: Settings) -> None:
-    """Past export's own choice, as it will be tried on a GPU that is not listed."""
-    trt = load_library(rtx.NAME)
-    assert read_plan_header(rtx.make_plan(trt, rtx.DEFAULT)).library == rtx.NAME
-    refused = rtx.tried("9.0", lambda: rtx.built_by_export("9.0"))
-    assert refused.status.startswith("refused: ") and "9.0" in refused.status
 
 
 def test_engines_are_timed_against_pytorch(settings: Settings) -> None:

@@ -278,7 +278,7 @@ def test_command(
     code, out, err = run_cli([str(folder), *options, f"--verify-data={studies}"], capsys)
     assert code == 0, err
     assert out.count("pytorch, ") == 3 and "is ready: rsna-run" in out and "SHA-256" in err
-    code, out, _ = run_cli(["--inspect", str(folder)], capsys)
+    code, out, _ = run_cli(["--inspect", "--debug", str(folder)], capsys)
     assert code == 0 and out.count(" ok ") == 3 and out.count("pytorch, ") == 3
     assert out.count("peaks divided by their sum") == 3 and "aim of the calibration: none" in out
     model = next(folder.glob("spinal-*"))

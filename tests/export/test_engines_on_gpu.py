@@ -12,7 +12,7 @@ from rsna_lumbar.export.checkpoints.synthetic import textured_slices
 from rsna_lumbar.export.formats import BuildOptions
 from rsna_lumbar.export.formats.tensorrt import build
 from rsna_lumbar.export.graph.score_graph import OUTPUTS
-from rsna_lumbar.runtime.backends import Outputs, constant_inputs
+from rsna_lumbar.runtime.backends import Outputs, SessionSettings, constant_inputs
 from rsna_lumbar.runtime.backends.tensorrt import open_session
 from rsna_lumbar.runtime.bundle.records import Detector, Model, ModelFile
 from rsna_lumbar.runtime.core.errors import UsageError
@@ -54,7 +54,7 @@ def test_an_engine_answers_as_onnx_runtime_does(name: str, make_graph: Any) -> N
     reference = ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
     batches = [make_batch(count) for count in (LARGEST, 3, 5, 1)]
     with open_session(
-        (built.files[0].content,), model=model, detector=DETECTOR, device="cuda:0", threads=1
+        (built.files[0].content,), model, DETECTOR, SessionSettings("cuda:0", 1)
     ) as session:
         first = [session.run(*batch) for batch in batches]
         for _ in range(3):  # both slots, plain, captured and replayed, two under way

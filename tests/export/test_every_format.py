@@ -27,7 +27,7 @@ from rsna_lumbar.runtime.core.errors import UsageError
 from rsna_lumbar.runtime.core.labels import SPINAL, SUBARTICULAR
 from rsna_lumbar.runtime.run.submission import submission_lines
 from rsna_lumbar.runtime.studies.finder import find_studies
-from rsna_lumbar.runtime.system.gpus import cuda_device_count
+from rsna_lumbar.runtime.system.gpus import cuda_devices
 
 # importorskip would import OpenVINO with its telemetry.
 for library in ("openvino", "tensorrt_rtx"):
@@ -189,11 +189,11 @@ def test_engines_are_built_without_a_gpu(exported: tuple[Path, Outcome]) -> None
         assert header.library == model.backend and header.version == model.engine.version
         assert (model.engine.least_batch, model.engine.best_batch) == (1, 4)
         assert model.engine.largest_batch == 8 and model.target in file.name
-        assert "8.9" in model.engine.compute_capabilities or cuda_device_count()
+        assert "8.9" in model.engine.compute_capabilities or cuda_devices()
     assert (folder / "build.log").stat().st_size > 0
 
 
-@pytest.mark.skipif(cuda_device_count() > 0, reason="there is a GPU; nothing is refused")
+@pytest.mark.skipif(bool(cuda_devices()), reason="there is a GPU; nothing is refused")
 @pytest.mark.parametrize("device", ["auto", "cuda:0", "cpu"])
 def test_without_a_gpu_engines_are_one_line(exported: tuple[Path, Outcome], device: str) -> None:
     with pytest.raises(UsageError) as caught:

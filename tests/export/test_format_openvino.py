@@ -25,7 +25,7 @@ from rsna_lumbar.export.formats import openvino as openvino_writer
 from rsna_lumbar.export.graph.int8 import LEAST_SLICES
 from rsna_lumbar.export.graph.precisions import graph_in
 from rsna_lumbar.export.verification.limits import LIMITS
-from rsna_lumbar.runtime.backends import Outputs, Session, load_backend
+from rsna_lumbar.runtime.backends import Outputs, Session, SessionSettings, load_backend
 from rsna_lumbar.runtime.backends.openvino import OpenVinoSession, convolution_precisions
 from rsna_lumbar.runtime.bundle.records import Detector
 from rsna_lumbar.runtime.core.errors import ExportError
@@ -59,9 +59,8 @@ def open_session(files: list[bytes], group: Group, precision: str) -> Session:
     prior = tuple(tuple(row) for row in default_card(group).prior.tolist())
     detector = Detector(group, SIZE_PX, CALIBRATION, prior, "maximum", ())  # type: ignore[arg-type]
     model = replace(TOY_MODEL, backend="openvino", precision=precision)
-    return load_backend("openvino").open_session(
-        files, model=model, detector=detector, device="cpu", threads=1
-    )
+    settings = SessionSettings("cpu", 1)
+    return load_backend("openvino").open_session(files, model, detector, settings)
 
 
 def run(

@@ -16,7 +16,7 @@ from rsna_lumbar.export.checkpoints.card import default_card
 from rsna_lumbar.export.checkpoints.synthetic import textured_slices
 from rsna_lumbar.export.graph.float16 import to_half
 from rsna_lumbar.export.graph.onnx_edit import network_nodes, read_graph
-from rsna_lumbar.runtime.backends import Outputs, load_backend
+from rsna_lumbar.runtime.backends import Outputs, SessionSettings, load_backend
 from rsna_lumbar.runtime.bundle.records import Detector
 from rsna_lumbar.runtime.core.errors import ExportError
 from rsna_lumbar.runtime.core.labels import FORAMINAL, SPINAL, Group
@@ -53,7 +53,7 @@ def run(content: bytes, group: Group, slices: NDArray[np.uint8]) -> Outputs:
     detector = Detector(group, SIZE_PX, Calibration(), prior, "maximum", ())  # type: ignore[arg-type]
     member = np.arange(len(slices)) % 2 == np.arange(3)[:, None]  # two sets and an empty one
     with load_backend("onnxruntime").open_session(
-        [content], model=TOY_MODEL, detector=detector, device="cpu", threads=1
+        [content], TOY_MODEL, detector, SessionSettings("cpu", 1)
     ) as session:
         return session.run(slices, member)
 

@@ -27,7 +27,7 @@ from rsna_lumbar.export.graph.calibration_ranges import activation_ranges, silu_
 from rsna_lumbar.export.graph.int8 import LEAST_SLICES, SCHEMES, quantise, sources
 from rsna_lumbar.export.graph.onnx_edit import network_nodes, read_graph, write_graph
 from rsna_lumbar.export.graph.precisions import graph_in
-from rsna_lumbar.runtime.backends import Outputs, load_backend
+from rsna_lumbar.runtime.backends import Outputs, SessionSettings, load_backend
 from rsna_lumbar.runtime.bundle.records import Detector
 from rsna_lumbar.runtime.core.errors import ExportError, UsageError
 from rsna_lumbar.runtime.core.labels import SPINAL
@@ -77,7 +77,7 @@ def run(content: bytes, slices: NDArray[np.uint8]) -> Outputs:
     detector = Detector(SPINAL, SIZE_PX, Calibration(), prior, "maximum", ())  # type: ignore[arg-type]
     member = np.arange(len(slices)) % 2 == np.arange(3)[:, None]  # two sets and an empty one
     with load_backend("onnxruntime").open_session(
-        [content], model=MODEL, detector=detector, device="cpu", threads=1
+        [content], MODEL, detector, SessionSettings("cpu", 1)
     ) as session:
         return session.run(slices, member)
 

@@ -15,11 +15,16 @@ from rsna_lumbar.export.checkpoints.card import default_card
 from rsna_lumbar.export.checkpoints.reference import reference_peaks
 from rsna_lumbar.export.checkpoints.synthetic import textured_slices
 from rsna_lumbar.export.graph.rewrite import rewrite
-from rsna_lumbar.export.graph.score_graph import GRAPH_FORMAT, INPUTS, OUTPUTS, export_score_graph
+from rsna_lumbar.export.graph.score_graph import (
+    GRAPH_FORMAT,
+    INPUTS,
+    OUTPUTS,
+    export_score_graph,
+    grid_sides,
+)
 from rsna_lumbar.export.verification.limits import LIMITS
-from rsna_lumbar.runtime.backends import Outputs, load_backend
+from rsna_lumbar.runtime.backends import Outputs, SessionSettings, load_backend
 from rsna_lumbar.runtime.bundle.records import Detector
-from rsna_lumbar.runtime.core.anchors import cell_count
 from rsna_lumbar.runtime.core.labels import FORAMINAL, SPINAL, Group
 from rsna_lumbar.runtime.core.postprocess import Calibration, probabilities, set_peaks
 from rsna_lumbar.runtime.core.preprocess import Preprocessing
@@ -38,7 +43,7 @@ def run(
 ) -> Outputs:
     detector = detector_of(group)
     with load_backend("onnxruntime").open_session(
-        [graph], model=TOY_MODEL, detector=detector, device="cpu", threads=1
+        [graph], TOY_MODEL, detector, SessionSettings("cpu", 1)
     ) as session:
         return session.run(slices, member)
 
@@ -70,7 +75,7 @@ def test_equals_pytorch(
     assert (outputs.peak[~filled] == 0).all()
     assert (outputs.slice[~filled] == -1).all() and (outputs.cell[~filled] == -1).all()
     assert (outputs.slice[filled] >= 0).all()
-    assert (outputs.cell[filled] < cell_count(SIZE_PX)).all()
+    assert (outputs.cell[filled] < sum(side**2 for side in grid_sides(SIZE_PX))).all()
 
 
 @pytest.mark.parametrize("scale", ["m", "l", "x"])

@@ -394,8 +394,8 @@ def test_an_engine_that_fails_while_it_runs_is_left_out(
     monkeypatch.setattr(model_files, "this_machine", lambda: machine(L4))
     really = model_files.open_model
 
-    def open_model(folder: Path, model: Model, *rest: Any, **options: Any) -> Any:
-        return Broken() if model.engine else really(folder, model, *rest, **options)
+    def open_model(folder: Path, model: Model, *rest: Any) -> Any:
+        return Broken() if model.engine else really(folder, model, *rest)
 
     monkeypatch.setattr(model_files, "open_model", open_model)
     monkeypatch.setattr(model_files, "default_batch_size", lambda *_: 2)

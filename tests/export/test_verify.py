@@ -25,7 +25,7 @@ from rsna_lumbar.export.verification.parity import (
     require_parity,
     verify,
 )
-from rsna_lumbar.runtime.backends import load_backend
+from rsna_lumbar.runtime.backends import SessionSettings, load_backend
 from rsna_lumbar.runtime.bundle.records import Detector
 from rsna_lumbar.runtime.core.errors import VerificationError
 from rsna_lumbar.runtime.core.labels import SPINAL
@@ -59,7 +59,7 @@ def expected_by(checkpoint: Checkpoint, sets: Sets, report: Callable[[str], None
 
 def checked(graph: bytes, sets: Sets, expected: Expected, batch_size: int = 32) -> Checked:
     with load_backend("onnxruntime").open_session(
-        [graph], model=TOY_MODEL, detector=DETECTOR, device="cpu", threads=1
+        [graph], TOY_MODEL, DETECTOR, SessionSettings("cpu", 1)
     ) as session:
         return verify(
             session, sets, expected, detector=DETECTOR, batch_size=batch_size, source="data"

@@ -60,7 +60,10 @@ def test_a_set_that_does_not_fit_starts_the_next_batch() -> None:
 
 def test_pack_worked_by_hand() -> None:
     def spans(counts: list[int], size: int) -> list[list[tuple[int, int, int, int]]]:
-        return [[(s.of, s.start, s.stop, s.row) for s in batch] for batch in pack(counts, size)]
+        return [
+            [(s.of, s.start, s.stop, s.row) for s in batch]
+            for batch in pack(enumerate(counts), size)
+        ]
 
     assert spans([], 4) == []
     assert spans([2, 2, 1], 4) == [[(0, 0, 2, 0), (1, 0, 2, 2)], [(2, 0, 1, 0)]]

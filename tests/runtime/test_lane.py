@@ -13,7 +13,7 @@ from ending import DEADLINE_S
 
 from rsna_lumbar.runtime.backends import Outputs
 from rsna_lumbar.runtime.backends.lane import LaneSession
-from rsna_lumbar.runtime.core.errors import BackendError
+from rsna_lumbar.runtime.core.errors import BackendError, OutOfMemory
 
 SLICES, MEMBER = np.zeros((1, 2, 2), np.uint8), np.ones((1, 1), bool)
 NOTHING = np.empty((1, 0))
@@ -53,6 +53,28 @@ def test_an_error_comes_where_it_is_waited_for() -> None:
     wait = Broken().start(SLICES, MEMBER)
     with pytest.raises(BackendError, match="broken"):
         wait()
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "words"),
+    [
+        (AssertionError("the session is closed"), AssertionError, "^the session is closed$"),
+        (RuntimeError("bad graph"), BackendError, "^Trial failed on cpu: bad graph$"),
+        (RuntimeError("bad_alloc"), OutOfMemory, "^Trial failed on cpu: bad_alloc$"),
+    ],
+)
+def test_only_errors_of_the_library_become_errors_of_the_backend(
+    error: Exception, kind: type[Exception], words: str
+) -> None:
+    class Broken(Slow):
+        library, device = "Trial", "cpu"
+
+        def infer(self, slices: np.ndarray, member: np.ndarray) -> Outputs:
+            raise error
+
+    with pytest.raises(kind, match=words) as caught:
+        Broken().run(SLICES, MEMBER)
+    assert caught.type is kind
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")

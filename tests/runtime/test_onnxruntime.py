@@ -11,12 +11,13 @@ import onnx
 import pytest
 from toys import PRIOR_ROW, SIZE_PX, TOY_MODEL, toy_model
 
+from rsna_lumbar.runtime.backends import SessionSettings
 from rsna_lumbar.runtime.backends import onnxruntime as backend
 from rsna_lumbar.runtime.bundle.records import Detector
 from rsna_lumbar.runtime.core.errors import BackendError, UsageError
 from rsna_lumbar.runtime.core.labels import SPINAL
 from rsna_lumbar.runtime.core.postprocess import Calibration
-from rsna_lumbar.runtime.system.gpus import cuda_device_count
+from rsna_lumbar.runtime.system.gpus import cuda_devices
 
 DETECTOR = Detector(
     SPINAL, SIZE_PX, Calibration(), (PRIOR_ROW,) * len(SPINAL.locations), "mean", ()
@@ -27,7 +28,7 @@ PRECISE = "session.x64quantprecision"
 def open_session(precision: str = "fp32", device: str = "cpu") -> backend.OnnxSession:
     model = replace(TOY_MODEL, precision=precision)
     content = [toy_model(SPINAL)]
-    return backend.open_session(content, model=model, detector=DETECTOR, device=device, threads=1)
+    return backend.open_session(content, model, DETECTOR, SessionSettings(device, 1))
 
 
 @pytest.mark.parametrize(
@@ -66,10 +67,10 @@ def test_a_model_that_would_read_other_files_is_refused(tmp_path: Path) -> None:
     )
     content = (tmp_path / "model.onnx").read_bytes()
     with pytest.raises(BackendError, match="keeps data in other files"):
-        backend.open_session([content], model=TOY_MODEL, detector=DETECTOR, device="cpu", threads=1)
+        backend.open_session([content], TOY_MODEL, DETECTOR, SessionSettings("cpu", 1))
 
 
-@pytest.mark.skipif(cuda_device_count() > 0, reason="there is a GPU; CUDA may be loaded")
+@pytest.mark.skipif(bool(cuda_devices()), reason="there is a GPU; CUDA may be loaded")
 def test_cuda_that_cannot_be_loaded_is_never_the_cpu() -> None:
     """ONNX Runtime itself falls back to the CPU without a word."""
     with pytest.raises(UsageError, match=r"(could not load CUDA|has no CUDA)"):

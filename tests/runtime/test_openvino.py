@@ -17,11 +17,11 @@ from ending import DEADLINE_S
 from numpy.typing import NDArray
 from toys import PRIOR_ROW, SIZE_PX, TOY_MODEL, toy_model
 
-from rsna_lumbar.runtime.backends import Session, load_backend
+from rsna_lumbar.runtime.backends import Session, SessionSettings, load_backend
 from rsna_lumbar.runtime.backends import openvino as backend
 from rsna_lumbar.runtime.backends import openvino_library as library
 from rsna_lumbar.runtime.backends.openvino_library import load_openvino, openvino_core
-from rsna_lumbar.runtime.bundle.records import Detector
+from rsna_lumbar.runtime.bundle.records import Detector, Model
 from rsna_lumbar.runtime.core.errors import BackendError, UsageError
 from rsna_lumbar.runtime.core.labels import SPINAL
 from rsna_lumbar.runtime.core.postprocess import Calibration
@@ -52,9 +52,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
     return [(folder / name).read_bytes() for name in ("toy.xml", "toy.bin")]
 
 
-def open_session(files: list[bytes], **changes: Any) -> Session:
-    options = {"model": MODEL, "detector": DETECTOR, "device": "cpu", "threads": 1, **changes}
-    return load_backend("openvino").open_session(files, **options)
+def open_session(files: list[bytes], model: Model = MODEL, **changes: Any) -> Session:
+    settings = SessionSettings(**{"device": "cpu", "threads": 1, **changes})
+    return load_backend("openvino").open_session(files, model, DETECTOR, settings)
 
 
 def batch(seed: int, count: int, sets: int) -> tuple[Array, Array]:
@@ -75,7 +75,7 @@ def as_bytes(outputs: Any) -> list[bytes]:
 def test_equals_onnxruntime(files: list[bytes], count: int, sets: int) -> None:
     slices, member = batch(count, count, sets)
     with load_backend("onnxruntime").open_session(
-        [toy_model(SPINAL)], model=TOY_MODEL, detector=DETECTOR, device="cpu", threads=1
+        [toy_model(SPINAL)], TOY_MODEL, DETECTOR, SessionSettings("cpu", 1)
     ) as session:
         expected = session.run(slices, member)
     with open_session(files) as session:

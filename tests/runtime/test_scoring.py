@@ -16,9 +16,10 @@ from ending import DEADLINE_S
 from toys import SIZE_PX, offsets, slopes, write_clinical_study, write_toy_bundle
 
 from rsna_lumbar.runtime.api import Scorer
-from rsna_lumbar.runtime.backends import Outputs, Wait, load_backend, onnxruntime
+from rsna_lumbar.runtime.backends import Outputs, SessionSettings, Wait, load_backend, onnxruntime
 from rsna_lumbar.runtime.backends.onnxruntime import OnnxSession
 from rsna_lumbar.runtime.bundle.manifest import read_bundle
+from rsna_lumbar.runtime.bundle.records import Detector, Model
 from rsna_lumbar.runtime.bundle.store import read_model
 from rsna_lumbar.runtime.core.errors import BackendError, BundleError, UsageError, run_failed
 from rsna_lumbar.runtime.core.labels import GROUPS, SPINAL, Group
@@ -216,9 +217,7 @@ def test_the_toy_graph_is_the_reference(toy_bundle: Path) -> None:
     images[0] //= 3
     member = np.array([[1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 1, 1]], bool)
     (model,) = detector.models
-    with backend.open_session(
-        content, model=model, detector=detector, device="cpu", threads=1
-    ) as session:
+    with backend.open_session(content, model, detector, SessionSettings("cpu", 1)) as session:
         outputs = session.run(images, member)
     slice_peaks = np.stack([by_hand(image, SPINAL) for image in images])
     peaks, where = set_peaks(slice_peaks, member)
@@ -366,11 +365,11 @@ def test_what_opened_is_closed_where_another_model_does_not(
     open_session, opened, closed = onnxruntime.open_session, [], []
     another = threading.Event()
 
-    def some_fail(*arguments: Any, **options: Any) -> OnnxSession:
-        if options["detector"].group is refused:
+    def some_fail(content: Any, model: Model, detector: Detector, settings: Any) -> OnnxSession:
+        if detector.group is refused:
             assert another.wait(DEADLINE_S)
             raise BackendError("no memory")
-        session = open_session(*arguments, **options)
+        session = open_session(content, model, detector, settings)
         close = session.close
         monkeypatch.setattr(session, "close", lambda: (closed.append(session), close()))
         opened.append(session)

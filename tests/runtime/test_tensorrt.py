@@ -20,14 +20,13 @@ from numpy.typing import NDArray
 from rtx_apart import asked_apart, missing_names, settable_names
 from toys import SIZE_PX, toy_model
 
-from rsna_lumbar.runtime.backends import Outputs, Session, constant_inputs
+from rsna_lumbar.runtime.backends import Outputs, Session, SessionSettings, constant_inputs
 from rsna_lumbar.runtime.backends import tensorrt as backend
 from rsna_lumbar.runtime.backends.tensorrt_slot import DTYPES, batch_sizes
 from rsna_lumbar.runtime.bundle.records import Detector, Engine, Model, ModelFile
 from rsna_lumbar.runtime.core.errors import BackendError, LumbarError, UsageError
 from rsna_lumbar.runtime.core.labels import SPINAL
 from rsna_lumbar.runtime.core.postprocess import Calibration
-from rsna_lumbar.runtime.system import gpus as driver
 from rsna_lumbar.runtime.system.gpus import CudaDevice
 
 LARGEST = 12
@@ -56,8 +55,7 @@ class Gpu:
         self.trt = FakeTensorRT(cuda, GRAPH, largest=LARGEST, size_px=SIZE_PX)
         monkeypatch.setitem(sys.modules, library.replace("-", "_"), self.trt)
         monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", cuda)
-        for module in (driver, backend):
-            monkeypatch.setattr(module, "cuda_devices", lambda: (GPU, GPU))
+        monkeypatch.setattr(backend, "cuda_devices", lambda: (GPU, GPU))
 
     def model(self, engine: Engine | None = ENGINE) -> Model:
         return Model(
@@ -72,9 +70,7 @@ class Gpu:
 
     def open(self, *, device: str = "cuda:1") -> Session:
         plan = (fake_plan(self.library),)
-        return backend.open_session(
-            plan, model=self.model(), detector=DETECTOR, device=device, threads=1
-        )
+        return backend.open_session(plan, self.model(), DETECTOR, SessionSettings(device, 1))
 
     def answer(self, batch: Batch) -> Outputs:
         """What ONNX Runtime says, without padding."""
@@ -391,9 +387,7 @@ def test_an_engine_for_elsewhere_is_refused_unopened(
 ) -> None:
     content = (fake_plan(gpu.library, plan or VERSION),)
     with pytest.raises(kind, match=reason):
-        backend.open_session(
-            content, model=gpu.model(engine), detector=DETECTOR, device="cuda:0", threads=1
-        )
+        backend.open_session(content, gpu.model(engine), DETECTOR, SessionSettings("cuda:0", 1))
     assert gpu.trt.opened == []
     assert not gpu.cuda.calls
 
@@ -404,18 +398,15 @@ def test_an_engine_for_elsewhere_is_refused_unopened(
 def test_a_damaged_plan_is_refused_unopened(gpu: Gpu, harm: Callable[[bytes], bytes]) -> None:
     content = (harm(fake_plan(gpu.library)),)
     with pytest.raises(BackendError, match=r"spinal\.plan is no engine"):
-        backend.open_session(
-            content, model=gpu.model(), detector=DETECTOR, device="cuda:0", threads=1
-        )
+        backend.open_session(content, gpu.model(), DETECTOR, SessionSettings("cuda:0", 1))
     assert gpu.trt.opened == []
 
 
 def test_an_engine_of_the_other_library_is_refused_unopened(gpu: Gpu) -> None:
     other = next(name for name in LIBRARIES if name != gpu.library)
     with pytest.raises(BackendError, match=f"was built by {other} "):
-        backend.open_session(
-            (fake_plan(other),), model=gpu.model(), detector=DETECTOR, device="cuda:0", threads=1
-        )
+        settings = SessionSettings("cuda:0", 1)
+        backend.open_session((fake_plan(other),), gpu.model(), DETECTOR, settings)
     assert gpu.trt.opened == []
 
 
@@ -427,7 +418,7 @@ def test_a_device_that_is_not_there_is_refused_unopened(gpu: Gpu, device: str) -
 
 
 def test_without_a_gpu_nothing_is_imported(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(driver, "cuda_devices", lambda: ())
+    monkeypatch.setattr(backend, "cuda_devices", lambda: ())
     monkeypatch.setattr(backend, "load_library", lambda name: pytest.fail("was imported"))
     with pytest.raises(UsageError, match="0 NVIDIA GPUs found"):
         gpu.open(device="cuda:0")

@@ -11,13 +11,13 @@ import sys
 import threading
 import time
 
+from rsna_lumbar.runtime.backends import SessionSettings
 from rsna_lumbar.runtime.backends.openvino import open_session
 
 faulthandler.enable()
 files, model, detector = pickle.load(sys.stdin.buffer)
-sessions = [
-    open_session(files, model=model, detector=detector, device="cpu", threads=1) for _ in range(2)
-]
+settings = SessionSettings("cpu", 1)
+sessions = [open_session(files, model, detector, settings) for _ in range(2)]
 
 
 def close() -> None:

@@ -38,7 +38,6 @@ from rsna_lumbar.runtime.system.cores import usable_cores
 from rsna_lumbar.runtime.system.ultralytics_env import prepare_third_party
 from rsna_lumbar.train.dataset.data_card import data_sha256, read_card
 from rsna_lumbar.train.fitting.detector import DetectorJob, drop_caches, train_detector
-from rsna_lumbar.train.fitting.flips import is_axial
 from rsna_lumbar.train.fitting.parallel import run_side_by_side, watched
 from rsna_lumbar.train.fitting.resume import (
     Identity,
@@ -158,7 +157,8 @@ def _identity(data: Path, group: Group, options: FitOptions, trainer: str) -> Id
 
 
 def _flip(group: Group, options: FitOptions) -> float:
-    return options.axial_flip if is_axial(group) else 0.0
+    """A flip exchanges left and right of axial slices, but front and back of sagittal ones."""
+    return options.axial_flip if group.plane == "axial" else 0.0
 
 
 def settings_of(group: Group, options: FitOptions, device: str) -> dict[str, Any]:

@@ -14,17 +14,14 @@ from typing import Any
 import numpy as np
 
 from rsna_lumbar.runtime.core.errors import UsageError
-from rsna_lumbar.runtime.core.labels import GROUPS, Group
+from rsna_lumbar.runtime.core.labels import GROUPS
 
 _OTHER_SIDE = {"left": "right", "right": "left"}
 
 
-def is_axial(group: Group) -> bool:
-    """Whether a left-right flip of the group's slices exchanges the patient's sides."""
-    return group.series_kind.startswith("Axial")
-
-
-_AXIAL_CLASSES = frozenset(name for group in GROUPS if is_axial(group) for name in group.classes)
+_AXIAL_CLASSES = frozenset(
+    name for group in GROUPS if group.plane == "axial" for name in group.classes
+)
 
 
 def swapped_classes(names: Sequence[str]) -> tuple[int, ...]:

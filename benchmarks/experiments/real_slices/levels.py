@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from rsna_lumbar.runtime import read_bundle
+from rsna_lumbar.runtime.backends import SessionSettings
 from rsna_lumbar.runtime.core.labels import GRADES, GROUP_BY_NAME, LEVELS
 from rsna_lumbar.runtime.inference.sessions import open_model
 
@@ -35,7 +36,7 @@ def main(bundle: Path, prepared: Path, group: str) -> None:
     sides = len(detector.group.conditions)
     levels = np.zeros((len(LEVELS), len(LEVELS)), int)
     grades = np.zeros((len(GRADES), len(GRADES)), int)
-    with open_model(bundle, detector.models[0], detector, device="cpu", threads=1) as session:
+    with open_model(bundle, detector.models[0], detector, SessionSettings("cpu", 1)) as session:
         for start in range(0, len(images), BATCH):
             some = images[start : start + BATCH]
             squares = np.stack([np.asarray(Image.open(image).convert("L")) for image in some])

@@ -1,27 +1,31 @@
 """TensorRT-RTX and a GPU that it does not list: which GPUs it builds for, and what runs.
 
+    python benchmarks/experiments/rtx_targets.py
+
 Compute capability 9.0 (H100) is not on its list. The project refuses to build for it. Here the
 library itself builds an engine for targets of its own choice, without the project's checks, and it
-runs on the GPU. That may crash the process: it is a separate job.
+runs on the GPU. That may crash the process: each target is tried in a separate one.
 """
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
+from experiment import footer
 
-from rsna_lumbar.benchmarks.gpu.jobs import Settings
-from rsna_lumbar.benchmarks.gpu.plan import RTX
-from rsna_lumbar.benchmarks.gpu.rows import OK, Notes, Row
 from rsna_lumbar.export.formats import BuildOptions
 from rsna_lumbar.export.formats.builder_process import Voice
 from rsna_lumbar.export.formats.tensorrt import build, list_capabilities
 from rsna_lumbar.export.formats.tensorrt_network import batch_profile, make_network
 from rsna_lumbar.export.formats.tensorrt_watch import Watch
-from rsna_lumbar.runtime.backends import Outputs, load_backend
+from rsna_lumbar.runtime.backends import Outputs, SessionSettings, load_backend
 from rsna_lumbar.runtime.backends.tensorrt_library import library_version, load_library
 from rsna_lumbar.runtime.bundle.manifest import read_bundle
 from rsna_lumbar.runtime.bundle.records import Engine, Model, ModelFile
@@ -35,47 +39,61 @@ NAME = "tensorrt-rtx"
 OPTIONS = BuildOptions()
 SEED = 3
 CURRENT, DEFAULT = "current", "default"  # targets: the GPU here, and the library's own choice
+LIMIT_S = 120.0
 
 
-def check_targets(notes: Notes, settings: Settings) -> None:
-    """List the GPUs that it builds for, and build for the GPU here."""
+@click.command()
+@click.option("--only", type=click.Choice((CURRENT, DEFAULT)), help="Run this target's engine.")
+def cli(only: str | None) -> None:
+    """List the GPUs that it builds for, build for the GPU here, and run what was built."""
+    if only:
+        click.echo(run_anyway(only))
+        return
     trt = load_library(NAME)
-    notes.begin("listing its capabilities")
-    notes.add(Row(RTX, "builds for", OK, {"what": ", ".join(list_capabilities(trt))}))
+    click.echo(f"builds for: {', '.join(list_capabilities(trt))}")
     gpus = this_machine().gpus
     if not gpus:
-        notes.add(Row(RTX, "the GPU here", NO_GPU))
-        return
-    here = gpus[0].compute_capability
-    notes.begin(f"building for {here}")
-    notes.add(tried(f"rsna-export for {here}", partial(built_by_export, here)))
-    for target in (CURRENT, DEFAULT):
-        notes.begin(f"building for {target} targets, without our checks")
-        notes.add(tried(f"the library for {target} targets", partial(make_plan, trt, target)))
+        click.echo(NO_GPU)
+    for gpu in gpus[:1]:
+        here = gpu.compute_capability
+        click.echo(f"rsna-export for {here}: {tried(partial(built_by_export, here))}")
+        for target in (CURRENT, DEFAULT):
+            click.echo(
+                f"the library for {target} targets: {tried(partial(make_plan, trt, target))}"
+            )
+            click.echo(f"{target} engine, run here: {run_apart(target)}")
+    click.echo(footer())
 
 
-def run_anyway(notes: Notes, settings: Settings, target: str) -> None:
+def run_apart(target: str) -> str:
+    """What :func:`run_anyway` says in a separate process, or how that process ended."""
+    words = [sys.executable, str(Path(__file__)), "--only", target]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    except subprocess.TimeoutExpired:
+        return f"hung: stopped after {LIMIT_S:.0f} s"
+    *_, last = ["", *(done.stderr if done.returncode else done.stdout).strip().split("\n")]
+    return f"failed: exit code {done.returncode}; {last}" if done.returncode else last
+
+
+def run_anyway(target: str) -> str:
     """Build for a target, run the plan on the GPU here and compare it with the CPU."""
     trt = load_library(NAME)
-    notes.begin(f"building for {target}")
     plan = make_plan(trt, target)
-    notes.begin("running it")
     here = this_machine().gpus[0].compute_capability
     engine = Engine(library_version(trt), (here,), 1, OPTIONS.best_batch, OPTIONS.largest_batch)
     model = Model((ModelFile("trial.plan", ""),), NAME, "trial", "fp32", "", engine, None)
     found = _outputs(model, (plan,), "cuda:0")
     expected = _outputs(*_float32(), CPU)
-    difference = float(np.abs(found.probability - expected.probability).max())
-    notes.add(Row(RTX, f"{target} engine, run here", OK, {"what": f"max diff {difference:.2g}"}))
+    return f"max diff {np.abs(found.probability - expected.probability).max():.2g}"
 
 
-def tried(name: str, make: Callable[[], bytes]) -> Row:
-    """Make a plan; a refusal is a row."""
+def tried(make: Callable[[], bytes]) -> str:
+    """Make a plan; a refusal is a result."""
     try:
-        plan = make()
+        return f"built, {len(make())} bytes"
     except LumbarError as error:
-        return Row(RTX, name, f"refused: {error}")
-    return Row(RTX, name, OK, {"what": f"built, {len(plan)} bytes"})
+        return f"refused: {error}"
 
 
 def built_by_export(capability: str) -> bytes:
@@ -119,7 +137,9 @@ def _outputs(model: Model, contents: tuple[bytes, ...], device: str) -> Outputs:
     size_px = detector.size_px
     slices = np.random.default_rng(SEED).integers(0, 256, (4, size_px, size_px), np.uint8)
     backend = load_backend(model.backend)
-    with backend.open_session(
-        contents, model=model, detector=detector, device=device, threads=1
-    ) as session:
+    with backend.open_session(contents, model, detector, SessionSettings(device, 1)) as session:
         return session.run(slices, np.eye(4, dtype=bool))
+
+
+if __name__ == "__main__":
+    cli()
