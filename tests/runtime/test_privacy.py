@@ -36,22 +36,7 @@ from rsna_lumbar.runtime.studies.finder import find_studies
 
 RUN = (sys.executable, "-c", "from rsna_lumbar.runtime.cli import main; main()")
 INTERRUPTED = (sys.executable, str(Path(__file__).parents[1] / "support" / "interrupted_run.py"))
-# What nobody thought of, when a header is read or a study is scored; it quotes a file and its name.
-UNFORESEEN = """
-def fail(path):
-    header = path.read_bytes()[:4000]
-    try:
-        raise ValueError(f"{header} of {path}")
-    except ValueError as error:
-        raise RuntimeError(f"{path}: {header}") from error
-"""
-WHERE = {
-    "headers": "from rsna_lumbar.runtime.dicom import header; header.read_header = fail\n",
-    "assembly": (
-        "from rsna_lumbar.runtime.inference.scheduler import Assembly\n"
-        "Assembly.add = lambda _, one: fail(one.slices[0].file)\n"
-    ),
-}
+FAILING = (sys.executable, str(Path(__file__).parents[1] / "support" / "failing_run.py"))
 CANARY = "CANARY"
 PIXEL_GROUP = 0x0028
 TEXT = {"PN", "LO", "SH", "ST", "LT", "UT", "UC", "AE", "AS", "DA", "TM", "DT", "UR", "CS", "UI"}
@@ -259,23 +244,14 @@ def test_an_error_below_the_data_names_nothing_there(
     data = named_after_patients(root, tmp_path, "challenge")
     folder = tmp_path / "out"
     folder.mkdir()
-    failing = (
-        "import errno, os; scandir = os.scandir\n"
-        "def fail(path):\n"
-        "    if 'series' in str(path): raise PermissionError(errno.EIO, 'disk failed', str(path))\n"
-        "    return scandir(path)\n"
-        "from rsna_lumbar.runtime.studies import scan; scan.OSError = KeyError\n"
-        "os.scandir = fail\n"
-        "from rsna_lumbar.runtime.cli import main; main()"
-    )
-    program = (sys.executable, "-c", failing)
+    program = (*FAILING, "listing")
     code, said = run(folder, data, toy_bundle, "--ids", "hash", program=program)
     assert code == 1
     assert said.splitlines()[-1] == "Error: a file or folder below DATA: disk failed"
     assert CANARY not in said and "Jane" not in said
 
 
-@pytest.mark.parametrize("where", WHERE)
+@pytest.mark.parametrize("where", ["headers", "assembly"])
 @pytest.mark.parametrize("verbosity", ["--quiet", "--debug"])
 def test_an_unforeseen_error_is_not_quoted(
     root: Path, toy_bundle: Path, tmp_path: Path, where: str, verbosity: str
@@ -284,8 +260,7 @@ def test_an_unforeseen_error_is_not_quoted(
     data = named_after_patients(root, tmp_path, "challenge")
     folder = tmp_path / "out"
     folder.mkdir()
-    start = "from rsna_lumbar.runtime.cli import main; main()"
-    program = (sys.executable, "-c", UNFORESEEN + WHERE[where] + start)
+    program = (*FAILING, where)
     words = ("--ids", "hash")
     code, said = run(folder, data, toy_bundle, *words, program=program, verbosity=verbosity)
     assert code == 1, said
