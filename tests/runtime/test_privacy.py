@@ -15,8 +15,10 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import chdir
 from pathlib import Path
 
+import commands
 import pydicom
 import pytest
 from commands import run_here
@@ -37,6 +39,7 @@ from rsna_lumbar.runtime.studies.finder import find_studies
 RUN = (sys.executable, "-c", "from rsna_lumbar.runtime.cli import main; main()")
 INTERRUPTED = (sys.executable, str(Path(__file__).parents[1] / "support" / "interrupted_run.py"))
 FAILING = (sys.executable, str(Path(__file__).parents[1] / "support" / "failing_run.py"))
+RunInside = Callable[..., tuple[int, str]]
 CANARY = "CANARY"
 PIXEL_GROUP = 0x0028
 TEXT = {"PN", "LO", "SH", "ST", "LT", "UT", "UC", "AE", "AS", "DA", "TM", "DT", "UR", "CS", "UI"}
@@ -160,6 +163,20 @@ def run(
     return done.returncode, (done.stdout + done.stderr).decode()
 
 
+@pytest.fixture
+def run_inside(capfd: pytest.CaptureFixture[str]) -> RunInside:
+    """The same in this process, which has imported what another would first import."""
+
+    def run_inside(folder: Path, data: Path, bundle: Path, *words: str) -> tuple[int, str]:
+        outputs = ("--output", folder / "out.csv", "--evidence", folder / "out.jsonl")
+        capfd.readouterr()
+        with chdir(folder):
+            code = commands.run(data, "--bundle", bundle, *outputs, "--debug", *words)
+        return code, "".join(capfd.readouterr())
+
+    return run_inside
+
+
 def everything(folder: Path, said: str) -> Iterator[tuple[str, bytes]]:
     """What was written, what was said, and the names of files, but for a private key."""
     yield "said", said.encode()
@@ -175,14 +192,23 @@ def everything(folder: Path, said: str) -> Iterator[tuple[str, bytes]]:
     [((), 3), (("--strict",), 1), (("--workers", "2"), 3), (("--ids", "folder"), 3)],
 )
 def test_no_header_in_what_is_written_or_said(
-    root: Path, toy_bundle: Path, tmp_path: Path, layout: str, words: tuple[str, ...], code: int
+    root: Path,
+    toy_bundle: Path,
+    tmp_path: Path,
+    layout: str,
+    words: tuple[str, ...],
+    code: int,
+    run_inside: RunInside,
 ) -> None:
+    """With --workers in a process of its own, whose end is seen, too."""
     data = root
     if layout == "tree":
         data = Path(shutil.copytree(root / "test_images", tmp_path / "tree"))
     folder = tmp_path / "out"
     folder.mkdir()
-    found, said = run(folder, data, toy_bundle, *words)
+    found, said = (run if words[:1] == ("--workers",) else run_inside)(
+        folder, data, toy_bundle, *words
+    )
     assert found == code, said
     assert "9.dcm" in said or "--strict" in words, said  # which stops at the first fault
     for where, content in everything(folder, said):
@@ -190,12 +216,14 @@ def test_no_header_in_what_is_written_or_said(
             assert canary.encode() not in content, where
 
 
-def test_uids_are_shown_only_on_request(root: Path, toy_bundle: Path, tmp_path: Path) -> None:
+def test_uids_are_shown_only_on_request(
+    root: Path, toy_bundle: Path, tmp_path: Path, run_inside: RunInside
+) -> None:
     shown = {}
     for ids in ("folder", "uid"):
         folder = tmp_path / ids
         folder.mkdir()
-        run(folder, root, toy_bundle, "--ids", ids)
+        run_inside(folder, root, toy_bundle, "--ids", ids)
         shown[ids] = any(b"1.2.100" in text for _, text in everything(folder, ""))
     assert shown == {"folder": False, "uid": True}
 
@@ -216,7 +244,7 @@ def named_after_patients(root: Path, tmp_path: Path, layout: str) -> Path:
 
 @pytest.mark.parametrize("layout", ["challenge", "tree"])
 def test_what_an_interrupted_run_leaves_leaks_nothing(
-    root: Path, toy_bundle: Path, tmp_path: Path, layout: str
+    root: Path, toy_bundle: Path, tmp_path: Path, layout: str, run_inside: RunInside
 ) -> None:
     """Journal and parts, and what a resumption that is refused says."""
     data = named_after_patients(root, tmp_path, layout)
@@ -230,7 +258,7 @@ def test_what_an_interrupted_run_leaves_leaks_nothing(
         assert os.name != "posix" or stat.S_IMODE(path.stat().st_mode) == 0o600
     for path in data.rglob("*.dcm"):
         os.utime(path, (1, 1))
-    code, refused = run(folder, data, toy_bundle, "--ids", "hash", "--resume")
+    code, refused = run_inside(folder, data, toy_bundle, "--ids", "hash", "--resume")
     assert code == 2 and "changed since the run was interrupted" in refused
     for where, content in everything(folder, said + refused):
         for canary in (*PLANTED, "Jane", "1.2.100", "1.2.200"):
@@ -279,12 +307,12 @@ def test_an_unforeseen_error_is_not_quoted(
 
 @pytest.mark.parametrize("layout", ["challenge", "tree"])
 def test_with_hashes_folders_and_files_are_canaries(
-    root: Path, toy_bundle: Path, tmp_path: Path, layout: str
+    root: Path, toy_bundle: Path, tmp_path: Path, layout: str, run_inside: RunInside
 ) -> None:
     data = named_after_patients(root, tmp_path, layout)
     folder = tmp_path / "out"
     folder.mkdir()
-    code, said = run(folder, data, toy_bundle, "--ids", "hash")
+    code, said = run_inside(folder, data, toy_bundle, "--ids", "hash")
     assert code == 3, said
     for where, content in everything(folder, said):
         for canary in (*PLANTED, "Jane", "1.2.100", "1.2.200"):
@@ -299,7 +327,7 @@ def test_with_hashes_folders_and_files_are_canaries(
     assert len(ids) == 2 and ids < names.keys()
     assert any(f"{CANARY} 99.dcm" in name for name in names.values())
     before = (folder / "out.csv").read_bytes()
-    assert run(folder, data, toy_bundle, "--ids", "hash")[0] == 3
+    assert run_inside(folder, data, toy_bundle, "--ids", "hash")[0] == 3
     assert (folder / "out.csv").read_bytes() == before  # the key's secret is kept
 
 
