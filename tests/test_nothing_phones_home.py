@@ -25,12 +25,7 @@ NO_LIMITS = [
 ADDED = [name for name, library in (("openvino", "openvino"), ("tensorrt-rtx", "tensorrt_rtx"))
          if find_spec(library)]  # fmt: skip
 MAIN = "from rsna_lumbar.{}.cli import main; main()"
-# The large products of matrices that show the machine's peak take half a minute.
-SMALL_BENCH = (
-    "from functools import partial; from rsna_lumbar.benchmarks.model import run; "
-    "run.find_peaks = partial(run.find_peaks, shapes=((64, 64, 64),), tries=1); "
-    + MAIN.format("benchmarks")
-)
+SMALL_BENCH = Path(__file__).parent / "support" / "small_bench.py"
 SCORER = """
 from pathlib import Path
 from rsna_lumbar.runtime import Scorer, stream_studies
@@ -45,7 +40,7 @@ if __name__ == "__main__":
 class Command:
     """A command line, and the files and folders that are its outputs."""
 
-    program: str
+    program: str | Path  # Python, or a file of it
     words: list[str]
     outputs: set[str] = field(default_factory=set)
 

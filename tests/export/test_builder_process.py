@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from functools import partial
 from importlib.util import find_spec
@@ -130,14 +131,14 @@ def test_no_process_to_be_had_is_an_error(monkeypatch: pytest.MonkeyPatch) -> No
     def start(self: object) -> None:
         raise OSError(11, "Resource temporarily unavailable")
 
-    monkeypatch.setattr("multiprocessing.context.SpawnProcess.start", start)
+    monkeypatch.setattr(multiprocessing.get_context("spawn").Process, "start", start)
     with pytest.raises(ExportError, match="no builder can be started"):
         build(echo)
 
 
 def test_signs_of_life_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     sent: list[object] = []
     voice = Voice(sent.append)
     for now[0] in (100.5, 101.0, 101.5, 101.9, 102.1):

@@ -12,6 +12,7 @@ import pytest
 from killing import KILLED, end_at_change
 from toys import write_clinical_study, write_toy_bundle
 
+from rsna_lumbar.export.bundling import publish
 from rsna_lumbar.export.bundling.build import extend_bundle
 from rsna_lumbar.export.bundling.options import ExportOptions
 from rsna_lumbar.export.graph import precisions
@@ -122,7 +123,7 @@ def test_a_failed_extension_leaves_the_bundle(
         raise OSError(28, "No space left on device")
 
     before = {path.name: path.read_bytes() for path in old.iterdir()}
-    monkeypatch.setattr("rsna_lumbar.export.bundling.publish.write_manifest", fail)
+    monkeypatch.setattr(publish, "write_manifest", fail)
     with pytest.raises(OSError, match="No space left"):
         extend(old, studies)
     assert {path.name: path.read_bytes() for path in old.iterdir()} == before

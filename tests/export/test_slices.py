@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from toys import SIZE_PX, write_clinical_study
 
+from rsna_lumbar.export.verification import data
 from rsna_lumbar.export.verification.data import calibration_slices, spread, verification_data
 from rsna_lumbar.runtime.bundle.records import Detector
 from rsna_lumbar.runtime.core.errors import DataError, ExportError, UsageError
@@ -69,7 +70,7 @@ def test_calibration_slices_come_from_all_studies(
 ) -> None:
     slices = calibration_slices(studies, detector(), Preprocessing())
     assert slices.shape == (2 * len(STUDIES), SIZE_PX, SIZE_PX) and slices.dtype == np.uint8
-    monkeypatch.setattr("rsna_lumbar.export.verification.data.CALIBRATION_SLICES", 8)
+    monkeypatch.setattr(data, "CALIBRATION_SLICES", 8)
     some = calibration_slices(studies, detector(), Preprocessing())
     assert len(some) == 8
     by_study = slices.reshape(len(STUDIES), 2, SIZE_PX, SIZE_PX)

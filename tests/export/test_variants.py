@@ -21,7 +21,7 @@ from rsna_lumbar.export.bundling import model_files
 from rsna_lumbar.export.bundling.build import Outcome, extend_bundle, verify_bundle
 from rsna_lumbar.export.bundling.options import ExportOptions
 from rsna_lumbar.export.cli import main
-from rsna_lumbar.export.formats import BuildOptions, Built, BuiltFile
+from rsna_lumbar.export.formats import BACKEND_OF, BuildOptions, Built, BuiltFile
 from rsna_lumbar.export.formats import onnx as onnx_format
 from rsna_lumbar.export.graph import precisions
 from rsna_lumbar.export.verification.limits import LIMITS, Limits
@@ -214,8 +214,7 @@ def with_engines(monkeypatch: pytest.MonkeyPatch) -> None:
         return Built((BuiltFile(".plan", graph),), "sm89", ENGINE)
 
     monkeypatch.setattr(onnx_format, "build", build)
-    monkeypatch.setattr(model_files, "BACKEND_OF", {"onnx": "tensorrt"})
-    monkeypatch.setattr("rsna_lumbar.export.bundling.candidates.BACKEND_OF", {"onnx": "tensorrt"})
+    monkeypatch.setitem(BACKEND_OF, "onnx", "tensorrt")
 
 
 @pytest.mark.usefixtures("almost")

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import onnxruntime as ort
 import pandas as pd
 import pydicom
 import pytest
@@ -371,15 +372,24 @@ def test_the_log_says_what_the_command_says(
 # The runtime library's own options
 
 
-def test_options_reach_the_runtime_library(toy_bundle: Path) -> None:
-    entry = {"session.intra_op.allow_spinning": "0"}
-    with Scorer(toy_bundle, backend="onnxruntime", options=entry) as scorer:
-        (model,) = scorer.models["spinal"]
-        settings = model.session._session.get_session_options()  # type: ignore[attr-defined]
-        assert settings.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+def test_options_reach_the_runtime_library(
+    toy_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = "session.intra_op.allow_spinning"
+    opened: list[ort.InferenceSession] = []
+    create = ort.InferenceSession
+
+    def note(*given: object, **options: object) -> ort.InferenceSession:
+        opened.append(create(*given, **options))
+        return opened[-1]
+
+    monkeypatch.setattr(ort, "InferenceSession", note)
+    with Scorer(toy_bundle, backend="onnxruntime", options={key: "0"}):
+        settings = [one.get_session_options() for one in opened]
+        assert [one.get_session_config_entry(key) for one in settings] == ["0"] * len(GROUPS)
     with pytest.raises(UsageError, match="refuses the config entry"):
         Scorer(toy_bundle, backend="onnxruntime", options={"x" * 5000: "1"})
     with pytest.raises(UsageError, match="refuses the config entry"):
         Scorer(toy_bundle, backend="onnxruntime", options={"a": 1})  # type: ignore[dict-item]
     with pytest.raises(UsageError, match="name its backend"):
-        Scorer(toy_bundle, options=entry)
+        Scorer(toy_bundle, options={key: "0"})

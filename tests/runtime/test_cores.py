@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,6 @@ def test_an_unlimited_group_of_version_1(tmp_path: Path) -> None:
 def test_usable_cores(
     monkeypatch: pytest.MonkeyPatch, affinity: int, quota: float, expected: int
 ) -> None:
-    monkeypatch.setattr(cores, "_affinity", lambda: affinity)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(affinity)), raising=False)
     monkeypatch.setattr(cores, "quota_in_cores", lambda _: quota)
     assert usable_cores() == expected

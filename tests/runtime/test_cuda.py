@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from rsna_lumbar.runtime.core.errors import UsageError
-from rsna_lumbar.runtime.system import gpus
 from rsna_lumbar.runtime.system.gpus import (
     CudaDevice,
     cuda_devices,
@@ -72,8 +71,12 @@ def forget() -> Iterator[None]:
         cached.cache_clear()
 
 
-def use(monkeypatch: pytest.MonkeyPatch, driver: Driver | None) -> None:
-    monkeypatch.setattr(gpus, "_driver", lambda: driver)
+def use(monkeypatch: pytest.MonkeyPatch, driver: Driver) -> None:
+    def load(name: str) -> Driver:
+        assert name in ("libcuda.so.1", "nvcuda.dll")
+        return driver
+
+    monkeypatch.setattr(ctypes, "CDLL", load)
 
 
 def test_without_a_driver_there_is_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

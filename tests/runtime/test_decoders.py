@@ -6,6 +6,7 @@ import random
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -72,25 +73,22 @@ def by_pydicom(path: Path) -> np.ndarray:
 
 
 @pytest.fixture
-def no_fallback(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> np.ndarray:
-        raise AssertionError("pydicom was asked to decode")
-
-    monkeypatch.setattr(pixels, "_by_pydicom", refuse)
-
-
-@pytest.fixture
 def fallbacks(monkeypatch: pytest.MonkeyPatch) -> list[UID]:
     """Transfer syntaxes that pydicom was asked to decode."""
     asked: list[UID] = []
-    original = pixels._by_pydicom
 
-    def note(dataset: FileDataset, syntax: UID) -> np.ndarray:
-        asked.append(syntax)
-        return original(dataset, syntax)
+    def note(dataset: FileDataset, **options: Any) -> np.ndarray:
+        asked.append(dataset.file_meta.TransferSyntaxUID)
+        return pixel_array(dataset, **options)
 
-    monkeypatch.setattr(pixels, "_by_pydicom", note)
+    monkeypatch.setattr(pixels, "pixel_array", note)
     return asked
+
+
+@pytest.fixture
+def no_fallback(fallbacks: list[UID]) -> Iterator[None]:
+    yield
+    assert fallbacks == []
 
 
 def test_the_table_names_every_syntax_that_is_tested_here() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -27,30 +28,12 @@ from rsna_lumbar.runtime.decode import worker_pool
 from rsna_lumbar.runtime.decode.decoder import Decoded, DecodeHere
 from rsna_lumbar.runtime.decode.factory import default_workers, open_decoder
 from rsna_lumbar.runtime.decode.slice_sets import SetRequest, SliceSet, decode_sets
-from rsna_lumbar.runtime.decode.worker import PLACES, work
-from rsna_lumbar.runtime.decode.worker_pool import IN_HAND, DecodingPool
+from rsna_lumbar.runtime.decode.worker import PLACES
+from rsna_lumbar.runtime.decode.worker_pool import AT_A_TIME, IN_HAND, DecodingPool
 from rsna_lumbar.runtime.dicom.slices import Slice
 
 SIZE_PX = 32
-# Waits for a file that hangs, and says which process is at it: folder of bad_decoders, file.
-WAITING = """
-import sys, time
-from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-import bad_decoders
-from rsna_lumbar.runtime.decode import worker_pool
-from rsna_lumbar.runtime.core.preprocess import Preprocessing
-worker_pool.work = bad_decoders.work
-with worker_pool.DecodingPool(1, Preprocessing(), largest_px=32) as decoder:
-    wait = decoder.submit(Path(sys.argv[2]), 32)
-    (only,) = decoder._workers
-    decoder._give_out()
-    while not only.memory.begun.value:
-        time.sleep(0.01)
-    print(only.process.pid, flush=True)
-    wait()
-"""
-WORK = work
+POOL = Path(bad_decoders.__file__).with_name("fragile_pool.py")
 
 
 @pytest.fixture
@@ -73,6 +56,12 @@ def pool(workers: int, timeout_s: float = 60.0) -> DecodingPool:
 def decode_all(decoder: DecodingPool | DecodeHere, files: list[Path]) -> list[Decoded]:
     waits = [decoder.submit(path, SIZE_PX) for path in files]
     return [wait() for wait in waits]
+
+
+def decoding_processes() -> list[psutil.Process]:
+    """Of this process, at the moment."""
+    children = psutil.Process().children()
+    return [one for one in children if "spawn_main" in " ".join(one.cmdline())]
 
 
 def as_values(answers: list[Decoded]) -> list[object]:
@@ -141,17 +130,25 @@ def test_a_crash_costs_one_file(files: list[Path], name: str, detail: str) -> No
 
 
 @pytest.mark.usefixtures("fragile")
-def test_a_hang_costs_one_file(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The others may take long, on a busy machine."""
+def test_a_hang_costs_one_file(
+    files: list[Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The others may take long, on a busy machine: the clock stands still for them.
+
+    It goes while one hangs, as soon as the other has no file left.
+    """
     files[2] = files[2].rename(files[2].with_name("hang.dcm"))
-    patience_s = worker_pool._Worker.patience_s
+    sign, told, stood = bad_decoders.sign_of(files[2]), tmp_path / "told", [0.0]
 
-    def patient(worker: worker_pool._Worker, timeout_s: float) -> float:
-        at = worker.blamed(worker.seen)
-        hangs = at is not None and at.file == files[2]
-        return patience_s(worker, timeout_s) if hangs else 0.1  # until it looks again
+    def monotonic() -> float:
+        if sign.exists() and not is_gone(int(sign.read_text())):
+            wait_for(lambda: told.exists() and told.stat().st_size >= len(files) - AT_A_TIME)
+            stood[0] = time.monotonic()
+        return stood[0]
 
-    monkeypatch.setattr(worker_pool._Worker, "patience_s", patient)
+    monkeypatch.setenv("TOLD", str(told))
+    monkeypatch.setattr(worker_pool, "work", bad_decoders.tell)
+    monkeypatch.setattr(worker_pool, "time", SimpleNamespace(monotonic=monotonic, sleep=time.sleep))
     with pool(2, timeout_s=1.0) as decoder:
         answers = decode_all(decoder, files)
     faults = [one.detail for one in answers if isinstance(one, SkipFile)]
@@ -166,9 +163,9 @@ def test_a_file_that_wants_too_much_memory_costs_itself(files: list[Path]) -> No
     files[1] = files[1].rename(files[1].with_name("greedy.dcm"))
     expected[1] = "too_large"
     with pool(1) as decoder:
-        (process,) = (one.process for one in decoder._workers)
+        before = decoding_processes()
         assert as_values(decode_all(decoder, files)) == expected
-        assert process.is_alive()  # the same one went on
+        assert len(before) == 1 and decoding_processes() == before  # the same one went on
 
 
 def test_a_pause_of_the_caller_is_no_hang(
@@ -185,10 +182,10 @@ def test_a_pause_of_the_caller_is_no_hang(
 
 def test_a_worker_that_was_killed_with_nothing_to_do(files: list[Path]) -> None:
     with pool(1) as decoder:
-        (only,) = decoder._workers
+        (only,) = decoding_processes()
         assert isinstance(decoder.submit(files[0], SIZE_PX)(), list)
-        only.process.kill()
-        only.process.join()
+        only.kill()
+        wait_for(lambda: is_gone(only.pid))
         assert isinstance(decoder.submit(files[1], SIZE_PX)(), list)
 
 
@@ -200,16 +197,14 @@ def test_what_a_worker_said_before_it_ended_counts(
     monkeypatch.setenv("TOLD", str(told))
     monkeypatch.setattr(worker_pool, "work", bad_decoders.tell)
     with pool(1) as decoder:
-        (only,) = decoder._workers
-        waits = [decoder.submit(path, SIZE_PX) for path in files[:8]]
-        decoder._give_out()
-        decoder._listen()  # that it has started
-        assert only.started
-        wait_for(lambda: told.exists() and told.stat().st_size == 8)
-        assert not any(task.answer for task in only.in_hand)
-        only.process.kill()
-        only.process.join()
+        (only,) = decoding_processes()
+        assert isinstance(decoder.submit(files[-1], SIZE_PX)(), list)  # so it has started
+        waits = [decoder.submit(path, SIZE_PX) for path in files[:AT_A_TIME]]
+        wait_for(lambda: told.stat().st_size == 1 + AT_A_TIME)
+        only.kill()
+        wait_for(lambda: is_gone(only.pid))
         assert all(isinstance(wait(), list) for wait in waits)
+    assert told.stat().st_size == 1 + AT_A_TIME  # and no other decoded them again
 
 
 def test_odd_numbers_are_the_same_fault_everywhere(tmp_path: Path) -> None:
@@ -237,9 +232,7 @@ def test_an_abandoned_score_leaves_no_worker(files: list[Path]) -> None:
 
     generator = sets()
     next(generator)
-    (worker,) = (
-        one for one in psutil.Process().children() if "spawn_main" in " ".join(one.cmdline())
-    )
+    (worker,) = decoding_processes()
     del generator
     assert not worker.is_running()
 
@@ -267,7 +260,8 @@ def test_no_process_to_be_had_just_now(
     files: list[Path], monkeypatch: pytest.MonkeyPatch, refusals: int
 ) -> None:
     """It is tried again a few times, each a little later."""
-    left, start = [refusals], worker_pool._SPAWN.Process.start
+    spawned = multiprocessing.get_context("spawn").Process
+    left, start = [refusals], spawned.start
 
     def refuse(process: object) -> None:
         left[0] -= 1
@@ -275,7 +269,7 @@ def test_no_process_to_be_had_just_now(
             raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
         start(process)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(worker_pool._SPAWN.Process, "start", refuse)
+    monkeypatch.setattr(spawned, "start", refuse)
     monkeypatch.setattr(worker_pool, "START_PAUSES_S", (0.0, 0.01, 0.01))
     if refusals == 99:
         with pytest.raises(DataError, match="could not start"):
@@ -290,7 +284,8 @@ def test_nothing_is_left_behind(files: list[Path]) -> None:
     ours = f"pym-{os.getpid()}-*"  # as the standard library names them
     with pool(2) as decoder:
         assert list(Path("/dev/shm").glob(ours)) == []
-        processes = [psutil.Process(one.process.pid) for one in decoder._workers]
+        processes = decoding_processes()
+        assert len(processes) == 2
         assert isinstance(decoder.submit(files[0], SIZE_PX)(), list)
         for path in files:
             decoder.submit(path, SIZE_PX)
@@ -303,14 +298,14 @@ def test_a_worker_that_hangs_ends_with_its_parent(tmp_path: Path, how: str) -> N
     """Killed, the parent tells it nothing, and it does not look at its pipe."""
     if how == "hold" and sys.platform != "linux":
         pytest.skip("only Linux ends a process whose interpreter is held")
-    support = str(Path(bad_decoders.__file__).parent)
-    command = [sys.executable, "-c", WAITING, support, str(tmp_path / f"{how}.dcm")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as parent:
-        assert parent.stdout is not None
-        worker = psutil.Process(int(parent.stdout.readline()))
+    file = tmp_path / f"{how}.dcm"
+    with subprocess.Popen([sys.executable, POOL, file]) as parent:
+        wait_for(bad_decoders.sign_of(file).exists)
+        worker = int(bad_decoders.sign_of(file).read_text())
+        assert not is_gone(worker)
         parent.kill()
         assert parent.wait() == -signal.SIGKILL
-    wait_for(lambda: is_gone(worker.pid))
+    wait_for(lambda: is_gone(worker))
 
 
 def test_small_jobs_have_no_pool(files: list[Path]) -> None:

@@ -61,6 +61,7 @@ from rsna_lumbar.runtime.studies.study import Series, Study
 
 PIXELS = slice_pixels(1, (12, 10))
 MODES = (None, HEADER_TAGS)
+DICM = bytes(PREAMBLE - 4) + b"DICM"
 
 
 def reason(path: Path, tags: tuple[str, ...] | None = None) -> Reason:
@@ -520,10 +521,13 @@ def test_a_member_without_a_name(tmp_path: Path, good: bytes) -> None:
     require_slice(path / "unnamed")
 
 
-@given(st.lists(st.text(st.sampled_from("ab./\\:~2"), max_size=6), max_size=12))
+@given(st.lists(st.text(st.sampled_from("ab./\\:~2"), min_size=1, max_size=6), max_size=12))
 def test_safe_names_differ(names: list[str]) -> None:
-    safe = archives._safe_names(names)
-    assert len(set(safe)) == len(names)
+    """A name that ends with a slash is a folder's."""
+    with tempfile.TemporaryDirectory() as folder:
+        archive = written(Path(folder) / "z.zip", zipped([(name, DICM) for name in names]))
+        safe = [str(path)[len(str(archive)) + 1 :] for path in archives.dicom_members(archive)]
+    assert len(set(safe)) == sum(not name.endswith("/") for name in names)
     for name in safe:
         assert name and not set(name.split("/")) & {"", ".", ".."} and "\\" not in name
 
@@ -638,13 +642,25 @@ def test_a_directory_of_too_many_members(
 def test_directories_are_kept_up_to_a_limit(
     tmp_path: Path, good: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archives, "_held", {})
+    """Of four archives of two members, two: the others are read anew."""
     monkeypatch.setattr(archives, "MOST_MEMBERS_HELD", 5)
-    for number in range(4):
-        written(tmp_path / f"{number}.zip", zipped([("a", good), ("b", good)]))
-    for path in sorted(Walk(tmp_path).below(tmp_path, [])):
-        require_slice(path)
-    assert len(archives._held) == 2
+    content = zipped([("a", good), ("b", good)])
+    files = [written(tmp_path / f"{number}.zip", content) for number in range(4)]
+    read: list[Path] = []
+    open_archive = zipfile.ZipFile
+
+    def note(stream: io.BufferedReader) -> zipfile.ZipFile:
+        read.append(Path(stream.name))
+        return open_archive(stream)
+
+    monkeypatch.setattr(zipfile, "ZipFile", note)
+    for file in files:
+        for path in archives.dicom_members(file):
+            require_slice(path)
+    assert read == files
+    for path in (files[3], files[2], files[1]):
+        require_slice(path / "a")
+    assert read == [*files, files[1]]
 
 
 def test_an_archive_that_changes_is_read_anew(tmp_path: Path, good: bytes) -> None:

@@ -15,8 +15,10 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import chdir
 from pathlib import Path
 
+import commands
 import pydicom
 import pytest
 from commands import run_here
@@ -36,22 +38,8 @@ from rsna_lumbar.runtime.studies.finder import find_studies
 
 RUN = (sys.executable, "-c", "from rsna_lumbar.runtime.cli import main; main()")
 INTERRUPTED = (sys.executable, str(Path(__file__).parents[1] / "support" / "interrupted_run.py"))
-# What nobody thought of, when a header is read or a study is scored; it quotes a file and its name.
-UNFORESEEN = """
-def fail(path):
-    header = path.read_bytes()[:4000]
-    try:
-        raise ValueError(f"{header} of {path}")
-    except ValueError as error:
-        raise RuntimeError(f"{path}: {header}") from error
-"""
-WHERE = {
-    "headers": "from rsna_lumbar.runtime.dicom import header; header.read_header = fail\n",
-    "assembly": (
-        "from rsna_lumbar.runtime.inference.scheduler import Assembly\n"
-        "Assembly.add = lambda _, one: fail(one.slices[0].file)\n"
-    ),
-}
+FAILING = (sys.executable, str(Path(__file__).parents[1] / "support" / "failing_run.py"))
+RunInside = Callable[..., tuple[int, str]]
 CANARY = "CANARY"
 PIXEL_GROUP = 0x0028
 TEXT = {"PN", "LO", "SH", "ST", "LT", "UT", "UC", "AE", "AS", "DA", "TM", "DT", "UR", "CS", "UI"}
@@ -175,6 +163,20 @@ def run(
     return done.returncode, (done.stdout + done.stderr).decode()
 
 
+@pytest.fixture
+def run_inside(capfd: pytest.CaptureFixture[str]) -> RunInside:
+    """The same in this process, which has imported what another would first import."""
+
+    def run_inside(folder: Path, data: Path, bundle: Path, *words: str) -> tuple[int, str]:
+        outputs = ("--output", folder / "out.csv", "--evidence", folder / "out.jsonl")
+        capfd.readouterr()
+        with chdir(folder):
+            code = commands.run(data, "--bundle", bundle, *outputs, "--debug", *words)
+        return code, "".join(capfd.readouterr())
+
+    return run_inside
+
+
 def everything(folder: Path, said: str) -> Iterator[tuple[str, bytes]]:
     """What was written, what was said, and the names of files, but for a private key."""
     yield "said", said.encode()
@@ -190,14 +192,23 @@ def everything(folder: Path, said: str) -> Iterator[tuple[str, bytes]]:
     [((), 3), (("--strict",), 1), (("--workers", "2"), 3), (("--ids", "folder"), 3)],
 )
 def test_no_header_in_what_is_written_or_said(
-    root: Path, toy_bundle: Path, tmp_path: Path, layout: str, words: tuple[str, ...], code: int
+    root: Path,
+    toy_bundle: Path,
+    tmp_path: Path,
+    layout: str,
+    words: tuple[str, ...],
+    code: int,
+    run_inside: RunInside,
 ) -> None:
+    """With --workers in a process of its own, whose end is seen, too."""
     data = root
     if layout == "tree":
         data = Path(shutil.copytree(root / "test_images", tmp_path / "tree"))
     folder = tmp_path / "out"
     folder.mkdir()
-    found, said = run(folder, data, toy_bundle, *words)
+    found, said = (run if words[:1] == ("--workers",) else run_inside)(
+        folder, data, toy_bundle, *words
+    )
     assert found == code, said
     assert "9.dcm" in said or "--strict" in words, said  # which stops at the first fault
     for where, content in everything(folder, said):
@@ -205,12 +216,14 @@ def test_no_header_in_what_is_written_or_said(
             assert canary.encode() not in content, where
 
 
-def test_uids_are_shown_only_on_request(root: Path, toy_bundle: Path, tmp_path: Path) -> None:
+def test_uids_are_shown_only_on_request(
+    root: Path, toy_bundle: Path, tmp_path: Path, run_inside: RunInside
+) -> None:
     shown = {}
     for ids in ("folder", "uid"):
         folder = tmp_path / ids
         folder.mkdir()
-        run(folder, root, toy_bundle, "--ids", ids)
+        run_inside(folder, root, toy_bundle, "--ids", ids)
         shown[ids] = any(b"1.2.100" in text for _, text in everything(folder, ""))
     assert shown == {"folder": False, "uid": True}
 
@@ -231,7 +244,7 @@ def named_after_patients(root: Path, tmp_path: Path, layout: str) -> Path:
 
 @pytest.mark.parametrize("layout", ["challenge", "tree"])
 def test_what_an_interrupted_run_leaves_leaks_nothing(
-    root: Path, toy_bundle: Path, tmp_path: Path, layout: str
+    root: Path, toy_bundle: Path, tmp_path: Path, layout: str, run_inside: RunInside
 ) -> None:
     """Journal and parts, and what a resumption that is refused says."""
     data = named_after_patients(root, tmp_path, layout)
@@ -245,7 +258,7 @@ def test_what_an_interrupted_run_leaves_leaks_nothing(
         assert os.name != "posix" or stat.S_IMODE(path.stat().st_mode) == 0o600
     for path in data.rglob("*.dcm"):
         os.utime(path, (1, 1))
-    code, refused = run(folder, data, toy_bundle, "--ids", "hash", "--resume")
+    code, refused = run_inside(folder, data, toy_bundle, "--ids", "hash", "--resume")
     assert code == 2 and "changed since the run was interrupted" in refused
     for where, content in everything(folder, said + refused):
         for canary in (*PLANTED, "Jane", "1.2.100", "1.2.200"):
@@ -259,23 +272,14 @@ def test_an_error_below_the_data_names_nothing_there(
     data = named_after_patients(root, tmp_path, "challenge")
     folder = tmp_path / "out"
     folder.mkdir()
-    failing = (
-        "import errno, os; scandir = os.scandir\n"
-        "def fail(path):\n"
-        "    if 'series' in str(path): raise PermissionError(errno.EIO, 'disk failed', str(path))\n"
-        "    return scandir(path)\n"
-        "from rsna_lumbar.runtime.studies import scan; scan.OSError = KeyError\n"
-        "os.scandir = fail\n"
-        "from rsna_lumbar.runtime.cli import main; main()"
-    )
-    program = (sys.executable, "-c", failing)
+    program = (*FAILING, "listing")
     code, said = run(folder, data, toy_bundle, "--ids", "hash", program=program)
     assert code == 1
     assert said.splitlines()[-1] == "Error: a file or folder below DATA: disk failed"
     assert CANARY not in said and "Jane" not in said
 
 
-@pytest.mark.parametrize("where", WHERE)
+@pytest.mark.parametrize("where", ["headers", "assembly"])
 @pytest.mark.parametrize("verbosity", ["--quiet", "--debug"])
 def test_an_unforeseen_error_is_not_quoted(
     root: Path, toy_bundle: Path, tmp_path: Path, where: str, verbosity: str
@@ -284,8 +288,7 @@ def test_an_unforeseen_error_is_not_quoted(
     data = named_after_patients(root, tmp_path, "challenge")
     folder = tmp_path / "out"
     folder.mkdir()
-    start = "from rsna_lumbar.runtime.cli import main; main()"
-    program = (sys.executable, "-c", UNFORESEEN + WHERE[where] + start)
+    program = (*FAILING, where)
     words = ("--ids", "hash")
     code, said = run(folder, data, toy_bundle, *words, program=program, verbosity=verbosity)
     assert code == 1, said
@@ -304,12 +307,12 @@ def test_an_unforeseen_error_is_not_quoted(
 
 @pytest.mark.parametrize("layout", ["challenge", "tree"])
 def test_with_hashes_folders_and_files_are_canaries(
-    root: Path, toy_bundle: Path, tmp_path: Path, layout: str
+    root: Path, toy_bundle: Path, tmp_path: Path, layout: str, run_inside: RunInside
 ) -> None:
     data = named_after_patients(root, tmp_path, layout)
     folder = tmp_path / "out"
     folder.mkdir()
-    code, said = run(folder, data, toy_bundle, "--ids", "hash")
+    code, said = run_inside(folder, data, toy_bundle, "--ids", "hash")
     assert code == 3, said
     for where, content in everything(folder, said):
         for canary in (*PLANTED, "Jane", "1.2.100", "1.2.200"):
@@ -324,7 +327,7 @@ def test_with_hashes_folders_and_files_are_canaries(
     assert len(ids) == 2 and ids < names.keys()
     assert any(f"{CANARY} 99.dcm" in name for name in names.values())
     before = (folder / "out.csv").read_bytes()
-    assert run(folder, data, toy_bundle, "--ids", "hash")[0] == 3
+    assert run_inside(folder, data, toy_bundle, "--ids", "hash")[0] == 3
     assert (folder / "out.csv").read_bytes() == before  # the key's secret is kept
 
 

@@ -9,7 +9,6 @@ import os
 import random
 import shutil
 import signal
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import SMALL_CHUNKS, run_here
-from killing import KILLED, end_at_change
+from killing import KILLED, calls_of, end_at_change, kill_at_call
 from toys import write_clinical_study, write_toy_bundle
 
 from rsna_lumbar.runtime.backends import Outputs
@@ -64,13 +63,10 @@ def run(root: Path, bundle: Path, folder: Path, *words: object) -> int:
     return run_here(*words, "--threads", "1", sizes=SMALL_CHUNKS)
 
 
-def killed_run(work: Callable[[], object], after_s: float | None = None) -> int | None:
-    """Exit code of a process that does it, killed after some time if one is given."""
+def killed_run(work: Callable[[], object]) -> int | None:
+    """Exit code of a process that does it, and kills itself."""
     process = multiprocessing.get_context(FORK).Process(target=work)
     process.start()
-    if after_s is not None:
-        time.sleep(after_s)
-        process.kill()
     process.join()
     return process.exitcode
 
@@ -151,25 +147,23 @@ def test_killed_at_many_random_moments(
     expected: dict[str, bytes],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """So many kills that come before the end; how long a run takes changes with the machine."""
-    began = time.perf_counter()
-    (tmp_path / "timed").mkdir()
-    killed_run(lambda: run(root, bundle, tmp_path / "timed", "--quiet"))
-    whole_s = time.perf_counter() - began
+    """So many kills that come before the end, between any two calls of the main thread."""
+    (tmp_path / "counted").mkdir()
+    calls = calls_of(lambda: run(root, bundle, tmp_path / "counted", "--quiet"))
     moments = random.Random(0)
     interrupted = point = 0
     while interrupted < RANDOM_KILLS:
-        assert point < 100 * RANDOM_KILLS
+        assert point < 2 * RANDOM_KILLS
         point += 1
         folder = tmp_path / f"random-{point}"
         folder.mkdir()
         (folder / "out.csv").write_text("old")
-        code = killed_run(
-            lambda folder=folder: run(root, bundle, folder, "--quiet"),  # type: ignore[misc]
-            after_s=moments.uniform(0, whole_s),
-        )
-        interrupted += code == -signal.SIGKILL
-        whole_s *= 1.1 if code == -signal.SIGKILL else 0.8
+
+        def work(folder: Path = folder, moment: int = moments.randrange(calls)) -> None:
+            kill_at_call(moment)
+            run(root, bundle, folder, "--quiet")
+
+        interrupted += killed_run(work) == -signal.SIGKILL
         resumes(root, bundle, folder, expected)
         shutil.rmtree(folder)
     with capsys.disabled():
@@ -330,9 +324,9 @@ def finish_but_not_publish(root: Path, bundle: Path, folder: Path) -> None:
     """Leave a run that was killed when everything was written and nothing renamed."""
 
     def work() -> None:
-        from rsna_lumbar.runtime.run.output_files import Results
+        from rsna_lumbar.runtime.system.atomic_files import AsideFile
 
-        Results._publish_all = lambda _: os._exit(KILLED)  # type: ignore[method-assign]
+        AsideFile.publish = lambda _: os._exit(KILLED)  # type: ignore[method-assign]
         run(root, bundle, folder, "--quiet")
 
     assert killed_run(work) == KILLED

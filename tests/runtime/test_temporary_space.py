@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from multiprocessing.heap import Arena
 from pathlib import Path
 
@@ -15,11 +16,12 @@ import pytest
 
 from rsna_lumbar.runtime.system import shared_memory
 from rsna_lumbar.runtime.system.entry_point import entry_point
+from rsna_lumbar.runtime.system.shared_memory import SHARED
 
-RUN = "from rsna_lumbar.runtime.cli import main; main()"
-# As on a system that has no such call, or forbids it.
-WITHOUT_MEMORY = f"import os; del os.memfd_create; {RUN}"
-TRAIN = "from rsna_lumbar.train.cli import main; main()"
+RUN = ("-c", "from rsna_lumbar.runtime.cli import main; main()")
+WITHOUT_MEMORY = (str(Path(__file__).parents[1] / "support" / "run_without_memfd.py"),)
+TRAIN = ("-c", "from rsna_lumbar.train.cli import main; main()")
+Program = tuple[str, ...]  # what Python is given before the words of a command
 # One page is left in TMPDIR where it is full, so that Python does not choose another folder, and
 # none in /dev/shm. A ring of squares of 64 x 64 takes 32 pages, a semaphore one.
 MOUNTED = """
@@ -33,7 +35,7 @@ FULL_KIB, FREE_KIB = 4, 2**20
 
 
 def python(
-    program: str, words: list[str], temporary: Path, *, shared_k: int, temporary_k: int
+    program: Program, words: list[str], temporary: Path, *, shared_k: int, temporary_k: int
 ) -> subprocess.CompletedProcess[str]:
     """Run a program where two places have so much room; nothing is left in TMPDIR."""
     temporary.mkdir()
@@ -42,7 +44,7 @@ def python(
     if subprocess.run([*apart, script, "sh", "true"], capture_output=True).returncode:
         pytest.skip("no file system may be mounted here; full ones were not tried")
     return subprocess.run(
-        [*apart, script, "sh", sys.executable, "-c", program, *words],
+        [*apart, script, "sh", sys.executable, *program, *words],
         capture_output=True,
         text=True,
         env={**os.environ, "TMPDIR": str(temporary)},
@@ -50,7 +52,7 @@ def python(
 
 
 def run(
-    root: Path, bundle: Path, folder: Path, program: str, *, shared_k: int, temporary_k: int
+    root: Path, bundle: Path, folder: Path, program: Program, *, shared_k: int, temporary_k: int
 ) -> subprocess.CompletedProcess[str]:
     """rsna-run with one decoding process, over an old output."""
     (folder / "out.csv").write_text("old")
@@ -83,7 +85,7 @@ def test_a_run_goes_on(
     toy_bundle: Path,
     tmp_path: Path,
     expected: str,
-    program: str,
+    program: Program,
     shared_k: int,
     temporary_k: int,
 ) -> None:
@@ -114,15 +116,21 @@ def test_no_place_at_all_is_one_line(toy_root: Path, toy_bundle: Path, tmp_path:
 
 @pytest.fixture(params=["memory", "/dev/shm", "TMPDIR", "written"])
 def memory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Arena:
-    """5,000,000 bytes from every place that there can be."""
-    wanted = "TMPDIR" if request.param == "written" else request.param
-    places = [one for one in shared_memory._places() if one[0] == wanted]
-    if not places:
-        pytest.skip(f"there is no {wanted} here")
-    monkeypatch.setattr(shared_memory, "_places", lambda: places)
+    """5,000,000 bytes from every place that there can be; those that come before it are gone."""
+    place = {"written": "TMPDIR"}.get(request.param, request.param)
+    begins = {"memory": "/memfd:", "/dev/shm": "/dev/shm/", "TMPDIR": f"{tempfile.gettempdir()}/"}
+    if not {"memory": hasattr(os, "memfd_create"), "/dev/shm": SHARED.is_dir()}.get(place, True):
+        pytest.skip(f"there is no {place} here")
+    if place != "memory":
+        monkeypatch.delattr(os, "memfd_create", raising=False)
+    if place == "TMPDIR":
+        monkeypatch.setattr(shared_memory, "SHARED", Path("nowhere"))
     if request.param == "written":
         monkeypatch.delattr(os, "posix_fallocate")
-    return shared_memory.shared_memory(5_000_000)
+    arena = shared_memory.shared_memory(5_000_000)
+    if sys.platform == "linux":
+        assert os.readlink(f"/proc/self/fd/{arena.fd}").startswith(begins[place])
+    return arena
 
 
 @pytest.mark.skipif(os.name != "posix", reason="files of POSIX; no space was reserved")
@@ -171,7 +179,7 @@ def test_a_full_disk_without_a_name_is_one_line(
             raise FileNotFoundError("no folder is usable")
         return folder
 
-    monkeypatch.setattr("tempfile.gettempdir", found)
+    monkeypatch.setattr(tempfile, "gettempdir", found)
     with pytest.raises(SystemExit) as caught:
         entry_point(command, "name")([])
     assert caught.value.code == 1

@@ -53,6 +53,7 @@ class FakeTensorRT:
         self.profile = (1, largest, largest)
         self.index_dtype = "INT64"  # of slice and cell
         self.refuses: str | None = None  # what the runtime logs while it refuses a plan
+        self.accepts = True  # runs, whatever they lack
         self.runs = 0
         self.opened: list[bytes] = []  # plans that a runtime was given
         self.living = 0  # contexts
@@ -191,6 +192,8 @@ class Context:
 
     def execute_async_v3(self, stream: int) -> bool:
         cuda = self.module.cuda
+        if not self.module.accepts:
+            return False
         if self.addresses.keys() != self.tensors.keys() or self.scratch is None:
             return False
         if cuda.recording(stream) and not self.settled:

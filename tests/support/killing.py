@@ -1,12 +1,12 @@
-"""A process that ends without cleaning up, just before it changes a file for the n-th time.
-
-A write is torn: half of it is done.
-"""
+"""A process that ends without cleaning up, at a moment that is counted and not timed."""
 
 from __future__ import annotations
 
 import os
+import signal
+import sys
 from collections.abc import Callable, Iterable
+from types import FrameType
 from typing import Any
 
 KILLED = 9
@@ -14,6 +14,8 @@ KILLED = 9
 
 def end_at_change(count: int, changes: Iterable[tuple[Any, str]]) -> None:
     """From now on, count calls of these functions; end the process before call ``count``.
+
+    A write is torn: half of it is done.
 
     Args:
         count: from 0.
@@ -34,3 +36,42 @@ def end_at_change(count: int, changes: Iterable[tuple[Any, str]]) -> None:
 
     for owner, name in changes:
         setattr(owner, name, counted(getattr(owner, name)))
+
+
+def kill_at_call(count: int) -> None:
+    """From now on, count all calls of this thread; have the process killed before call ``count``.
+
+    Args:
+        count: from 0; of functions of Python and of C.
+    """
+    left = [count]
+
+    def called() -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    _at_each_call(called)
+
+
+def calls_of(work: Callable[[], object]) -> int:
+    """How many calls this thread makes to do it, as :func:`kill_at_call` counts them."""
+    count = [0]
+
+    def called() -> None:
+        count[0] += 1
+
+    _at_each_call(called)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return count[0]
+
+
+def _at_each_call(called: Callable[[], None]) -> None:
+    def profiled(_: FrameType, event: str, __: object) -> None:
+        if event in ("call", "c_call"):
+            called()
+
+    sys.setprofile(profiled)

@@ -82,8 +82,15 @@ class Watched:
         return list(_contacts(self.calls))
 
 
-def watch(program: str, words: Sequence[str], folder: Path, private: Path) -> Watched:
-    """Run a Python program in a folder, with a HOME, temporary folder and caches of its own."""
+def watch(program: str | Path, words: Sequence[str], folder: Path, private: Path) -> Watched:
+    """Run a Python program in a folder, with a HOME, temporary folder and caches of its own.
+
+    Args:
+        program: Python, or a file of it.
+        words: its arguments.
+        folder: to run it in.
+        private: where its own folders are made.
+    """
     places = {
         "HOME": "home",
         "TMPDIR": "tmp",
@@ -99,17 +106,17 @@ def watch(program: str, words: Sequence[str], folder: Path, private: Path) -> Wa
     trace = private.with_name(f"{private.name}-trace")
     trace.mkdir()
     watcher = _strace()
+    traced = [*watcher, "-o", str(trace / "of")] if watcher else []
+    python = [str(program)] if isinstance(program, Path) else ["-c", program]
     done = subprocess.run(
-        [*watcher, *(("-o", str(trace / "of")) if watcher else ()), sys.executable, "-c", program,
-         *words],
+        [*traced, sys.executable, *python, *words],
         cwd=folder,
         # Compiled Python beside its source is the interpreter's.
         env={**kept, **own, "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
         timeout=1800,  # a hang
-
-    )  # fmt: skip
+    )
     calls = tuple(one for path in sorted(trace.iterdir()) for one in _calls(path))
     return Watched(done, folder, private, calls if watcher else None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -56,7 +57,7 @@ def test_a_failed_write_keeps_the_old_picture(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("os.replace", full)
+    monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OSError, match="No space"):
         draw_figures(diagnostics(), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["reliability.png"]

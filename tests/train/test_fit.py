@@ -17,6 +17,7 @@ from rsna_lumbar.runtime.core.errors import DataError, UsageError
 from rsna_lumbar.runtime.core.labels import FORAMINAL, SPINAL, SUBARTICULAR, Group
 from rsna_lumbar.train.cli import main
 from rsna_lumbar.train.dataset.data_card import data_sha256, read_card
+from rsna_lumbar.train.fitting import fit as fitting
 from rsna_lumbar.train.fitting.fit import FitOptions, fit, settings_of
 
 
@@ -243,7 +244,7 @@ def test_what_another_call_finished_meanwhile_is_not_trained_again(
     """As if this call had looked before the other one was done."""
     data, out = trained
     before = [(out / name).stat().st_mtime_ns for name in ("spinal.json", "spinal.pt")]
-    monkeypatch.setattr("rsna_lumbar.train.fitting.fit.is_finished", lambda *_: False)
+    monkeypatch.setattr(fitting, "is_finished", lambda *_: False)
     fit(data, [SPINAL], out, FitOptions(model="demo", epochs=1, batch_size=3, device="cpu"))
     assert [(out / name).stat().st_mtime_ns for name in ("spinal.json", "spinal.pt")] == before
 
