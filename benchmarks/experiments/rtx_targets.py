@@ -9,9 +9,11 @@ runs on the GPU. That may crash the process: each target is tried in a separate 
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,49 +45,50 @@ LIMIT_S = 120.0
 
 
 @click.command()
-@click.option("--only", type=click.Choice((CURRENT, DEFAULT)), help="Run this target's engine.")
+@click.option("--only", type=click.Choice((CURRENT, DEFAULT)), help="This target, in this process.")
 def cli(only: str | None) -> None:
     """List the GPUs that it builds for, build for the GPU here, and run what was built."""
-    if only:
-        click.echo(run_anyway(only))
-        return
-    trt = load_library(NAME)
-    click.echo(f"builds for: {', '.join(list_capabilities(trt))}")
     gpus = this_machine().gpus
+    if only and gpus:
+        run_anyway(only, gpus[0].compute_capability)
+        return
+    click.echo(f"builds for: {', '.join(list_capabilities(load_library(NAME)))}")
     if not gpus:
         click.echo(NO_GPU)
-    for gpu in gpus[:1]:
-        here = gpu.compute_capability
-        click.echo(f"rsna-export for {here}: {tried(partial(built_by_export, here))}")
-        for target in (CURRENT, DEFAULT):
-            click.echo(
-                f"the library for {target} targets: {tried(partial(make_plan, trt, target))}"
-            )
-            click.echo(f"{target} engine, run here: {run_apart(target)}")
+        return
+    here = gpus[0].compute_capability
+    click.echo(f"rsna-export for {here}: {tried(partial(built_by_export, here))}")
+    for target in (CURRENT, DEFAULT):
+        words = (sys.executable, str(Path(__file__)), "--only", target)
+        click.echo(f"the library for {target} targets: {run_apart(words, limit_s=LIMIT_S)}")
     click.echo(footer())
 
 
-def run_apart(target: str) -> str:
-    """What :func:`run_anyway` says in a separate process, or how that process ended."""
-    words = [sys.executable, str(Path(__file__)), "--only", target]
-    try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=LIMIT_S, check=False)
-    except subprocess.TimeoutExpired:
-        return f"hung: stopped after {LIMIT_S:.0f} s"
-    *_, last = ["", *(done.stderr if done.returncode else done.stdout).strip().split("\n")]
-    return f"failed: exit code {done.returncode}; {last}" if done.returncode else last
+def run_apart(words: Sequence[str], *, limit_s: float) -> str:
+    """The lines that a command prints, and how it ended if it did not finish."""
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    ) as process:
+        try:
+            said, _ = process.communicate(timeout=limit_s)
+            ending = f"ended with {process.returncode}" if process.returncode else ""
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            said, _ = process.communicate()
+            ending = f"hung: stopped after {limit_s:g} s"
+    return "; ".join(filter(None, [*said.split("\n"), ending]))
 
 
-def run_anyway(target: str) -> str:
+def run_anyway(target: str, here: str) -> None:
     """Build for a target, run the plan on the GPU here and compare it with the CPU."""
     trt = load_library(NAME)
     plan = make_plan(trt, target)
-    here = this_machine().gpus[0].compute_capability
+    click.echo(f"built, {len(plan)} bytes")
     engine = Engine(library_version(trt), (here,), 1, OPTIONS.best_batch, OPTIONS.largest_batch)
     model = Model((ModelFile("trial.plan", ""),), NAME, "trial", "fp32", "", engine, None)
     found = _outputs(model, (plan,), "cuda:0")
     expected = _outputs(*_float32(), CPU)
-    return f"max diff {np.abs(found.probability - expected.probability).max():.2g}"
+    click.echo(f"max diff {np.abs(found.probability - expected.probability).max():.2g}")
 
 
 def tried(make: Callable[[], bytes]) -> str:

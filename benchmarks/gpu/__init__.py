@@ -1,1 +1,1 @@
-"""One command that checks everything that needs an NVIDIA GPU: ``benchmarks/gpu_check OUT``."""
+"""One command that checks what this project runs on an NVIDIA GPU: ``benchmarks/gpu_check OUT``."""

@@ -80,8 +80,8 @@ def make_work(
 def own_export(checkpoint: Checkpoint, size_px: int, folder: Path, name: str) -> Path:
     """The file of ultralytics' own export ``onnx``, or the XML file of ``openvino``.
 
-    Each is made once in a folder, for any batch. ``YOLO.export`` on a CPU sets PyTorch, in all of
-    the process, to one thread less than there are cores; that is undone.
+    Each is made once in a folder, for any batch. On a CPU, ``YOLO.export`` sets the number
+    of PyTorch's threads for the whole process (cores - 1, at most 8); that is undone.
 
     Raises:
         UsageError: OpenVINO is not installed.
@@ -96,10 +96,12 @@ def own_export(checkpoint: Checkpoint, size_px: int, folder: Path, name: str) ->
 
         model: Any = YOLO(Path(shutil.copy(checkpoint.path, copy)))
         threads = torch.get_num_threads()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's exporter warns of its own age
-            model.export(format=name, imgsz=size_px, dynamic=True, **EXPORT[name])
-        torch.set_num_threads(threads)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch's exporter warns of its own age
+                model.export(format=name, imgsz=size_px, dynamic=True, **EXPORT[name])
+        finally:
+            torch.set_num_threads(threads)
     return made
 
 

@@ -90,7 +90,7 @@ class SessionSettings:
     threads: int  # of the runtime library on the CPU
     batch_size: int | None = None  # most slices in a batch; it may be compiled for it. None: any
     # of the runtime library, by its names; set after those of this package
-    options: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=lambda: NO_OPTIONS)
 
 
 class Backend(Protocol):

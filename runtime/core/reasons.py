@@ -83,6 +83,9 @@ class Skip:
     def harmless(self) -> bool:
         return self.reason in HARMLESS
 
+    def as_json(self) -> dict[str, str]:
+        return {"reason": self.reason, "what": self.what, "detail": self.detail}
+
 
 class SkipFile(Exception):
     """Raised if a file is not usable; caught by the code that opened the file."""

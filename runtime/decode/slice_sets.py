@@ -148,7 +148,10 @@ def _gather(
     skips: list[Skip] = []
     seen: Seen = {}
     series = [
-        [_read(request, *one, data, skips, seen) for one in zip(files, waits, strict=True)]
+        [
+            _read(file, wait(), request, data=data, skips=skips, seen=seen)
+            for file, wait in zip(files, waits, strict=True)
+        ]
         for files, waits in zip(request.series, pending, strict=True)
     ]
     used = [slices for files in series for slices in files if slices]
@@ -165,12 +168,18 @@ def _gather(
 
 
 def _read(
-    request: SetRequest, file: Path, wait: Pending, data: Path, skips: list[Skip], seen: Seen
+    file: Path, decoded: Decoded, request: SetRequest, *, data: Path, skips: list[Skip], seen: Seen
 ) -> list[Slice]:
-    """The slices of a file that its set reads, none if it is refused; adds to what was skipped."""
+    """The slices of a file that its set reads, none if it is refused.
+
+    Adds to ``skips`` what is not used or is doubtful, and to ``seen`` the file.
+    """
+    if isinstance(decoded, SkipFile):
+        skips.append(decoded.named(relative(file, data)))
+        return []
     try:
-        frames = _asked_for(wait(), request.frames.get(file))
-        slices = _new(_in_plane(frames, request.group), seen)
+        frames = _asked_for(decoded, request.frames.get(file))
+        slices = _unless_seen(_in_plane(frames, request.group), seen)
     except SkipFile as skip:
         skips.append(skip.named(relative(file, data)))
         return []
@@ -181,10 +190,8 @@ def _read(
     return slices
 
 
-def _asked_for(decoded: Decoded, frames: frozenset[int] | None) -> list[Slice]:
+def _asked_for(decoded: list[Slice], frames: frozenset[int] | None) -> list[Slice]:
     """The frames of a file that the set reads; raises SkipFile if there are none."""
-    if isinstance(decoded, SkipFile):
-        raise SkipFile(decoded.reason, decoded.detail)  # a new one: its traceback ends with it
     asked = [one for one in decoded if frames is None or one.frame in frames]
     if not asked:
         raise SkipFile(Reason.BAD_PIXELS, FEWER)
@@ -199,7 +206,7 @@ def _in_plane(frames: Sequence[Slice], group: Group) -> list[Slice]:
     return [one for one, plane in zip(frames, planes, strict=True) if plane in (None, group.plane)]
 
 
-def _new(slices: list[Slice], seen: Seen) -> list[Slice]:
+def _unless_seen(slices: list[Slice], seen: Seen) -> list[Slice]:
     """Add a file to those of the set; raises SkipFile if all of it is in the set already.
 
     Files that share an instance's UID but not its pixels both count, because it is not possible

@@ -95,7 +95,7 @@ class Tally:
     def as_json(self) -> dict[str, Any]:
         """The counts as JSON for a journal."""
         content = {one.name: getattr(self, one.name) for one in fields(self)}
-        return {**content, "skips": [asdict(skip) for skip in self.skips]}
+        return {**content, "skips": [skip.as_json() for skip in self.skips]}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
@@ -191,15 +191,15 @@ class RunRecord:
             "resumed_after_studies": self.resumed_after,
             "groups_not_in_bundle": [one.name for one in opened.bundle.missing_groups],
             "filled_from_prior": self.total.filled,
-            "skipped": self._skips(doubtful=False),
-            "doubtful": self._skips(doubtful=True),
+            "skipped": [skip.as_json() for skip in self._skips(doubtful=False)],
+            "doubtful": [skip.as_json() for skip in self._skips(doubtful=True)],
             "series": self.total.series,
         }
         return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
-    def _skips(self, *, doubtful: bool) -> list[dict[str, str]]:
+    def _skips(self, *, doubtful: bool) -> list[Skip]:
         """Everything that was left out or filled in, or all that was used but is doubtful."""
-        return [asdict(s) for s in self.total.skips if (s.reason in DOUBTS) == doubtful]
+        return [skip for skip in self.total.skips if (skip.reason in DOUBTS) == doubtful]
 
     def _counts(self) -> dict[str, Any]:
         total = self.total
@@ -233,8 +233,8 @@ def _commonest(reasons: Counter[Reason]) -> list[str]:
     return [f"{reason}: {count}" for reason, count in reasons.most_common(1)]
 
 
-def _by_reason(skips: Iterable[Mapping[str, str]]) -> dict[str, int]:
-    return dict(sorted(Counter(one["reason"] for one in skips).items()))
+def _by_reason(skips: Iterable[Skip]) -> dict[str, int]:
+    return dict(sorted(Counter(skip.reason for skip in skips).items()))
 
 
 def _models(opened: OpenBundle) -> Iterable[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 from rsna_lumbar.runtime.run.pseudonyms import Names
 from rsna_lumbar.runtime.studies.study import STUDIES_A_CHUNK
 
-NO_OPTIONS = ("output", "batch_size", "quiet", "tables", "sizes")
+NOT_RECORDED = ("output", "batch_size", "quiet", "tables", "sizes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Request:
         found: dict[str, Any] = {}
         for one in fields(self):
             value = getattr(self, one.name)
-            if one.name in NO_OPTIONS:
+            if one.name in NOT_RECORDED:
                 continue
             if one.name == "data":
                 value = [names(str(path)) for path in value]

@@ -51,13 +51,16 @@ def device_index(device: str, count: int) -> int:
     """The N of ``cuda:N``, after checking that it is one of so many GPUs.
 
     Raises:
-        UsageError: the device does not exist.
+        UsageError: it is no GPU, or not there.
     """
     kind, _, number = device.partition(":")
     if kind != "cuda" or not number.isdecimal():
-        raise UsageError(f"no device {device!r}; there is auto, cpu, cuda:0, cuda:1, ...")
+        raise UsageError(f"{device!r} is no GPU; there is cuda:0, cuda:1, ..., or auto or cpu")
     if int(number) >= count:
-        raise UsageError(f"{device} is not there: {count} NVIDIA GPUs found; use --device cpu")
+        raise UsageError(
+            f"{device} is not there: {count} NVIDIA GPUs found; use --device cpu with a backend "
+            "for it, such as onnxruntime"
+        )
     return int(number)
 
 

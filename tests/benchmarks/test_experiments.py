@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,13 +13,21 @@ import numpy as np
 import prepare_scale
 import pytest
 import rtx_targets
+from click.testing import CliRunner
+from ending import DEADLINE_S
 
 from rsna_lumbar.runtime.backends.tensorrt_library import load_library
 from rsna_lumbar.runtime.bundle.plan_header import read_plan_header
 from rsna_lumbar.runtime.core.labels import GROUPS
 from rsna_lumbar.runtime.core.metric import NO_GRADE
 from rsna_lumbar.runtime.core.postprocess import COMBINATIONS, Combination
+from rsna_lumbar.runtime.inference.compatibility import NO_GPU
+from rsna_lumbar.runtime.system.machine import this_machine
 from rsna_lumbar.train.calibration.labelled_peaks import GroupPeaks, PeakTable
+
+NEEDS_RTX = pytest.mark.skipif(
+    find_spec("tensorrt_rtx") is None, reason="needs tensorrt-rtx; its builds were not tried"
+)
 
 
 def test_the_large_tree_has_the_challenges_sizes(tmp_path: Path) -> None:
@@ -76,9 +85,28 @@ def test_the_standard_error_is_that_of_studies_not_of_rows() -> None:
     assert found.errors[0] == pytest.approx(0.0354, abs=0.004)
 
 
-@pytest.mark.skipif(
-    find_spec("tensorrt_rtx") is None, reason="needs tensorrt-rtx; its builds were not tried"
-)
+@NEEDS_RTX
+def test_what_tensorrt_rtx_builds_for_is_listed_without_a_gpu() -> None:
+    if this_machine().gpus:
+        pytest.skip("a GPU is here; what is said without one was not tried")
+    done = CliRunner().invoke(rtx_targets.cli)
+    assert done.exit_code == 0, done.output
+    listed, *rest = done.output.splitlines()
+    assert "8.9" in listed and rest == [NO_GPU]
+
+
+def test_a_trial_that_crashes_or_hangs_is_told() -> None:
+    def run(program: str, limit_s: float) -> str:
+        return rtx_targets.run_apart((sys.executable, "-c", program), limit_s=limit_s)
+
+    assert run("print('built'); print('max diff 0')", DEADLINE_S) == "built; max diff 0"
+    crash = "import os; print('built', flush=True); os.abort()"
+    assert run(crash, DEADLINE_S) == "built; ended with -6"
+    child = "import subprocess, sys; subprocess.run(['sleep', '1000'])"  # holds the pipe
+    assert run(child, 0.5) == "hung: stopped after 0.5 s"
+
+
+@NEEDS_RTX
 def test_tensorrt_rtx_builds_for_its_own_targets() -> None:
     """Past export's own choice, as it will be tried on a GPU that is not listed."""
     trt = load_library(rtx_targets.NAME)

@@ -11,8 +11,7 @@ import pytest
 from rsna_lumbar.export.checkpoints.synthetic import textured_slices
 from rsna_lumbar.export.formats import BuildOptions
 from rsna_lumbar.export.formats.tensorrt import build
-from rsna_lumbar.export.graph.score_graph import OUTPUTS
-from rsna_lumbar.runtime.backends import Outputs, SessionSettings, constant_inputs
+from rsna_lumbar.runtime.backends import OUTPUTS, Outputs, SessionSettings, constant_inputs
 from rsna_lumbar.runtime.backends.tensorrt import open_session
 from rsna_lumbar.runtime.bundle.records import Detector, Model, ModelFile
 from rsna_lumbar.runtime.core.errors import UsageError

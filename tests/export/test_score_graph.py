@@ -18,12 +18,11 @@ from rsna_lumbar.export.graph.rewrite import rewrite
 from rsna_lumbar.export.graph.score_graph import (
     GRAPH_FORMAT,
     INPUTS,
-    OUTPUTS,
     export_score_graph,
     grid_sides,
 )
 from rsna_lumbar.export.verification.limits import LIMITS
-from rsna_lumbar.runtime.backends import Outputs, SessionSettings, load_backend
+from rsna_lumbar.runtime.backends import OUTPUTS, Outputs, SessionSettings, load_backend
 from rsna_lumbar.runtime.bundle.records import Detector
 from rsna_lumbar.runtime.core.labels import FORAMINAL, SPINAL, Group
 from rsna_lumbar.runtime.core.postprocess import Calibration, probabilities, set_peaks

@@ -498,6 +498,7 @@ def test_a_walk_below_a_file(tmp_path: Path, good: bytes) -> None:
         (["a", "a", "a~2", "./a"], ["a", "a~2", "a~2~2", "a~3"]),
         (["a\nb\x1b[31m", "\u202ea"], ["a_b_[31m", "_a"]),
         (["a/b", "a"], ["a/b", "a"]),
+        (["..", ".."], ["unnamed", "unnamed~2"]),
     ],
 )
 def test_no_name_of_a_member_leads_out(

@@ -14,8 +14,9 @@ import shutil
 import stat
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import chdir
+from contextlib import chdir, contextmanager
 from pathlib import Path
 
 import commands
@@ -163,6 +164,19 @@ def run(
     return done.returncode, (done.stdout + done.stderr).decode()
 
 
+@contextmanager
+def warnings_said() -> Iterator[None]:
+    """On standard error, as in a process of the command; pytest makes them errors."""
+
+    def say(message: Warning | str, *_: object) -> None:
+        print(message, file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = say
+        yield
+
+
 @pytest.fixture
 def run_inside(capfd: pytest.CaptureFixture[str]) -> RunInside:
     """The same in this process, which has imported what another would first import."""
@@ -170,7 +184,7 @@ def run_inside(capfd: pytest.CaptureFixture[str]) -> RunInside:
     def run_inside(folder: Path, data: Path, bundle: Path, *words: str) -> tuple[int, str]:
         outputs = ("--output", folder / "out.csv", "--evidence", folder / "out.jsonl")
         capfd.readouterr()
-        with chdir(folder):
+        with chdir(folder), warnings_said():
             code = commands.run(data, "--bundle", bundle, *outputs, "--debug", *words)
         return code, "".join(capfd.readouterr())
 

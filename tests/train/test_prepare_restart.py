@@ -5,9 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import shutil
+import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,15 +22,7 @@ from rsna_lumbar.train.dataset.slice_index import read_outcomes
 from rsna_lumbar.train.dataset.split import Folds
 
 OPTIONS = PrepareOptions(size_px=32, folds=Folds(folds=4))
-COMMAND = """
-from pathlib import Path
-from rsna_lumbar.train.dataset.prepare import prepare
-from rsna_lumbar.train.dataset.slice_images import PrepareOptions
-from rsna_lumbar.train.dataset.split import Folds
-if __name__ == "__main__":
-    options = PrepareOptions(size_px=32, folds=Folds(folds=4))
-    prepare(Path({root!r}), Path({out!r}), options, workers=2)
-"""
+PAUSED = Path(__file__).parents[1] / "support" / "paused_prepare.py"
 
 
 @pytest.fixture(scope="module")
@@ -91,18 +83,17 @@ def test_killed_before_any_change_of_a_file(
     assert killed_at > 40  # two for each of the 12 slices, and the tables
 
 
-@pytest.mark.parametrize("images", [1, 6, 11])
+@pytest.mark.parametrize("slices", [1, 6, 11])
 def test_killed_by_the_system(
-    root: Path, expected: dict[str, bytes], tmp_path: Path, images: int
+    root: Path, expected: dict[str, bytes], tmp_path: Path, slices: int
 ) -> None:
     """With worker processes, which have to end too before the next attempt starts."""
-    out = tmp_path / "out"
-    script = tmp_path / "script.py"
-    script.write_text(COMMAND.format(root=str(root), out=str(out)))
-    process = subprocess.Popen([sys.executable, str(script)])
-    while process.poll() is None and len(list(tmp_path.rglob("*.png"))) < images:
-        time.sleep(0.002)
+    out, sign = tmp_path / "out", tmp_path / "sign"
+    words = (str(root), str(out), str(slices), str(sign))
+    process = subprocess.Popen([sys.executable, str(PAUSED), *words])
+    wait_for(lambda: sign.exists() or process.poll() is not None)
     workers = kill_tree(process)
+    assert sign.exists() and process.returncode == -signal.SIGKILL and workers
     wait_for(lambda: all(map(is_gone, workers)))  # they see that the pipe to their parent is closed
     prepare(root, out, OPTIONS)
     assert contents(out) == expected

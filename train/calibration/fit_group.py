@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -37,10 +38,9 @@ from rsna_lumbar.train.dataset.split import deal
 from rsna_lumbar.train.evaluation.diagnostics import classwise_calibration_error
 
 Aim = Literal["metric", "probability"]
-AIM_WEIGHTS: Mapping[Aim, tuple[float, ...]] = {
-    "metric": GRADE_WEIGHTS,
-    "probability": (1.0,) * len(GRADES),
-}
+AIM_WEIGHTS: Mapping[Aim, tuple[float, ...]] = MappingProxyType(
+    {"metric": GRADE_WEIGHTS, "probability": (1.0,) * len(GRADES)}
+)
 
 # Force of the pull towards plain division, in rows. Measured on 200 phantom studies, with fits to 8
 # to 100 of them tested on the others: 2, 5 and 10 differ by a few percent; 0.5 can end far above
