@@ -79,7 +79,7 @@ def test_engines_from_elsewhere_need_trust() -> None:
 
 @pytest.mark.parametrize("device", ["tpu", "cuda", "cuda:", "cuda:x", "cuda:-1", "gpu:0", ""])
 def test_a_device_that_no_machine_has(device: str) -> None:
-    with pytest.raises(UsageError, match="no device"):
+    with pytest.raises(UsageError, match="is no GPU; there is cuda:0"):
         judge(portable(), machine(L4), device=device)
 
 

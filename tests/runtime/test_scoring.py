@@ -240,7 +240,7 @@ def test_a_changed_model_is_never_opened(toy_bundle: Path, tmp_path: Path) -> No
     [
         ({"backend": "tensorflow"}, "no backend 'tensorflow'"),
         ({"device": "cuda:99"}, "cuda:99 is not there"),
-        ({"device": "tpu"}, "no device 'tpu'"),
+        ({"device": "tpu"}, "'tpu' is no GPU"),
     ],
 )
 def test_what_cannot_be_had_is_refused(
