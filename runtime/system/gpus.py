@@ -58,8 +58,7 @@ def device_index(device: str, count: int) -> int:
         raise UsageError(f"{device!r} is no GPU; there is cuda:0, cuda:1, ..., or auto or cpu")
     if int(number) >= count:
         raise UsageError(
-            f"{device} is not there: {count} NVIDIA GPUs found; use --device cpu with a backend "
-            "for it, such as onnxruntime"
+            f"{device} is not there: {count} NVIDIA GPUs found; use --device cpu --backend auto"
         )
     return int(number)
 

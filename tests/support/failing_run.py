@@ -15,8 +15,6 @@ from typing import Any, NoReturn
 
 from rsna_lumbar.runtime.cli import main
 
-# Each is imported where it is replaced, before the modules that take its names from it.
-
 
 def fail(path: Path) -> NoReturn:
     header = path.read_bytes()[:4000]
@@ -24,6 +22,9 @@ def fail(path: Path) -> NoReturn:
         raise ValueError(f"{header!r} of {path}")
     except ValueError as error:
         raise RuntimeError(f"{path}: {header!r}") from error
+
+
+# Each module is imported where it is changed, before others take names from it.
 
 
 def in_headers() -> None:
