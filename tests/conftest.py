@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,13 +10,31 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from rsna_lumbar.runtime.system.cores import usable_cores
+
 # How long an example takes says nothing on a busy machine.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
+# Tests run side by side, and their networks are small: a thread each, in child processes, too.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+MOST_WORKERS = 4  # each with PyTorch in memory
 SHARED = Path(__file__).parents[2] / "shared"
 REAL_MR = SHARED / "data" / "real_mr"
 RSNA_LIKE = SHARED / "data" / "rsna_like"
 FIELD_CASES = SHARED / "tools" / "field_cases.py"
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """How many processes run the tests; a file stays in one of them, with what it made.
+
+    With ``-s``, or for single files, there is only this process.
+    """
+    few = all(Path(one.partition("::")[0]).is_file() for one in config.args)
+    if few or config.option.capture == "no":
+        return 0
+    config.option.dist = "loadfile"
+    config.option.loadscopereorder = False  # else long files with few tests come last
+    return min(usable_cores(), MOST_WORKERS)
 
 
 @pytest.fixture(scope="session")

@@ -67,11 +67,12 @@ COMMANDS: Mapping[str, Command] = {
     ),
     "fit": train(
         "fit", "data", "fitted", "--model", "demo", "--epochs", "1", "--batch-size", "8",
-        "--device", "cpu", "--jobs", "2", outputs={"fitted"},
+        "--group", "spinal", "--group", "foraminal", "--device", "cpu", "--jobs", "2",
+        outputs={"fitted"},
     ),
     "export": export(
-        "bundle", "--spinal=fitted/spinal.pt", "--foraminal=fitted/foraminal.pt",
-        "--subarticular=fitted/subarticular.pt", *NO_LIMITS, outputs={"bundle"},
+        "bundle", "--spinal=fitted/spinal.pt", "--foraminal=fitted/foraminal.pt", *NO_LIMITS,
+        outputs={"bundle"},
     ),
     "calibrate": train("calibrate", "bundle", "root", "--device", "cpu", outputs={"bundle"}),
     "extend": export(

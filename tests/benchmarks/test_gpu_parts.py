@@ -91,8 +91,11 @@ def test_an_engine_without_a_gpu_is_built_and_says_why_it_did_not_run(settings: 
     assert row.status == "built, unverified: no NVIDIA GPU found"
 
 
-def test_engines_are_timed_against_pytorch(settings: Settings) -> None:
-    """On the CPU, with a network of its real shape and small slices."""
+def test_engines_are_timed_against_pytorch(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the CPU, with a network of its real shape and small slices, few of them."""
+    monkeypatch.setattr(timing, "SLICES_A_TIMING", 6)
     words = ("cpu", "n", "64", "onnx", "fp32,bf16", "2", "3")
     refused, *rows = run(timing.time_engines, settings, *words)
     assert refused.name.endswith("onnx bf16") and refused.status.startswith("not done: onnx has no")

@@ -430,7 +430,9 @@ def test_what_inflates_to_too_much(
 
 
 @pytest.mark.parametrize(
-    "inside", [b"PK\x03\x04" + bytes(50), gzip.compress(b"a"), tarred([("a", b"a")])]
+    "inside",
+    [b"PK\x03\x04" + bytes(50), gzip.compress(b"a"), tarred([("a", b"a")])],
+    ids=["zip", "gzip", "tar"],
 )
 def test_an_archive_in_gzip_is_named(tmp_path: Path, inside: bytes) -> None:
     assert reason(written(tmp_path / "a", gzip.compress(inside))) is Reason.ARCHIVE_NOT_READ
