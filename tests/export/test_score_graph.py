@@ -77,7 +77,9 @@ def test_equals_pytorch(
     assert (outputs.cell[filled] < sum(side**2 for side in grid_sides(SIZE_PX))).all()
 
 
-@pytest.mark.parametrize("scale", ["m", "l", "x"])
+@pytest.mark.parametrize(
+    "scale", ["m", *(pytest.param(scale, marks=pytest.mark.slow) for scale in "lx")]
+)
 def test_larger_scales_equal_pytorch(make_checkpoint: Any, make_graph: Any, scale: str) -> None:
     test_equals_pytorch(make_checkpoint, make_graph, scale, 3, FORAMINAL, 7)
 

@@ -28,6 +28,8 @@ from rsna_lumbar.train.dataset.split import PARTS, Folds
 from rsna_lumbar.train.dataset.summary import GroupSummary, as_table
 from rsna_lumbar.train.phantom import PhantomOptions, make_phantom
 
+pytestmark = pytest.mark.usefixtures("plain_sheets")
+
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:

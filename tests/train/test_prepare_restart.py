@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,24 +16,14 @@ from challenge import contents, write_root
 from ending import is_gone, kill_tree, wait_for
 from killing import KILLED, end_at_change
 
-from rsna_lumbar.train.dataset import contact_sheet
 from rsna_lumbar.train.dataset.prepare import prepare
 from rsna_lumbar.train.dataset.slice_images import PrepareOptions, SliceOutcome
 from rsna_lumbar.train.dataset.slice_index import read_outcomes
 from rsna_lumbar.train.dataset.split import Folds
 
 OPTIONS = PrepareOptions(size_px=32, folds=Folds(folds=4))
+pytestmark = pytest.mark.usefixtures("plain_sheets")
 PAUSED = Path(__file__).parents[1] / "support" / "paused_prepare.py"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def plain_sheet() -> Iterator[None]:
-    """Contact sheets are written as ever, but what is drawn on them takes no second."""
-    from matplotlib.figure import Figure
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(contact_sheet, "draw_contact_sheet", lambda *_, **__: Figure((1, 1)))
-        yield
 
 
 @pytest.fixture(scope="module")

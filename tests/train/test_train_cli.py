@@ -14,6 +14,8 @@ from rsna_lumbar.train.cli import main
 from rsna_lumbar.train.commands.phantom import phantom
 from rsna_lumbar.train.phantom import QUIRKS, USUAL_QUIRKS, PhantomOptions, make_phantom
 
+pytestmark = pytest.mark.usefixtures("plain_sheets")
+
 SMALL = PhantomOptions(
     studies=5, seed=3, matrix_px=64, slices_sagittal=9, slices_axial=12, quirks=frozenset(QUIRKS)
 )
