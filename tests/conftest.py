@@ -37,6 +37,15 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return min(usable_cores(), MOST_WORKERS)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Each process of xdist keeps to its share of the cores: more threads only spin and wait."""
+    worker = getattr(config, "workerinput", None)
+    if worker and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        index = int(worker["workerid"].removeprefix("gw"))
+        os.sched_setaffinity(0, cores[index :: worker["workercount"]] or cores)
+
+
 @pytest.fixture(scope="session")
 def real_mr() -> Path:
     """Folder of published MR files, beside the checkout where it is there at all.

@@ -231,7 +231,10 @@ def reasons(said: str) -> list[str]:
     return list(dict.fromkeys(line for line in said.splitlines() if "is excluded" in line))
 
 
-@pytest.mark.parametrize("way", ENDS)
+@pytest.mark.parametrize(
+    "way",
+    ["hang", *(pytest.param(way, marks=pytest.mark.slow) for way in ("segfault", "abort", "exit"))],
+)
 def test_the_end_of_a_builder_costs_one_line_and_leaves_the_bundle(
     export: Export, way: str
 ) -> None:

@@ -52,7 +52,7 @@ FILL = {"fuzz_slices.py": slices, "fuzz_bundle.py": manifest}
 
 
 @pytest.mark.parametrize("name", FILL)
-@pytest.mark.parametrize("seconds", [5, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seconds", [3, pytest.param(60, marks=pytest.mark.slow)])
 def test_nothing_unexpected_is_raised(name: str, seconds: int, tmp_path: Path) -> None:
     fill: Callable[[Path], None] = FILL[name]
     fill(tmp_path)
