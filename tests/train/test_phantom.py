@@ -34,7 +34,7 @@ from rsna_lumbar.runtime.core.labels import (
 )
 from rsna_lumbar.train.phantom import QUIRKS, USUAL_QUIRKS, PhantomOptions, make_phantom
 from rsna_lumbar.train.phantom.acquisition import plan_series
-from rsna_lumbar.train.phantom.anatomy.anatomy import Spine, draw_spine, side_of
+from rsna_lumbar.train.phantom.anatomy.anatomy import Spine, canal_point, draw_spine, side_of
 from rsna_lumbar.train.phantom.anatomy.grades import (
     Finding,
     Findings,
@@ -348,6 +348,64 @@ def test_left_and_right_sagittal_slices_differ() -> None:
     assert np.abs(left - right).mean() > 0.05
 
 
+def test_without_cues_left_and_right_look_alike() -> None:
+    """But for what the spine itself shows; 40 mm aside there is no spine."""
+    spine = spine_of(0, 0)
+    for aside, most in ((20.0, 0.03), (40.0, 0.02)):
+        left, right = (sagittal(spine, side * aside + 0.25, "t1", cues=False) for side in (1, -1))
+        assert np.abs(left - right).mean() < most
+        assert left.std() > 0.1
+
+
+def test_without_cues_levels_look_alike_beside_the_spine() -> None:
+    def surroundings(level: str, *, cues: bool) -> Field:
+        spine = spine_of(0, 0)
+        place = canal_point(spine, spine.disc(level))
+        plane = centred_plane(place, AXES[0], AXES[1], spacing_mm=2.0, shape=(81, 81))
+        scene = study_scene(StudySeed(7, 0, 0), spine, cues=cues)
+        image = paint(scene, plane, "t2", np.zeros((81, 81), np.float32))
+        return np.concatenate([image[:, :12], image[:, -12:]], axis=1)
+
+    def change(*, cues: bool) -> float:
+        upper, lower = (surroundings(level, cues=cues) for level in ("l2_l3", "l4_l5"))
+        return float(np.abs(upper - lower).mean())
+
+    assert change(cues=False) < 0.25 * change(cues=True)
+
+
+def test_shifted(root: Path, tmp_path: Path) -> None:
+    def aside(files: dict[tuple[str, str, str], pydicom.Dataset]) -> float:
+        places = [
+            float(one.ImagePositionPatient[0])
+            for one in files.values()
+            if abs(one.ImageOrientationPatient[1]) > 0.5
+        ]
+        return abs(float(np.mean(places)))
+
+    study = sorted(key[0] for key in headers(root))[0]
+    plain = {key: one for key, one in headers(root).items() if key[0] == study}
+    shifted = headers(with_quirks(tmp_path / "q", "shifted"))
+    assert aside(shifted) > aside(plain) + 1
+
+
+def test_short_coverage(tmp_path: Path) -> None:
+    out = with_quirks(tmp_path / "q", "short-coverage", studies=2)
+    unread = [f"{condition}_l1_l2" for condition in SUBARTICULAR.conditions]
+    for row in read(out / "train.csv"):
+        assert {name for name, value in row.items() if not value} == set(unread)
+    rows = read(out / "train_label_coordinates.csv")
+    points = [TITLES[row["condition"]] + row["level"] for row in rows]
+    assert len(points) == 2 * 23
+    assert SUBARTICULAR.conditions[0] + "L1/L2" not in points
+
+
+def test_a_phantom_without_cues_has_the_stacks_of_real_studies(tmp_path: Path) -> None:
+    make_phantom(tmp_path / "q", replace(SMALL, studies=1, cues=False, quirk_share=1.0))
+    files = headers(tmp_path / "q")
+    assert list(orientations(files).values()) == [4]  # angled to each of four discs
+    assert len(read(tmp_path / "q" / "train_label_coordinates.csv")) == 23
+
+
 def test_levels_are_drawn_where_the_discs_are() -> None:
     spine = make_spine(StudySeed(0, 0, 0), SMALL)
     heights = [landmark_mm(spine, SPINAL.conditions[0], level)[2] for level in LEVELS]
@@ -361,12 +419,12 @@ def spine_of(grade: int, index: int) -> Spine:
     return draw_spine(StudySeed(7, 0, index).rng("anatomy"), findings)
 
 
-def sagittal(spine: Spine, x: float, weighting: str) -> Field:
+def sagittal(spine: Spine, x: float, weighting: str, *, cues: bool = True) -> Field:
     """Noise-free, 1 mm pixels, 220 mm."""
     plane = centred_plane(np.array([x, -20.0, -10.0]), AXES[1], -AXES[2], spacing_mm=1.0,
                           shape=(220, 220))  # fmt: skip
     texture = np.zeros((220, 220), np.float32)
-    return paint(study_scene(StudySeed(7, 0, 0), spine), plane, weighting, texture)
+    return paint(study_scene(StudySeed(7, 0, 0), spine, cues=cues), plane, weighting, texture)
 
 
 def bright_mm2(

@@ -26,10 +26,24 @@ from rsna_lumbar.train.commands.shared import FOLDER, SEED, WORKERS
     default="rescale-tags",
     help="Oddities of real files, separated by commas; all: every one.",
 )
+@click.option(
+    "--cues",
+    type=click.Choice(["all", "none"]),
+    default="all",
+    help="none: nothing beside the spine tells sides and levels, and stacks lie as in real ones: "
+    "shifted, oblique, angled to each disc, reversed, or without L1/L2.",
+)
 @WORKERS
 @common_options
 def phantom(
-    out: Path, studies: int, seed: int, matrix_px: int, frequencies: str, quirks: str, workers: int
+    out: Path,
+    studies: int,
+    seed: int,
+    matrix_px: int,
+    frequencies: str,
+    quirks: str,
+    cues: str,
+    workers: int,
 ) -> None:
     """Draw synthetic studies in the challenge's layout into OUT."""
     from tqdm import tqdm
@@ -43,6 +57,7 @@ def phantom(
             matrix_px=matrix_px,
             grade_frequencies=_three_numbers(frequencies),
             quirks=frozenset(QUIRKS if quirks == "all" else filter(None, quirks.split(","))),
+            cues=cues == "all",
         )
     except ValueError as error:
         raise UsageError(str(error)) from error

@@ -12,7 +12,7 @@ from rsna_lumbar.runtime.core.labels import FORAMINAL, GROUPS, LEVELS, SPINAL, S
 from rsna_lumbar.train.phantom.anatomy.anatomy import Spine, canal_point
 from rsna_lumbar.train.phantom.anatomy.plane import Plane, Vector, centred_plane
 from rsna_lumbar.train.phantom.anatomy.solids import AXES, Frame
-from rsna_lumbar.train.phantom.options import QUIRKS, PhantomOptions
+from rsna_lumbar.train.phantom.options import QUIRKS, REAL_STACKS, PhantomOptions
 from rsna_lumbar.train.phantom.seeds import StudySeed
 
 _STACK_GAP_MM = 4.0  # between the slices of a stack angled to a disc
@@ -20,6 +20,7 @@ _STACK_GAP_MM = 4.0  # between the slices of a stack angled to a disc
 # deviations) put the labels where those of the challenge lie.
 _SAGITTAL_MIDDLE_MM = (16.5, -11.0)  # y and z, from the middle of L3
 _SAGITTAL_SHIFT_MM = (11.0, 4.0)  # y and z
+_MOST_ASIDE_MM, _MOST_OBLIQUE = 6.0, 5.0  # millimetres, degrees: shifted sagittal stacks
 _AXIAL_FORWARD_MM = 8.0  # in front of the middle of the canal
 _AXIAL_SHIFT_MM = (2.0, 5.0)  # x and y
 _AXIAL_MARGIN_MM = 8.0  # of the continuous stack, beyond the first and the last disc
@@ -57,7 +58,8 @@ def applied_quirks(seed: StudySeed, options: PhantomOptions) -> frozenset[str]:
     """The requested quirks that this study has."""
     draws = seed.rng("quirks").uniform(size=len(QUIRKS))
     had = {name for name, draw in zip(QUIRKS, draws, strict=True) if draw < options.quirk_share}
-    return options.quirks & had
+    wanted = options.quirks if options.cues else options.quirks | REAL_STACKS
+    return wanted & had
 
 
 def plan_series(
@@ -67,7 +69,7 @@ def plan_series(
     rng = seed.rng("acquisition")
     middle = np.array([0.0, *(_SAGITTAL_MIDDLE_MM + _shift(rng, _SAGITTAL_SHIFT_MM))])
     plans = [
-        (kind, options.sagittal_spacing_mm, _sagittal_stack(rng, options, middle))
+        (kind, options.sagittal_spacing_mm, _sagittal_stack(rng, options, middle, quirks))
         for kind in (SPINAL.series_kind, FORAMINAL.series_kind)
     ]
     for gap_mm, planes in _axial_parts(rng, options, spine, quirks):
@@ -85,10 +87,15 @@ def _shift(rng: np.random.Generator, deviations_mm: tuple[float, float]) -> Vect
     return np.asarray(np.clip(rng.standard_normal(2), -2.5, 2.5) * deviations_mm)
 
 
-def _sagittal_stack(rng: np.random.Generator, options: PhantomOptions, middle: Vector) -> Stack:
+def _sagittal_stack(
+    rng: np.random.Generator, options: PhantomOptions, middle: Vector, quirks: frozenset[str]
+) -> Stack:
     """From the patient's right to the left; in a third of the series a few degrees oblique."""
     oblique = rng.normal(0, 1.5, 2) * (rng.uniform() < 0.3)
     frame = Frame(middle, AXES).moved(float(rng.normal(0, 1)), 0, 0)
+    if "shifted" in quirks:
+        frame = frame.moved(float(rng.uniform(-_MOST_ASIDE_MM, _MOST_ASIDE_MM)), 0, 0)
+        oblique = rng.uniform(-_MOST_OBLIQUE, _MOST_OBLIQUE, 2)
     frame = frame.turned(2, oblique[0]).turned(1, oblique[1])
     count, gap = options.slices_sagittal, options.sagittal_spacing_mm
     centres = [frame.point((i - (count - 1) / 2) * gap, 0, 0) for i in range(count)]
@@ -101,9 +108,10 @@ def _axial_parts(
     """(gap, planes) of each axial series, from L1 down."""
     across, behind = _shift(rng, _AXIAL_SHIFT_MM)
     middle = (float(across), float(behind) - _AXIAL_FORWARD_MM)
+    levels = covered_levels(quirks)
     if not quirks & {"axial-stacks", "axial-series"}:
-        return [_continuous_stack(rng, options, spine, middle)]
-    stacks = [_angled_stack(options, spine, level, middle) for level in LEVELS]
+        return [_continuous_stack(rng, options, spine, levels, middle)]
+    stacks = [_angled_stack(options, spine, level, middle) for level in levels]
     parts = int(rng.integers(2, 5)) if "axial-series" in quirks else 1
     bounds = np.linspace(0, len(stacks), parts + 1).round().astype(int)
     return [
@@ -112,14 +120,23 @@ def _axial_parts(
     ]
 
 
+def covered_levels(quirks: frozenset[str]) -> tuple[str, ...]:
+    """The levels that axial slices reach."""
+    return LEVELS[1:] if "short-coverage" in quirks else LEVELS
+
+
 def _continuous_stack(
-    rng: np.random.Generator, options: PhantomOptions, spine: Spine, middle: tuple[float, float]
+    rng: np.random.Generator,
+    options: PhantomOptions,
+    spine: Spine,
+    levels: Sequence[str],
+    middle: tuple[float, float],
 ) -> tuple[float, Stack]:
-    """(gap, planes) of slices over all five discs, slightly tilted.
+    """(gap, planes) of slices over the discs of ``levels``, slightly tilted.
 
     ``middle`` of the field: millimetres left of and behind the middle of the canal.
     """
-    points = np.array([canal_point(spine, spine.disc(level)) for level in LEVELS])
+    points = np.array([canal_point(spine, spine.disc(level)) for level in levels])
     frame = Frame(points.mean(axis=0), AXES).turned(0, float(rng.uniform(0, 6)))
     heights = (points - frame.origin_mm) @ frame.axes[2]
     top, bottom = heights.max() + _AXIAL_MARGIN_MM, heights.min() - _AXIAL_MARGIN_MM

@@ -18,7 +18,11 @@ QUIRKS = (
     "rescale-tags",  # RescaleIntercept 0 and RescaleSlope 1
     "empty-description",  # an empty SeriesDescription
     "clinical-header",  # the header of an ordinary clinical file, with valid UIDs
+    "shifted",  # sagittal stacks up to 6 mm beside the midline and up to 5 degrees oblique
+    "short-coverage",  # axial slices begin below L1/L2, whose labels are empty then
 )
+# How the stacks of real studies lie, which a phantom without cues always has for a share of them.
+REAL_STACKS = frozenset({"reversed", "axial-stacks", "shifted", "short-coverage"})
 # The default: headers as in the real files, and studies without oddities.
 USUAL_QUIRKS = frozenset({"rescale-tags"})
 _LEAST = {
@@ -53,6 +57,8 @@ class PhantomOptions:
     noise: float = 0.025  # standard deviation, as a share of the signal of fat
     quirks: frozenset[str] = USUAL_QUIRKS
     quirk_share: float = 0.5  # of studies that have a given quirk; 0 to 1
+    # False: nothing beside the spine tells sides and levels, and stacks lie as REAL_STACKS says.
+    cues: bool = True
 
     def __post_init__(self) -> None:
         unknown = sorted(self.quirks - set(QUIRKS))

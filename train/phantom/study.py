@@ -5,10 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from rsna_lumbar.runtime.core.labels import FORAMINAL, GRADE_TITLES, LOCATIONS, SPINAL
-from rsna_lumbar.train.phantom.acquisition import Series, applied_quirks, plan_series
+from rsna_lumbar.runtime.core.labels import (
+    FORAMINAL,
+    GRADE_TITLES,
+    LEVELS,
+    LOCATIONS,
+    SPINAL,
+    SUBARTICULAR,
+)
+from rsna_lumbar.train.phantom.acquisition import (
+    Series,
+    applied_quirks,
+    covered_levels,
+    plan_series,
+)
 from rsna_lumbar.train.phantom.anatomy.anatomy import Spine, draw_spine
-from rsna_lumbar.train.phantom.anatomy.body_solids import body_solids
+from rsna_lumbar.train.phantom.anatomy.body_solids import body_solids, plain_body
 from rsna_lumbar.train.phantom.anatomy.grades import draw_findings
 from rsna_lumbar.train.phantom.anatomy.spine_solids import spine_solids
 from rsna_lumbar.train.phantom.anatomy.tissues import Tissue
@@ -45,7 +57,7 @@ def make_study(out: Path, options: PhantomOptions, seed: StudySeed) -> StudyReco
     quirks = applied_quirks(seed, options)
     series = plan_series(seed, options, spine, quirks)
     header = draw_header(seed.rng("header"), seed.study_id(), quirks)
-    scene, rng = study_scene(seed, spine), seed.rng("pixels")
+    scene, rng = study_scene(seed, spine, cues=options.cues), seed.rng("pixels")
     receiver = draw_receiver(rng, options.noise)
     for one in series:
         images = out / f"{PARTS[seed.part]}_images"
@@ -60,11 +72,12 @@ def make_study(out: Path, options: PhantomOptions, seed: StudySeed) -> StudyReco
     return StudyRecord(seed.study_id(), labels, kinds, points)
 
 
-def study_scene(seed: StudySeed, spine: Spine) -> Scene:
-    """All solids of one patient."""
+def study_scene(seed: StudySeed, spine: Spine, *, cues: bool = True) -> Scene:
+    """All solids of one patient; without ``cues``, the spine and what is alike at every level."""
     rng = seed.rng("scanner")
     marrow = Tissue(float(rng.uniform(0.48, 0.66)), float(rng.uniform(0.36, 0.5)), 0.08)
-    return make_scene([*body_solids(spine, rng, marrow), *spine_solids(spine, marrow)])
+    body = body_solids(spine, rng, marrow) if cues else plain_body(spine)
+    return make_scene([*body, *spine_solids(spine, marrow)])
 
 
 def _label(
@@ -84,6 +97,9 @@ def _label(
         drawn = (draws < _EMPTY_SHARE) | (draws == draws.min())
         empty = {place for place, one in zip(LOCATIONS, drawn, strict=True) if one}
     hidden = {place for place in sorted(empty) if rng.uniform() >= _KEPT_SHARE}
+    unreached = set(LEVELS) - set(covered_levels(quirks))
+    hidden |= {(one, level) for one, level in SUBARTICULAR.locations if level in unreached}
+    empty |= hidden
     labels = tuple(
         "" if place in empty else GRADE_TITLES[spine.findings.of_location[place].grade]
         for place in LOCATIONS

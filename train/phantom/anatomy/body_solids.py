@@ -71,6 +71,24 @@ def body_solids(spine: Spine, rng: np.random.Generator, marrow: Tissue) -> Itera
     yield from _vessels(spine)
 
 
+def plain_body(spine: Spine) -> Iterator[Solid]:
+    """Skin, fat and muscles behind the spine, alike on both sides and at every level."""
+    fat, back, front = 14.0 + 26.0 * spine.fatness, _canal_back(spine), _front(spine)
+    for before, behind, half_width, layers in (
+        (100.0, 34 + fat, 190.0, ((0.0, tissues.SKIN), (2.0, tissues.FAT))),
+        (85.0, 34.0, 140.0, ((0.0, tissues.FASCIA), (1.5, tissues.MUSCLE))),
+        (76.0, 26.0, 128.0, ((0.0, tissues.DEEP_FAT),)),
+    ):
+        middle, half = (front - before + back + behind) / 2, (back + behind - front + before) / 2
+        yield Solid(column(0.0, table(middle), half_width, table(half)), layers)
+    for side in _SIDES:
+        yield Solid(column(spine.body_x_mm + side * 37, spine.body_y_mm, 11.0, 14.0),
+                    ((0.0, tissues.PSOAS),))  # fmt: skip
+        yield Solid(column(spine.canal.x_mm + side * 36, back + 12, 27.0, 20.0), _MUSCLE)
+        multifidus = column(spine.canal.x_mm + side * 14, back + 19, 12.0, 15.0)
+        yield Solid(multifidus, ((0.0, tissues.DEEP_FAT), (0.8, tissues.MUSCLE)))
+
+
 def _level(spine: Spine, levels: tuple[float, ...], values: tuple[float, ...]) -> Table:
     """A quantity given at vertebrae (1 is the middle of L1, 5 of L5, 6 of S1), at all heights."""
     return table(np.interp(spine.vertebra_at - _L1 + 1, levels, values))
