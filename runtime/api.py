@@ -374,7 +374,7 @@ def _rows_with_places(score: StudyScore) -> Iterator[dict[str, Any]]:
             "study_id": score.study_id,
             "condition": condition,
             "level": level,
-            "filled": group.filled or "",
+            "filled": group.why_prior(index) or "",
             **_places(group, index),
         }
 
@@ -384,7 +384,7 @@ def _places(group: GroupScore, index: int) -> dict[str, Any]:
     for grade, name in enumerate(GRADES):
         at = index * len(GRADES) + grade
         place = group.places[at] if group.places else None
-        seen[f"{name}_peak"] = np.nan if group.peak is None else float(group.peak[at])
+        seen[f"{name}_peak"] = np.nan if group.peak is None or not place else float(group.peak[at])
         seen[f"{name}_file"] = str(place.file) if place else ""
         seen[f"{name}_frame"] = place.frame if place else -1
         seen[f"{name}_x"] = place.x if place else np.nan

@@ -27,6 +27,7 @@ from rsna_lumbar.runtime.decode.factory import default_workers
 from rsna_lumbar.runtime.decode.slice_sets import SliceSet
 from rsna_lumbar.runtime.dicom.slices import read_frames
 from rsna_lumbar.runtime.inference.batches import fill_batches
+from rsna_lumbar.runtime.inference.viewed_sets import plainly
 from rsna_lumbar.runtime.run.submission import submission_header, submission_lines
 from rsna_lumbar.runtime.studies.finder import find_studies
 from rsna_lumbar.runtime.studies.study import Inventory
@@ -125,7 +126,7 @@ Work = tuple[str, NDArray[np.uint8], NDArray[np.bool_]]  # group, slices (N, S, 
 
 def _batches(scorer: Scorer, sets: list[SliceSet]) -> Iterator[Work]:
     for detector in scorer.bundle.detectors:
-        of_group = [one for one in sets if one.request.group is detector.group]
+        of_group = [plainly(one) for one in sets if one.request.group is detector.group]
         for batch in fill_batches(of_group, scorer.batch_size):
             yield detector.group.name, batch.slices, batch.member
 

@@ -34,7 +34,7 @@ from rsna_lumbar.runtime.bundle.records import (
 from rsna_lumbar.runtime.bundle.store import read_model, remove_unreferenced
 from rsna_lumbar.runtime.bundle.trust import TrustedEngines, trust_engines
 from rsna_lumbar.runtime.core.errors import BundleError, UsageError
-from rsna_lumbar.runtime.core.labels import GROUPS, Group
+from rsna_lumbar.runtime.core.labels import GROUPS, SPINAL, Group
 from rsna_lumbar.runtime.core.postprocess import Calibration, Combination
 from rsna_lumbar.runtime.system.machine import versions_of
 
@@ -108,8 +108,11 @@ def _to_keep(folder: Path, weights: Mapping[str, Sequence[Path]]) -> Bundle | No
 
 def _beside(sources: Sources, kept: Sequence[Detector], on_disk: Bundle | None) -> Bundle:
     """New detectors, still without models, and those that stay."""
-    detectors = (*kept, *(source.detector for source in sources.groups))
-    calibrated = any(one.calibration != Calibration() for one in kept)
+    new = [source.detector for source in sources.groups]
+    if any(one.group == SPINAL for one in new):  # views were fitted to the discs of the one before
+        kept = [replace(one, by_views=None) for one in kept]
+    detectors = (*kept, *new)
+    calibrated = any(one.in_session != Calibration() for one in kept)
     return Bundle(
         detectors=tuple(sorted(detectors, key=lambda one: GROUPS.index(one.group))),
         preprocessing=sources.preprocessing,
@@ -122,6 +125,12 @@ def _beside(sources: Sources, kept: Sequence[Detector], on_disk: Bundle | None) 
 def _report_groups(bundle: Bundle, kept: Sequence[Detector], report: Report) -> None:
     if kept:
         report(f"kept from the bundle: {_listed(one.group for one in kept)}")
+    lost = [one.group for one in kept if one.by_views and one not in bundle.detectors]
+    if lost:
+        report(
+            f"{_listed(lost)}: views are no longer used, because the spinal detector is another; "
+            "run rsna-train calibrate --views geometry"
+        )
     if bundle.calibration_aim != "none":
         new = [group for group in bundle.groups if group not in {one.group for one in kept}]
         report(f"not calibrated, unlike the other groups: {_listed(new)}; run rsna-train calibrate")

@@ -109,7 +109,7 @@ def verify(
     """
     peaks, found = _run_sets(session, sets, detector, batch_size)
     wanted = {
-        study: probabilities(peak, detector.calibration) for study, peak in expected.peaks.items()
+        study: probabilities(peak, detector.in_session) for study, peak in expected.peaks.items()
     }
     p, q = _stacked(found), _stacked(wanted)
     difference = np.abs(p - q)
@@ -174,7 +174,7 @@ def _run_sets(
             found[name] = (
                 outputs.probability[row].astype(np.float64)
                 if whole
-                else probabilities(peaks[name], detector.calibration)
+                else probabilities(peaks[name], detector.in_session)
             )
     return peaks, found
 

@@ -103,11 +103,12 @@ def _damage(folder: Path, model: Model) -> tuple[str, str] | None:
 
 
 def _calibration(detector: Detector) -> str:
-    found = detector.calibration
+    told = f"{detector.group.name}: {_fitted(detector.calibration)}"
+    return f"{told}; by views: {_fitted(detector.by_views)}" if detector.by_views else told
+
+
+def _fitted(found: Calibration) -> str:
     if found == Calibration():
-        return f"{detector.group.name}: peaks divided by their sum"
+        return "peaks divided by their sum"
     bias = " ".join(f"{value:.3f}" for value in found.bias)
-    return (
-        f"{detector.group.name}: temperature {found.temperature:.3f}, bias {bias}, "
-        f"floor {found.floor:.0e}"
-    )
+    return f"temperature {found.temperature:.3f}, bias {bias}, floor {found.floor:.0e}"

@@ -112,7 +112,7 @@ class Backend(Protocol):
 
 def constant_inputs(detector: Detector) -> dict[str, NDArray[np.float32]]:
     """The small inputs of the score graph that are constant for a session."""
-    calibration = detector.calibration
+    calibration = detector.in_session
     return {
         "temperature": np.array([calibration.temperature], np.float32),
         "bias": np.array(calibration.bias, np.float32),

@@ -40,7 +40,7 @@ from rsna_lumbar.runtime.bundle.records import (
 )
 from rsna_lumbar.runtime.core.anchors import LARGEST_STRIDE
 from rsna_lumbar.runtime.core.errors import BundleError
-from rsna_lumbar.runtime.core.labels import GROUP_BY_NAME, GROUPS, Group
+from rsna_lumbar.runtime.core.labels import GROUP_BY_NAME, GROUPS, SPINAL, Group
 from rsna_lumbar.runtime.core.postprocess import COMBINATIONS, Calibration
 from rsna_lumbar.runtime.core.preprocess import Preprocessing
 from rsna_lumbar.runtime.system.atomic_files import write_atomically
@@ -53,7 +53,9 @@ UPDATE = "which needs a newer rsna-lumbar; update it"
 FIELDS = (
     "format_version", "made_with", "preprocessing", "window", "calibration_aim", "detectors",
 )  # fmt: skip
-DETECTOR_FIELDS = ("classes", "size_px", "calibration", "prior", "combination", "models")
+DETECTOR_FIELDS = (
+    "classes", "size_px", "calibration", "prior", "combination", "models", "views",
+)  # fmt: skip
 
 CAPABILITY = re.compile(r"[0-9]{1,2}\.[0-9]")
 Grades = tuple[float, float, float]
@@ -114,6 +116,7 @@ def _detector_fields(detector: Detector) -> dict[str, Any]:
         "prior": detector.prior,
         "combination": detector.combination,
         "models": [_model_fields(model) for model in detector.models],
+        **({"views": asdict(detector.by_views)} if detector.by_views else {}),
     }
 
 
@@ -130,6 +133,8 @@ def _bundle(fields: Mapping[str, Any]) -> Bundle:
     )
     if not found:
         raise ValueError("it has no detector")
+    if found[0].group != SPINAL and any(one.by_views for one in found):
+        raise ValueError("it has views, but no spinal detector to find the discs")
     return Bundle(
         detectors=found,
         preprocessing=_record(Preprocessing, fields["preprocessing"], "preprocessing"),
@@ -169,7 +174,13 @@ def _detector(group: Group, fields: Any) -> Detector:
         raise ValueError(f"size_px must be a multiple of {LARGEST_STRIDE}")
     calibration = _record(Calibration, fields["calibration"], f"the calibration of {group.name}")
     combination = one_of(fields["combination"], COMBINATIONS, "combination")
-    return Detector(group, size_px, calibration, _prior(group, fields), combination, models)
+    by_views = None
+    if fields.get("views") is not None:
+        if group == SPINAL:
+            raise ValueError("views are not for spinal, whose slices all show every level")
+        by_views = _record(Calibration, fields["views"], f"views of {group.name}")
+    prior = _prior(group, fields)
+    return Detector(group, size_px, calibration, prior, combination, models, by_views)
 
 
 def _model(fields: Any) -> Model:

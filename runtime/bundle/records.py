@@ -6,10 +6,10 @@ A bundle is a folder with ``bundle.json`` (``manifest.py``) and the files it nam
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from rsna_lumbar.runtime.core.labels import GROUPS, Group
+from rsna_lumbar.runtime.core.labels import GROUPS, SPINAL, Group
 from rsna_lumbar.runtime.core.postprocess import Calibration, Combination
 from rsna_lumbar.runtime.core.preprocess import Preprocessing
 
@@ -108,6 +108,16 @@ class Detector:
     prior: tuple[tuple[float, float, float], ...]  # (locations, 3), for a set without slices
     combination: Combination
     models: tuple[Model, ...]
+    by_views: Calibration | None = None  # fitted to peaks by views; None: all slices speak for all
+
+    @property
+    def in_session(self) -> Calibration:
+        """The calibration that the score graph gets."""
+        return self.by_views or self.calibration
+
+    def calibration_of(self, *, by_position: bool) -> Calibration:
+        """The calibration of a set whose views are known by position, or of one of all slices."""
+        return self.in_session if by_position else self.calibration
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +134,22 @@ class Bundle:
     def groups(self) -> tuple[Group, ...]:
         """Groups that have a detector."""
         return tuple(detector.group for detector in self.detectors)
+
+    @property
+    def groups_by_views(self) -> tuple[str, ...]:
+        """Names of the groups that are scored by views where positions are known."""
+        return tuple(one.group.name for one in self.detectors if one.by_views)
+
+    def scoring(self, *, by_views: bool) -> Bundle:
+        """The same detectors, taking peaks by views or of all slices, whatever they are fitted for.
+
+        For peaks; the probabilities of such a bundle are not calibrated.
+        """
+        detectors = tuple(
+            replace(one, by_views=one.in_session if by_views and one.group != SPINAL else None)
+            for one in self.detectors
+        )
+        return replace(self, detectors=detectors)
 
     @property
     def missing_groups(self) -> tuple[Group, ...]:

@@ -38,6 +38,10 @@ class Reason(StrEnum):
     SERIES_MISSING = "series_missing"
     NO_READABLE_SLICE = "no_readable_slice"
     NO_SERIES_TO_SCORE = "no_series_to_score"
+    # scoring by views: no slice shows this level, whose rows are the prior's
+    LEVEL_NOT_COVERED = "level_not_covered"
+    # scoring by views: positions do not tell sides or levels, so every slice spoke for all of them
+    GEOMETRY_MISSING = "geometry_missing"
 
 
 # Files that are not input of a run: counted and listed, but not a fault of the run.

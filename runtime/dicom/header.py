@@ -96,6 +96,7 @@ class Geometry:
 
     orientation: Vector
     centre_mm: Vector
+    frame_of_reference_uid: str = ""  # positions of two frames compare where these are equal
 
 
 def read_header(path: Path) -> Header:
@@ -182,7 +183,7 @@ def frame_geometry(dataset: Dataset, frame: int) -> Geometry | None:
     down = (_extent(dataset, "Rows") - 1) / 2 * spacing[0]
     axes = zip(position, orientation[:3], orientation[3:], strict=True)
     centre = tuple(start + across * row + down * column for start, row, column in axes)
-    return Geometry(orientation, centre)
+    return Geometry(orientation, centre, _uid(dataset, "FrameOfReferenceUID"))
 
 
 def frame_orientation(dataset: Dataset, frame: int) -> Vector | None:

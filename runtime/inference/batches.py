@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from rsna_lumbar.runtime.decode.slice_sets import SliceSet
+from rsna_lumbar.runtime.inference.viewed_sets import ViewedSet
 
 T = TypeVar("T")
 
@@ -30,12 +30,12 @@ class Span(Generic[T]):
     last: bool  # no items of the set come after these
 
 
-Part = Span[SliceSet]
+Part = Span[ViewedSet]
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Slices of one group, at most the batch size, in parts; ``member`` has one row per part."""
+    """Slices of one group, at most the batch size, in parts."""
 
     parts: tuple[Part, ...]
 
@@ -53,11 +53,16 @@ class Batch:
 
     @property
     def member(self) -> NDArray[np.bool_]:
-        """(G, N) bool: slice n belongs to part g."""
-        rows = np.arange(self.count)
-        first = np.array([part.row for part in self.parts])[:, None]
-        count = np.array([part.stop - part.start for part in self.parts])[:, None]
-        return np.asarray((rows >= first) & (rows < first + count))
+        """(G, N) bool: one row for each view of each part that has a slice there, in order.
+
+        Every slice is in a view, and none in two, so G is at most N.
+        """
+        rows = []
+        for part in self.parts:
+            of_part = part.of.views.slices[:, part.start : part.stop]  # (V, m)
+            before, after = part.row, self.count - part.row - of_part.shape[1]
+            rows.append(np.pad(of_part[of_part.any(axis=1)], ((0, 0), (before, after))))
+        return np.concatenate(rows)
 
     def cut(self, size: int) -> Iterator[Batch]:
         """The same parts in batches of at most ``size`` slices."""
@@ -104,7 +109,7 @@ class Packer(Generic[T]):
             yield batch
 
 
-def fill_batches(sets: Iterable[SliceSet], size: int) -> Iterator[Batch]:
+def fill_batches(sets: Iterable[ViewedSet], size: int) -> Iterator[Batch]:
     """Batches from the sets of one group, in order."""
     return map(Batch, pack(((one, len(one.slices)) for one in sets), size))
 

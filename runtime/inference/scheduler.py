@@ -6,6 +6,9 @@ Sets arrive study by study, so the first study is complete after a few batches, 
 studies are in memory, no matter how many there are. Every step depends only on the order of the
 sets.
 
+A set that the bundle scores by views waits until the spinal set of its study is scored, because the
+peaks of that tell where the discs are. If many slices wait, the spinal batch is not filled first.
+
 If a batch does not fit into memory (MemoryError, or OutOfMemory of a runtime library):
 
     scheduler   1. wait for the other batches in flight, and drop their results
@@ -28,8 +31,10 @@ import numpy as np
 
 from rsna_lumbar.runtime.backends import Outputs, Session, Wait
 from rsna_lumbar.runtime.core.errors import BackendError, OutOfMemory
+from rsna_lumbar.runtime.core.labels import SPINAL
 from rsna_lumbar.runtime.core.reasons import Skip
 from rsna_lumbar.runtime.decode.slice_sets import Decoding, SliceSet
+from rsna_lumbar.runtime.geometry.discs import Discs
 from rsna_lumbar.runtime.inference.batches import Batch, Packer
 from rsna_lumbar.runtime.inference.loaded_bundle import OpenBundle
 from rsna_lumbar.runtime.inference.scores import (
@@ -40,7 +45,11 @@ from rsna_lumbar.runtime.inference.scores import (
     study_score,
 )
 from rsna_lumbar.runtime.inference.sessions import OpenModel
+from rsna_lumbar.runtime.inference.study_discs import discs_of
+from rsna_lumbar.runtime.inference.viewed_sets import ViewedSet, by_position, plainly
 from rsna_lumbar.runtime.studies.study import Study
+
+MOST_WAITING = 512  # slices: 75 MB at 384 px
 
 
 class Assembly:
@@ -48,6 +57,7 @@ class Assembly:
 
     def __init__(self, opened: OpenBundle) -> None:
         self._opened = opened
+        self._by_views = opened.bundle.groups_by_views
         self._detectors = {one.group.name: one for one in opened.bundle.detectors}
         self._packers = self._new_packers()
         self._todo: deque[tuple[str, Batch]] = deque()
@@ -67,14 +77,22 @@ class Assembly:
         current.skips.extend(one.skips)
         current.decoding.add(one.decoding)
         name = one.request.group.name
-        if one.slices:
-            current.awaited.add(name)
-            full = self._packers[name].add(one, len(one.slices))
-            self._todo.extend((name, Batch(parts)) for parts in full)
-            self._compute()
+        if not one.slices:
+            return
+        current.awaited.add(name)
+        if name not in self._by_views:
+            self._pack(plainly(one))
+        elif SPINAL.name in current.awaited:
+            current.waiting.append(one)
+            if sum(one.waiting_slices for one in self._studies) > MOST_WAITING:
+                self._score_spinal_sets()
+        else:
+            self._pack(by_position(one, current.discs))
+        self._compute()
 
     def flush(self) -> None:
         """Submit partly filled batches: no batch is shared with later sets."""
+        self._score_spinal_sets()
         self._todo.extend(self._partly_filled())
         self._compute()
 
@@ -83,7 +101,7 @@ class Assembly:
         while self._studies and not self._studies[0].awaited:
             one = self._studies.popleft()
             detectors = tuple(self._detectors.values())
-            yield study_score(one.study, detectors, one.scored, one.skips, one.decoding)
+            yield study_score(one.study, detectors, one.scored, one.skips, one.decoding, one.discs)
 
     def finish(self) -> Iterator[StudyScore]:
         """Wait for all batches; all sets must have been added."""
@@ -93,6 +111,20 @@ class Assembly:
             if self._under_way:
                 self._finish(self._under_way.popleft())
                 self._compute()
+
+    def _score_spinal_sets(self) -> None:
+        """Go on until no set waits for the discs of its study."""
+        if any(one.waiting for one in self._studies):
+            self._todo.extend((SPINAL.name, Batch(p)) for p in self._packers[SPINAL.name].flush())
+            self._compute()
+        while any(one.waiting for one in self._studies):
+            self._finish(self._under_way.popleft())
+            self._compute()
+
+    def _pack(self, one: ViewedSet) -> None:
+        name = one.request.group.name
+        full = self._packers[name].add(one, len(one.slices))
+        self._todo.extend((name, Batch(parts)) for parts in full)
 
     def _compute(self) -> None:
         """Submit batches and keep ``ahead`` of them in flight."""
@@ -118,12 +150,25 @@ class Assembly:
         for opened, of_model in zip(self._opened.models[one.name], outputs, strict=True):
             _require_numbers(opened, of_model)
         parts = self._parts[one.name]
-        for row, part in enumerate(one.batch.parts):
+        row = 0
+        for part in one.batch.parts:
             parts.append(PartPeaks.of(part, row, outputs))
+            row += int(part.of.views_between(part.start, part.stop).sum())
             if part.last:
                 score = group_score(self._detectors[one.name], part, parts)
-                self._study(part.of.request.study_id).take(one.name, score)
                 parts.clear()
+                self._take(part.of, score)
+
+    def _take(self, scored: ViewedSet, score: GroupScore) -> None:
+        """Keep the score of a set. The spinal one tells what the waiting sets show."""
+        study = self._study(scored.request.study_id)
+        study.scored[score.group.name] = score
+        study.awaited.remove(score.group.name)
+        if score.group == SPINAL and self._by_views:
+            study.discs = discs_of(scored.slices, score)
+            for one in study.waiting:
+                self._pack(by_position(one, study.discs))
+            study.waiting.clear()
 
     def _with_smaller_batches(self, failed: _UnderWay, error: Exception) -> None:
         """Steps 1, 2 and 4 after a lack of memory (see above)."""
@@ -140,7 +185,7 @@ class Assembly:
     def _partly_filled(self) -> list[tuple[str, Batch]]:
         return [(name, Batch(p)) for name, one in self._packers.items() for p in one.flush()]
 
-    def _new_packers(self) -> dict[str, Packer[SliceSet]]:
+    def _new_packers(self) -> dict[str, Packer[ViewedSet]]:
         return {name: Packer(self._opened.batch_size) for name in self._detectors}
 
     @property
@@ -164,13 +209,15 @@ class _OpenStudy:
 
     study: Study
     awaited: set[str] = field(default_factory=set)  # names of groups
+    waiting: list[SliceSet] = field(default_factory=list)  # for the spinal score
+    discs: Discs | None = None  # found in the spinal score, if another set needs them
     scored: dict[str, GroupScore] = field(default_factory=dict)
     skips: list[Skip] = field(default_factory=list)
     decoding: Decoding = field(default_factory=Decoding)
 
-    def take(self, name: str, score: GroupScore) -> None:
-        self.scored[name] = score
-        self.awaited.remove(name)
+    @property
+    def waiting_slices(self) -> int:
+        return sum(len(one.slices) for one in self.waiting)
 
 
 def _started(sessions: Sequence[Session], batch: Batch) -> list[Wait]:

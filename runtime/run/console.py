@@ -112,15 +112,16 @@ def missing_groups_line(bundle: Bundle) -> str:
 
 
 def _summary(record: RunRecord, output: Path) -> str:
-    filled = (
-        f", {len(record.total.filled)} groups filled from the prior" if record.total.filled else ""
+    total = record.total
+    notes = (
+        (len(total.filled), "groups filled from the prior"),
+        (len(total.uncovered), "rows filled from the prior"),
+        (len(total.plain), "groups scored without positions"),
+        (sum(1 for skip in total.skips if not skip.harmless), "skipped or missing"),
     )
-    faults = sum(1 for skip in record.total.skips if not skip.harmless)
-    skipped = f", {faults} skipped or missing" if faults else ""
-    prior = record.total.prior_studies
-    alone = f", {prior} of the prior alone" if prior else ""
+    told = "".join(f", {count} {what}" for count, what in notes if count)
+    alone = f", {total.prior_studies} of the prior alone" if total.prior_studies else ""
     return (
-        f"{record.total.studies} of {record.found} studies scored{alone} "
-        f"({record.total.slices} slices, "
-        f"{record.total.rows} rows{filled}{skipped}) -> {output}"
+        f"{total.studies} of {record.found} studies scored{alone} "
+        f"({total.slices} slices, {total.rows} rows{told}) -> {output}"
     )

@@ -44,13 +44,16 @@ class Tally:
     files_not_read: int = 0  # in series that no detector reads
     files_decoded: int = 0
     files_skipped: int = 0
-    left_out: int = 0  # slices that were not selected
+    left_out: int = 0  # slices that were not selected, or are in no view
     without_orientation: int = 0  # slices that were scored as stored
     without_body_part: int = 0  # studies in which no header names a body part
     decoders: Counter[str] = field(default_factory=Counter)
     skips: list[Skip] = field(default_factory=list)
     series: list[Mapping[str, Any]] = field(default_factory=list)
     filled: list[Mapping[str, str]] = field(default_factory=list)  # groups filled from the prior
+    uncovered: list[Mapping[str, str]] = field(default_factory=list)  # rows filled from the prior
+    plain: list[Mapping[str, str]] = field(default_factory=list)  # groups that no position decided
+    discs: list[Mapping[str, Any]] = field(default_factory=list)  # of each study, if asked for
 
     @classmethod
     def of(cls, score: StudyScore, names: Names) -> Self:
@@ -68,7 +71,7 @@ class Tally:
             files_not_read=len(files - read),
             files_decoded=score.decoding.files,
             files_skipped=score.decoding.skipped,
-            left_out=score.decoding.left_out,
+            left_out=score.decoding.left_out + sum(group.left_out for group in score.groups),
             without_orientation=score.decoding.without_orientation,
             without_body_part=int(score.study.without_body_part),
             decoders=Counter(score.decoding.by),
@@ -83,6 +86,28 @@ class Tally:
                 for group in score.groups
                 if group.filled
             ],
+            uncovered=[
+                {
+                    "study_id": names(score.study_id),
+                    "condition": condition,
+                    "level": level,
+                    "reason": Reason.LEVEL_NOT_COVERED,
+                }
+                for group in score.groups
+                for condition, level in group.uncovered
+            ],
+            plain=[
+                {
+                    "study_id": names(score.study_id),
+                    "group": group.group.name,
+                    "reason": Reason.GEOMETRY_MISSING,
+                }
+                for group in score.groups
+                if group.views and not group.views.by_position
+            ],
+            discs=[{"study_id": names(score.study_id), **score.discs.as_json()}]
+            if score.discs
+            else [],
         )
 
     def add(self, other: Tally) -> None:
@@ -191,11 +216,22 @@ class RunRecord:
             "resumed_after_studies": self.resumed_after,
             "groups_not_in_bundle": [one.name for one in opened.bundle.missing_groups],
             "filled_from_prior": self.total.filled,
+            **self._views(opened),
             "skipped": [skip.as_json() for skip in self._skips(doubtful=False)],
             "doubtful": [skip.as_json() for skip in self._skips(doubtful=True)],
             "series": self.total.series,
         }
         return json.dumps(content, indent=2, allow_nan=False) + "\n"
+
+    def _views(self, opened: OpenBundle) -> dict[str, Any]:
+        """What positions told, if the bundle asks for views."""
+        if not opened.bundle.groups_by_views:
+            return {}
+        return {
+            "rows_filled_from_prior": self.total.uncovered,
+            "scored_without_positions": self.total.plain,
+            "discs": self.total.discs,
+        }
 
     def _skips(self, *, doubtful: bool) -> list[Skip]:
         """Everything that was left out or filled in, or all that was used but is doubtful."""

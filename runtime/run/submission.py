@@ -19,7 +19,7 @@ from rsna_lumbar.runtime.core.labels import (
     row_id,
 )
 from rsna_lumbar.runtime.core.text_table import aligned
-from rsna_lumbar.runtime.inference.scores import GroupScore, StudyScore
+from rsna_lumbar.runtime.inference.scores import GroupScore, PeakPlace, StudyScore
 from rsna_lumbar.runtime.run.pseudonyms import Names
 from rsna_lumbar.runtime.studies.study import relative
 
@@ -78,6 +78,8 @@ def study_table(score: StudyScore, names: Names = AS_FOUND) -> str:
     filled = [group.group.series_kind for group in score.groups if group.filled]
     if filled:
         lines.append(f"(*) no slice of {', '.join(filled)}: prior, not scored")
+    if any(group.uncovered for group in score.groups):
+        lines.append("(+) no slice is nearest to this disc: prior, not scored")
     return "\n".join(lines)
 
 
@@ -92,16 +94,13 @@ def _evidence(study_id: str, score: GroupScore, data: Path, names: Names) -> dic
         }
         if score.peak is not None:
             classes = slice(index * grades, (index + 1) * grades)
-            fields["peak"] = score.peak[classes].tolist()
-            fields["from"] = [
-                {
-                    "file": names(relative(place.file, data)),
-                    "frame": place.frame,
-                    "x": round(place.x, 1),
-                    "y": round(place.y, 1),
-                }
-                for place in score.places[classes]
-            ]
+            places = score.places[classes]
+            peaks = score.peak[classes].tolist()
+            fields["peak"] = [place and peak for place, peak in zip(places, peaks, strict=True)]
+            fields["from"] = [place and _where(place, data, names) for place in places]
+            if view := score.view_of(index):
+                fields["view"] = view
+                fields["filled"] = score.why_prior(index)
         locations.append(fields)
     return {
         "study_id": study_id,
@@ -112,10 +111,23 @@ def _evidence(study_id: str, score: GroupScore, data: Path, names: Names) -> dic
     }
 
 
+def _where(place: PeakPlace, data: Path, names: Names) -> dict[str, Any]:
+    fields = {
+        "file": names(relative(place.file, data)),
+        "frame": place.frame,
+        "x": round(place.x, 1),
+        "y": round(place.y, 1),
+    }
+    if place.distance_mm is not None:
+        fields["distance_mm"] = round(place.distance_mm, 1)
+    return fields
+
+
 def _grade_cell(score: GroupScore, condition: str, level: str) -> str:
-    grades = score.probability[score.group.locations.index((condition, level))]
+    index = score.group.locations.index((condition, level))
+    grades = score.probability[index]
     best = int(grades.argmax())
-    mark = " *" if score.filled else ""
+    mark = " *" if score.filled else " +" if score.why_prior(index) else ""
     return f"{GRADE_TITLES[best]} {100 * grades[best]:.0f} %{mark}"
 
 

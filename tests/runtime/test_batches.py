@@ -12,14 +12,15 @@ from rsna_lumbar.runtime.core.labels import SPINAL
 from rsna_lumbar.runtime.decode.slice_sets import SetRequest, SliceSet
 from rsna_lumbar.runtime.dicom.slices import Slice
 from rsna_lumbar.runtime.inference.batches import fill_batches, pack
+from rsna_lumbar.runtime.inference.viewed_sets import ViewedSet, plainly
 
 
-def made_set(index: int, count: int) -> SliceSet:
+def made_set(index: int, count: int) -> ViewedSet:
     slices = tuple(
         Slice(np.full((2, 2), 10 * index + n, np.uint8), Path(), 0, 2, 2, None, None, n)
         for n in range(count)
     )
-    return SliceSet(SetRequest(str(index), SPINAL, 2, ()), slices, ())
+    return plainly(SliceSet(SetRequest(str(index), SPINAL, 2, ()), slices, ()))
 
 
 @given(st.lists(st.integers(0, 9), max_size=8), st.integers(1, 7))

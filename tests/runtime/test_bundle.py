@@ -146,7 +146,10 @@ NEWER = "which needs a newer rsna-lumbar; update it"
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (lambda f: f["detectors"]["spinal"].update(views=["left"]), "spinal has 'views'"),
+        (
+            lambda f: f["detectors"]["foraminal"].update(views={"temperature": 1, "margin": 3}),
+            "views of foraminal has 'margin'",
+        ),
         (lambda f: f["detectors"]["spinal"].update(field=[0.5, 0.5, 1, 1]), "has 'field'"),
         (lambda f: f["detectors"]["spinal"].update(field={}), "has 'field'"),
         (lambda f: f["detectors"]["spinal"]["classes"].reverse(), "spinal has other classes"),

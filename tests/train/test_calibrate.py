@@ -375,7 +375,7 @@ def test_an_interrupted_write_leaves_the_old_bundle(
 
     monkeypatch.setattr(os, "replace", stop)
     with pytest.raises(KeyboardInterrupt):
-        write_calibration(bundle, found)
+        write_calibration(bundle, found.before, found.after)
     assert contents(bundle) == before
 
 
@@ -385,7 +385,7 @@ def test_a_bundle_that_changed_meanwhile_is_not_overwritten(
     found = all_of(root, bundle, table)
     write_toy_bundle(bundle, detectors=2)
     with pytest.raises(BundleError, match="was changed while it was being calibrated"):
-        write_calibration(bundle, found)
+        write_calibration(bundle, found.before, found.after)
 
 
 def test_prior_rows_of_the_score_are_counted_without_the_fold(

@@ -110,8 +110,13 @@ def calibrate(
     after = replace(
         before,
         detectors=tuple(
-            replace(detector, calibration=calibration, prior=_as_tuples(priors.rows(detector)))
-            for detector, calibration in zip(before.detectors, used, strict=True)
+            replace(
+                detector,
+                calibration=calibration,
+                prior=_as_tuples(priors.rows(detector)),
+                by_views=detector.by_views if fit.too_few and keep else None,
+            )
+            for detector, calibration, fit in zip(before.detectors, used, fits, strict=True)
         ),
         calibration_aim=reached or "none",
     )
@@ -153,15 +158,15 @@ def score_peaks(bundle: Bundle, table: PeakTable, root: Path) -> MetricResult:
     return _score(table, _rows(bundle, table, _calibrations(bundle)), truth)
 
 
-def write_calibration(folder: Path, calibrated: Calibrated) -> None:
+def write_calibration(folder: Path, before: Bundle, after: Bundle) -> None:
     """Replace ``bundle.json`` atomically.
 
     Raises:
         BundleError: the bundle is no longer the one that was calibrated.
     """
-    if read_bundle(folder) != calibrated.before:
+    if read_bundle(folder) != before:
         raise BundleError(f"{folder} was changed while it was being calibrated; calibrate it again")
-    write_manifest(folder, calibrated.after)
+    write_manifest(folder, after)
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,7 +107,7 @@ def calibrate_group(peaks: FloatArray, grades: IntArray, aim: Aim, fold_of: IntA
     plain = group_probabilities(peaks, PLAIN)
     unseen = crossvalidated_probabilities(peaks, grades, aim, fold_of)
     before, after = (losses(one, grades, aim) for one in (plain, unseen))
-    error = _standard_error(plain, unseen, grades, aim)
+    error = standard_error(plain, unseen, grades, aim)
     studies = int(graded.any(axis=1).sum())
     too_few = _too_few(grades[graded], studies)
     reason = too_few
@@ -193,9 +193,8 @@ def losses(given: FloatArray, grades: IntArray, aim: Aim) -> Losses | None:
 
 
 def _graded(values: FloatArray, grades: IntArray) -> NDArray[np.bool_]:
-    """(N, L): which rows of scored studies have a grade."""
-    scored = np.asarray(~np.isnan(values).any(axis=(1, 2)))
-    return np.asarray(scored[:, None] & (grades != NO_GRADE))
+    """(N, L): which scored rows have a grade."""
+    return np.asarray(~np.isnan(values).any(axis=2) & (grades != NO_GRADE))
 
 
 def _weights(grades: IntArray, aim: Aim) -> Float64:
@@ -319,7 +318,7 @@ def _no_gain(before: float, after: float, error: float) -> str:
     )
 
 
-def _standard_error(before: Float64, after: Float64, grades: IntArray, aim: Aim) -> float | None:
+def standard_error(before: Float64, after: Float64, grades: IntArray, aim: Aim) -> float | None:
     """Of the difference of the mean losses, which are ratios of sums over studies.
 
     With d[s] the weighted difference and v[s] the weight of study s, and D = sum d / sum v:

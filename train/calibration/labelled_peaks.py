@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rsna_lumbar.runtime.api import Scorer
 from rsna_lumbar.runtime.bundle.manifest import read_bundle
 from rsna_lumbar.runtime.core.errors import DataError
 from rsna_lumbar.runtime.core.label_table import grade_table, read_csv
 from rsna_lumbar.runtime.core.labels import GRADES, Group
 from rsna_lumbar.runtime.core.metric import IntArray, columns_of
 from rsna_lumbar.runtime.decode.factory import default_workers
+from rsna_lumbar.runtime.inference.loaded_bundle import OpenBundle
+from rsna_lumbar.runtime.inference.pipeline import decoded_sets, scored
+from rsna_lumbar.runtime.inference.plan import plan_for
 from rsna_lumbar.runtime.inference.scores import GroupScore, StudyScore
+from rsna_lumbar.runtime.inference.selection import Wanted
 from rsna_lumbar.runtime.studies.finder import find_studies
 from rsna_lumbar.runtime.studies.tables import read_study_list
 from rsna_lumbar.train.dataset.split import Folds, split_studies
@@ -39,7 +43,9 @@ class GroupPeaks:
     """Peaks and grades of one group, in the order of the peak table's studies."""
 
     group: Group
-    peaks: NDArray[np.float64]  # (N, L, 3); NaN in a study without a slice to score
+    # (N, L, 3); NaN in a study without a slice to score, and by views where no slice shows the
+    # location, or positions are not known
+    peaks: NDArray[np.float64]
     grades: IntArray  # (N, L), index into GRADES, or NO_GRADE
 
 
@@ -97,6 +103,7 @@ def collect_peaks(
     workers: int | None = None,
     device: str = "auto",
     track: Track | None = None,
+    by_views: bool = False,
 ) -> PeakTable:
     """Score labelled studies with a bundle.
 
@@ -107,6 +114,8 @@ def collect_peaks(
         workers: decoding processes; None: as suits the number of files.
         device: as for :class:`rsna_lumbar.runtime.api.Scorer`.
         track: shows progress; called with the scores, a title and their number, returns the scores.
+        by_views: only slices that show a location speak for it, where positions are known; else
+            all slices, whatever the bundle says.
 
     Raises:
         DataError: the tables cannot be used, or there is no slice to score.
@@ -118,11 +127,22 @@ def collect_peaks(
     inventory = replace(inventory, studies=found)
     if workers is None:
         workers = default_workers(inventory.file_count)
-    # A calibration serves every precision, so it is fitted on the one that the others approximate.
-    with Scorer(bundle, precision="fp32", device=device) as scorer:
-        scores = scorer.score(inventory, workers=workers)
-        tracked = track(scores, "scoring", len(found)) if track else scores
-        return _peak_table(tracked, root, scorer.bundle.groups)
+    with open_for_peaks(bundle, device, by_views=by_views) as opened:
+        sets = decoded_sets(opened.bundle, inventory, workers=workers)
+        with closing(sets):
+            scores = scored(opened, inventory, sets)
+            tracked = track(scores, "scoring", len(found)) if track else scores
+            return _peak_table(tracked, root, groups)
+
+
+def open_for_peaks(bundle: Path, device: str, *, by_views: bool) -> OpenBundle:
+    """A bundle whose peaks are of all slices, or by views, whatever it is calibrated for.
+
+    In float32: a calibration serves every precision, so it is fitted on the one that the others
+    approximate.
+    """
+    plan = plan_for(bundle, Wanted(precision="fp32", device=device), trust=False)
+    return OpenBundle(replace(plan, bundle=plan.bundle.scoring(by_views=by_views)))
 
 
 def _peak_table(scores: Iterable[StudyScore], root: Path, groups: Sequence[Group]) -> PeakTable:
@@ -147,4 +167,7 @@ def _peaks(one: GroupScore) -> NDArray[np.float64]:
     shape = len(one.group.locations), len(GRADES)
     if one.peak is None:
         return np.full(shape, np.nan)
-    return one.peak.astype(np.float64).reshape(shape)
+    peaks = one.peak.astype(np.float64).reshape(shape)
+    if one.views is not None:
+        peaks[~one.views.covered if one.views.by_position else slice(None)] = np.nan
+    return peaks

@@ -23,7 +23,7 @@ from rsna_lumbar.train.commands.shared import (
 
 if TYPE_CHECKING:
     from rsna_lumbar.train.calibration.fit_group import Aim
-    from rsna_lumbar.train.calibration.labelled_peaks import Chosen
+    from rsna_lumbar.train.calibration.labelled_peaks import Chosen, PeakTable
 
 
 @click.command()
@@ -48,6 +48,13 @@ if TYPE_CHECKING:
     help="metric: lowest weighted loss of the challenge; probability: numbers that can be read as "
     "probabilities.",
 )
+@click.option(
+    "--views",
+    type=click.Choice(["plain", "geometry"]),
+    default="plain",
+    help="geometry: also fit to peaks of those slices that, by their position, show a location; "
+    "each group uses the better way. plain: views of before are no longer used.",
+)
 @click.option("--workers", type=click.IntRange(0), help="Number of decoding processes.")
 @click.option("--device", default="auto", help="auto, cpu or cuda:N.")
 @click.option(
@@ -67,6 +74,7 @@ def calibrate(
     seed: int,
     studies: Path | None,
     aim: Aim,
+    views: str,
     workers: int | None,
     device: str,
     cross_validated: Path | None,
@@ -84,26 +92,46 @@ def calibrate(
     from rsna_lumbar.train.calibration.calibrate import calibrate as calibrate_bundle
     from rsna_lumbar.train.calibration.calibrate import write_calibration
     from rsna_lumbar.train.calibration.labelled_peaks import collect_peaks
+    from rsna_lumbar.train.calibration.views import as_json as both_as_json
+    from rsna_lumbar.train.calibration.views import as_table as both_as_table
+    from rsna_lumbar.train.calibration.views import calibrate_both_ways, require_spinal
 
     if cross_validated:
         _require_free(cross_validated, bundle, root)
     before = read_bundle(bundle)
+    by_views = views == "geometry"
+    if by_views:
+        require_spinal(before)
     chosen = _choose(root, fold, folds, seed, studies)
-    table = collect_peaks(
-        bundle, root, chosen.studies, workers=workers, device=device, track=tracked
-    )
-    found = calibrate_bundle(before, root, chosen, table, aim=aim, seed=seed)
+
+    def collected(*, by_views: bool) -> PeakTable:
+        return collect_peaks(
+            bundle, root, chosen.studies,
+            workers=workers, device=device, track=tracked, by_views=by_views,
+        )  # fmt: skip
+
+    plain = collected(by_views=False)
+    if by_views:
+        both = calibrate_both_ways(
+            before, root, chosen, plain, collected(by_views=True), aim=aim, seed=seed
+        )
+        after, rows = both.after, both.cross_validated
+        text = both_as_json(both, chosen) if as_json else both_as_table(both, chosen)
+    else:
+        found = calibrate_bundle(before, root, chosen, plain, aim=aim, seed=seed)
+        after, rows = found.after, found.cross_validated
+        text = report.as_json(found, chosen) if as_json else report.as_table(found, chosen)
     if cross_validated:
-        rows = found.cross_validated.to_csv(index=False, lineterminator="\n")
-        write_atomically(cross_validated, rows)
+        write_atomically(cross_validated, rows.to_csv(index=False, lineterminator="\n"))
         click.echo(cross_validated, err=True)
-    changed = found.after != found.before
+    changed = after != before
     if changed and not dry_run:
-        write_calibration(bundle, found)
+        write_calibration(bundle, before, after)
+    click.echo(text)
     if as_json:
-        click.echo(report.as_json(found, chosen))
         return
-    click.echo(report.as_table(found, chosen))
+    if dropped := set(before.groups_by_views) - set(after.groups_by_views):
+        click.echo(f"{', '.join(sorted(dropped))}: all slices are used again, not views.")
     if not changed:
         click.echo(f"Nothing to write: {bundle} is already calibrated this way.")
     else:
