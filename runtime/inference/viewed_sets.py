@@ -35,7 +35,7 @@ def plainly(one: SliceSet) -> ViewedSet:
 
 
 def by_position(one: SliceSet, discs: Discs | None) -> ViewedSet:
-    """Each location is spoken for by the slices that show it.
+    """Each location takes its peaks from the slices that show it.
 
     Plainly, if the discs are not known, if a slice has no position or one in another frame of
     reference, or if the slices cannot be of the same spine: no axial slice is near a disc, or all

@@ -107,15 +107,18 @@ def test_naming_a_group_replaces_it_alone(
 ) -> None:
     folder = tmp_path / "bundle"
     before, _ = export(folder, some(weights, "spinal", "foraminal"), studies)
-    detectors = tuple(replace(d, calibration=Calibration(3.0)) for d in before.detectors)
-    before = replace(before, detectors=detectors, calibration_aim="probability")
+    detectors = [replace(one, calibration=Calibration(3.0)) for one in before.detectors]
+    detectors[1] = replace(detectors[1], by_views=Calibration(2.0))
+    before = replace(before, detectors=tuple(detectors), calibration_aim="probability")
     write_manifest(folder, before)
     other = tmp_path / "other.pt"
     other.write_bytes(make_checkpoint(SPINAL, "n", 3).path.read_bytes())
-    after, _ = export(folder, {"spinal": (other,)}, studies)
+    after, said = export(folder, {"spinal": (other,)}, studies)
     assert after.groups == (SPINAL, FORAMINAL) and after.calibration_aim == "probability"
     assert after.detectors[0].calibration == Calibration(), "it was fitted to other peaks"
     assert after.detectors[1].calibration == Calibration(3.0)
+    assert after.detectors[1].by_views is None, "it was fitted by the discs of another detector"
+    assert "foraminal: views are no longer used" in said
     new, old = (bundle.detectors[0].models[0] for bundle in (after, before))
     assert new.weights_sha256 != old.weights_sha256
     assert not (folder / old.files[0].name).exists()
