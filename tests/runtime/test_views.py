@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,6 +43,8 @@ from rsna_lumbar.runtime.inference.scores import GroupScore, PartPeaks, StudySco
 from rsna_lumbar.runtime.inference.viewed_sets import ViewedSet, by_position
 from rsna_lumbar.runtime.run.submission import study_table
 
+INTERRUPTED = Path(__file__).parents[1] / "support" / "interrupted_run.py"
+ENDED = 99
 CLASSES = len(SUBARTICULAR.classes)
 LEVEL_OF = np.tile(np.arange(5), 2)
 PRIOR = (0.7, 0.2, 0.1)
@@ -229,6 +233,28 @@ def test_the_manifest_of_the_run_tells_the_discs(bundle: Path, tmp_path: Path) -
         assert list(one["centres_mm"]) == list(LEVELS) and heights == sorted(heights)[::-1]
         assert set(one["seen"]) <= set(LEVELS) and 0 < one["weight"] <= 1
     assert manifest["counts"]["slices_not_selected"] > 0  # of the midline, or far from every disc
+
+
+def test_a_run_that_was_ended_goes_on_to_the_same_bytes(bundle: Path, tmp_path: Path) -> None:
+    run(bundle, demo_studies(), tmp_path / "a.csv")
+    words = [demo_studies(), "--bundle", bundle, "--output", tmp_path / "b.csv", "--quiet"]
+    words += ["--evidence", tmp_path / "b.jsonl"]
+    ended = subprocess.run([sys.executable, INTERRUPTED, *words])
+    assert ended.returncode == ENDED and (tmp_path / ".b.csv.journal").exists()
+    run(bundle, demo_studies(), tmp_path / "b.csv", "--resume")
+    for suffix in (".csv", ".jsonl"):
+        assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
+    whole, resumed = (json.loads((tmp_path / f"{name}.run.json").read_text()) for name in "ab")
+    assert resumed["resumed_after_studies"] == 1
+    assert resumed["discs"] == whole["discs"] and resumed["counts"] == whole["counts"]
+
+
+def test_hashed_ids_hide_the_studies_of_discs(bundle: Path, tmp_path: Path) -> None:
+    run(bundle, demo_studies(), tmp_path / "a.csv", "--ids", "hash")
+    written = (tmp_path / "a.run.json").read_text()
+    assert len(json.loads(written)["discs"]) == 2
+    for study in (demo_studies() / "test_images").iterdir():
+        assert study.name not in written
 
 
 def scores_of(bundle: Path, data: Path | None = None, **options: Any) -> list[StudyScore]:
