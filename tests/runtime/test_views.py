@@ -161,6 +161,16 @@ def test_views_of_the_spinal_detector_are_refused(bundle: Path, tmp_path: Path) 
         read_bundle(folder)
 
 
+def test_views_without_a_spinal_detector_are_refused(bundle: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    shutil.copytree(bundle, folder)
+    fields = json.loads((folder / "bundle.json").read_text())
+    del fields["detectors"]["spinal"]
+    (folder / "bundle.json").write_text(json.dumps(fields))
+    with pytest.raises(BundleError, match="views, but no spinal detector to find the discs"):
+        read_bundle(folder)
+
+
 CENTRES = np.array([[0.0, 0.0, 60.0 - 30 * level] for level in range(5)])
 DISCS = Discs(CENTRES, (True,) * 5, 0.5, "1.2.3")
 SAGITTAL, AXIAL = (0.0, 1.0, 0.0, 0.0, 0.0, -1.0), (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
